@@ -1,0 +1,32 @@
+"""Corpora of emotional speech: file names become clips, clips become speaker-independent splits.
+
+Each corpus is one module that says where the data comes from and decodes one file name; `CORPORA` holds them by name.
+`scan` reads the headers and says what is there and what is missing, `splits` divides by speaker, `synthetic` makes a
+small corpus of artificial voices for demonstrations and tests. Nothing here imports torch.
+"""
+
+from __future__ import annotations
+
+import difflib
+
+from farfeel.corpora.corpus import Corpus
+from farfeel.corpora.emodb import EMODB
+from farfeel.corpora.ravdess import RAVDESS
+from farfeel.corpora.synthetic import SYNTHETIC
+from farfeel.corpora.tess import TESS
+from farfeel.corpora.urdu import URDU
+from farfeel.types import FarfeelError
+
+CORPORA: dict[str, Corpus] = {corpus.name: corpus for corpus in (RAVDESS, TESS, EMODB, URDU, SYNTHETIC)}
+
+
+def get_corpus(name: str) -> Corpus:
+    """The corpus of that name. Raises FarfeelError that names the nearest one."""
+    if name in CORPORA:
+        return CORPORA[name]
+    near = difflib.get_close_matches(name.lower(), CORPORA, n=1)
+    remedy = f"did you mean {near[0]}?" if near else "choose one of them, or name a manifest file"
+    raise FarfeelError(f"corpus {name} is not one of {', '.join(CORPORA)}; {remedy}")
+
+
+__all__ = ["CORPORA", "Corpus", "get_corpus"]

@@ -1,0 +1,96 @@
+"""What a corpus is: where it comes from, and how its file names become clips.
+
+A corpus module decodes one file name; everything else (walking the folder, order, joining sound with film, counting a
+copied file once) is here, once for all. No file is opened: `scan` reads headers.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from farfeel.files import require_folder
+from farfeel.types import Clip
+
+
+@dataclass(frozen=True)
+class Listing:
+    """The clips under a folder, by speaker and id; files of the corpus left out, by reason; surplus copies."""
+
+    clips: tuple[Clip, ...]
+    skipped: dict[str, int]
+    duplicates: tuple[Path, ...]
+
+
+def _sex_unknown(speaker: str) -> str:
+    return ""
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """A published set of emotional speech.
+
+    decode: a file's path → its Clip; or the reason why it is left out; or None where the name is not this corpus's.
+    speakers and expected: those of the whole corpus, and the ids of all its clips, where names tell them.
+    sex: speaker → "female", "male", or "" where it is not known.
+    """
+
+    name: str
+    title: str
+    source: str
+    citation: str
+    licence: str
+    emotions: tuple[str, ...]
+    example: str
+    decode: Callable[[Path], Clip | str | None]
+    speakers: tuple[str, ...] = ()
+    expected: tuple[str, ...] = ()
+    sex: Callable[[str], str] = _sex_unknown
+
+    def clips(self, root: Path) -> Iterator[Clip]:
+        """The clips under `root`, any folders deep, by speaker and id. Raises FarfeelError where root is no folder."""
+        yield from self.listing(root).clips
+
+    def listing(self, root: Path) -> Listing:
+        """As `clips`, with what was left out."""
+        require_folder(root, f"the folder of {self.title}", f"get it from {self.source} or correct --root")
+        skipped: Counter[str] = Counter()
+        files_of: dict[str, list[Clip]] = defaultdict(list)
+        for path in media_files(root):
+            found = self.decode(path)
+            if isinstance(found, str):
+                skipped[found] += 1
+            elif found is not None:
+                files_of[found.id].append(found)
+        joined = [_join(files) for files in files_of.values()]
+        clips = sorted((clip for clip, _ in joined), key=lambda clip: (clip.speaker, clip.id))
+        duplicates = sorted(path for _, copies in joined for path in copies)
+        return Listing(tuple(clips), dict(sorted(skipped.items())), tuple(duplicates))
+
+
+def media_files(root: Path) -> Iterator[Path]:
+    """All files under `root` in sorted order, hidden ones (unfinished writes, macOS's `._` files) left out."""
+    for folder, subfolders, names in os.walk(root):
+        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
+        for name in sorted(names):
+            if not name.startswith("."):
+                yield Path(folder, name)
+
+
+def _join(files: list[Clip]) -> tuple[Clip, list[Path]]:
+    """Files of one utterance → one clip with the best sound and the best film, and the surplus copies."""
+    first: dict[tuple[bool, bool], Clip] = {}
+    copies = []
+    for clip in files:
+        kind = (clip.audio is not None, clip.video is not None)
+        if kind in first:
+            copies += [path for path in {clip.audio, clip.video} if path is not None]
+        else:
+            first[kind] = clip
+    sound, sound_and_film, film = first.get((True, False)), first.get((True, True)), first.get((False, True))
+    heard = sound or sound_and_film or film or files[0]
+    seen = sound_and_film or film
+    return (replace(heard, video=seen.video) if seen else heard), copies

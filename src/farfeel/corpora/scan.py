@@ -1,0 +1,294 @@
+"""What is in a corpus folder: headers read, gaps named; and the manifest, a Parquet table with one row per clip.
+
+A manifest has the columns of `Clip`, in that order. Files under the root are stored relative to it, the root and the
+format's version are in the table's metadata, so that data and manifest can move to another machine.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections import Counter
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from farfeel.corpora import CORPORA, Corpus, get_corpus
+from farfeel.files import replacing_file, require_folder
+from farfeel.media.audio import MIN_SECONDS, AudioInfo, audio_info
+from farfeel.types import EMOTIONS, Clip, FarfeelError
+
+MANIFEST_VERSION = 1
+_METADATA_KEY = b"farfeel.manifest"
+_SCHEMA = pa.schema(
+    [
+        pa.field("id", pa.string(), nullable=False),
+        pa.field("corpus", pa.string(), nullable=False),
+        pa.field("speaker", pa.string(), nullable=False),
+        pa.field("emotion", pa.string(), nullable=False),
+        pa.field("audio", pa.string()),
+        pa.field("video", pa.string()),
+        pa.field("start_s", pa.float64(), nullable=False),
+        pa.field("end_s", pa.float64()),
+        pa.field("sentence", pa.string(), nullable=False),
+        pa.field("intensity", pa.string(), nullable=False),
+    ]
+)
+_READERS = 4  # Headers wait for the disk, not for the processor.
+
+
+@dataclass(frozen=True)
+class ScanReport:
+    """What a folder holds of one corpus. `clips` are those that can be used, with `end_s` set to their length.
+
+    sample_rates and channels: value → clips. absent_speakers: of the whole corpus, not here. missing: ids of expected
+    clips of the speakers that are here. unreadable: file and reason. skipped: reason → files. duplicates: files that
+    repeat a clip already counted.
+    """
+
+    corpus: str
+    root: Path
+    clips: tuple[Clip, ...]
+    seconds: float
+    sample_rates: dict[int, int]
+    channels: dict[int, int]
+    absent_speakers: tuple[str, ...]
+    missing: tuple[str, ...]
+    unreadable: tuple[tuple[Path, str], ...]
+    skipped: dict[str, int]
+    duplicates: tuple[Path, ...]
+
+    @property
+    def counts(self) -> dict[str, dict[str, int]]:
+        """Emotion → speaker → clips."""
+        counted = Counter((clip.emotion, clip.speaker) for clip in self.clips)
+        speakers = sorted({clip.speaker for clip in self.clips})
+        emotions = [emotion for emotion in EMOTIONS if any(clip.emotion == emotion for clip in self.clips)]
+        return {emotion: {speaker: counted[emotion, speaker] for speaker in speakers} for emotion in emotions}
+
+    def summary(self) -> str:
+        """A plain-text table, speakers by emotions, and a line for each thing that was noticed."""
+        counts = self.counts
+        speakers = sorted({clip.speaker for clip in self.clips})
+        rows = [["speaker", *counts, "all"]]
+        for speaker in speakers:
+            row = [counts[emotion][speaker] for emotion in counts]
+            rows.append([speaker, *map(str, row), str(sum(row))])
+        totals = [sum(counts[emotion].values()) for emotion in counts]
+        rows.append(["all", *map(str, totals), str(sum(totals))])
+        widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+        lines = ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
+        lines = [*lines, ""] if self.clips else []
+        lines += [f"{len(self.clips)} clips of {len(speakers)} speakers, {self.seconds / 60:.1f} minutes"]
+        lines += [f"{clips} clips at {rate} Hz" for rate, clips in self.sample_rates.items()]
+        lines += [f"{clips} clips with {_counted(channels, 'channel')}" for channels, clips in self.channels.items()]
+        if films := sum(clip.video is not None for clip in self.clips):
+            lines.append(f"{films} clips with video")
+        if self.absent_speakers:
+            lines.append(f"absent speakers: {', '.join(self.absent_speakers)}")
+        if self.missing:
+            lines.append(f"{_counted(len(self.missing), 'missing clip')}: {_few(self.missing)}")
+        if self.duplicates:
+            lines.append(f"{_counted(len(self.duplicates), 'duplicate file')} left out: {_few(self.duplicates)}")
+        lines += [f"{_counted(files, 'file')} left out: {reason}" for reason, files in self.skipped.items()]
+        lines += [f"unreadable: {reason}" for _, reason in self.unreadable]
+        return "\n".join(lines)
+
+
+def scan(
+    corpus: Corpus,
+    root: Path,
+    emotions: Sequence[str] | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> ScanReport:
+    """Read the headers of all clips under `root`. `progress` is called with headers read and headers in all.
+
+    A file that cannot be read is reported, not raised. Raises FarfeelError where root is no folder or holds no clip of
+    this corpus, or none of the emotions asked for.
+    """
+    root = Path(root)
+    wanted = _known_emotions(emotions)
+    listing = corpus.listing(root)
+    if not listing.clips:
+        raise _nothing_here(corpus, root, listing.skipped)
+    skipped = Counter(listing.skipped)
+    heard: list[tuple[Clip, Path]] = []
+    for clip in listing.clips:
+        if clip.emotion not in wanted:
+            skipped[f"{clip.emotion} not asked for"] += 1
+        elif clip.audio is None:
+            skipped["video without sound"] += 1
+        else:
+            heard.append((clip, clip.audio))
+    if not heard:
+        found = ", ".join(f"{files} files: {reason}" for reason, files in skipped.items())
+        raise FarfeelError(
+            f"{root} holds no usable clip of {corpus.title} ({found}); expected files with sound of "
+            f"{', '.join(wanted)}; choose among {', '.join(corpus.emotions)} or correct --root"
+        )
+
+    clips, infos, unreadable = [], [], []
+    with ThreadPoolExecutor(_READERS) as pool:
+        headers = pool.map(_header, [audio for _, audio in heard])
+        for done, ((clip, audio), header) in enumerate(zip(heard, headers, strict=True), start=1):
+            if isinstance(header, str):
+                unreadable.append((audio, header))
+            else:
+                clips.append(replace(clip, end_s=header.seconds))
+                infos.append(header)
+            if progress:
+                progress(done, len(heard))
+
+    present = {clip.speaker for clip in listing.clips}
+    return ScanReport(
+        corpus=corpus.name,
+        root=root,
+        clips=tuple(clips),
+        seconds=sum(info.seconds for info in infos),
+        sample_rates=dict(sorted(Counter(info.sample_rate for info in infos).items())),
+        channels=dict(sorted(Counter(info.channels for info in infos).items())),
+        absent_speakers=tuple(speaker for speaker in corpus.speakers if speaker not in present),
+        missing=_missing(corpus, listing.clips, present, wanted),
+        unreadable=tuple(unreadable),
+        skipped=dict(sorted(skipped.items())),
+        duplicates=listing.duplicates,
+    )
+
+
+def write_manifest(clips: Sequence[Clip], path: Path, root: Path) -> None:
+    """Clips → Parquet; files under `root` are stored relative to it."""
+    root = Path(root).resolve()
+    columns = {name: [getattr(clip, name) for clip in clips] for name in _SCHEMA.names}
+    for name in ("audio", "video"):
+        columns[name] = [None if file is None else _relative(Path(file), root) for file in columns[name]]
+    facts = {"version": MANIFEST_VERSION, "root": root.as_posix()}
+    table = pa.table(columns, schema=_SCHEMA.with_metadata({_METADATA_KEY: json.dumps(facts).encode()}))
+    with replacing_file(Path(path)) as partial:
+        pq.write_table(table, partial)
+
+
+def read_manifest(path: Path, root: Path | None = None) -> list[Clip]:
+    """Parquet → clips, their files under `root`, or under the root they were written with.
+
+    Raises FarfeelError for a file that is no manifest, of another version, without a column, or of unknown emotions.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FarfeelError(f"{path} does not exist; expected a manifest; write one with farfeel scan CORPUS --out FILE")
+    try:
+        table = pq.read_table(path)
+    except (pa.ArrowException, OSError) as error:
+        reason = " ".join(str(error).split())
+        raise FarfeelError(
+            f"{path} cannot be read as Parquet ({reason}); expected a manifest; write it again with farfeel scan"
+        ) from None
+    facts = json.loads((table.schema.metadata or {}).get(_METADATA_KEY, b"{}"))
+    if facts.get("version") != MANIFEST_VERSION:
+        found = facts.get("version", "none")
+        raise FarfeelError(
+            f"{path} has manifest version {found}, expected {MANIFEST_VERSION}; write it again with farfeel scan"
+        )
+    if table.schema.remove_metadata() != _SCHEMA:
+        lacking = [name for name in _SCHEMA.names if name not in table.column_names]
+        found = f"lacks the columns {', '.join(lacking)}" if lacking else "has columns of other types or order"
+        raise FarfeelError(f"{path} {found}; expected {', '.join(_SCHEMA.names)}; write it again with farfeel scan")
+    rows = table.to_pylist()
+    unknown = sorted({row["emotion"] for row in rows} - set(EMOTIONS))
+    if unknown:
+        raise FarfeelError(
+            f"{path} holds the emotions {', '.join(unknown)}, expected those of {', '.join(EMOTIONS)}; rename them"
+        )
+    folder = Path(root or facts["root"])
+    if rows:
+        require_folder(folder, f"the folder that the files of {path.name} are in", "name it with --root")
+    for row in rows:
+        for name in ("audio", "video"):
+            row[name] = None if row[name] is None else folder / row[name]
+    return [Clip(**row) for row in rows]
+
+
+def load_clips(name_or_manifest: str, root: Path | None = None) -> list[Clip]:
+    """The usable clips of a corpus under `root`, or of a manifest file. Raises FarfeelError with one line."""
+    path = Path(name_or_manifest)
+    if name_or_manifest not in CORPORA and (path.is_file() or path.suffix == ".parquet"):
+        return read_manifest(path, root)
+    corpus = get_corpus(name_or_manifest)
+    if root is None:
+        raise FarfeelError(
+            f"corpus {corpus.name} needs its folder; name it with --root DIR, or give a manifest file instead"
+        )
+    report = scan(corpus, root)
+    if not report.clips:
+        raise FarfeelError(f"none of {len(report.unreadable)} files in {root} can be read: {report.unreadable[0][1]}")
+    return list(report.clips)
+
+
+def _header(audio: Path) -> AudioInfo | str:
+    """The header of a file, or the one line that says why it cannot be used."""
+    try:
+        info = audio_info(audio)
+    except FarfeelError as error:
+        return str(error)
+    if info.seconds < MIN_SECONDS:
+        return (
+            f"{audio} has {info.seconds * 1000:.1f} ms of audio, expected at least {MIN_SECONDS * 1000:.0f} ms; "
+            "copy it again"
+        )
+    return info
+
+
+def _missing(corpus: Corpus, clips: Sequence[Clip], present: set[str], wanted: tuple[str, ...]) -> tuple[str, ...]:
+    found = {clip.id for clip in clips if clip.audio is not None}
+    suffix = Path(corpus.example).suffix
+    expected = [corpus.decode(Path(id_ + suffix)) for id_ in corpus.expected if id_ not in found]
+    return tuple(
+        clip.id for clip in expected if isinstance(clip, Clip) and clip.speaker in present and clip.emotion in wanted
+    )
+
+
+def _known_emotions(emotions: Sequence[str] | None) -> tuple[str, ...]:
+    if emotions is None:
+        return EMOTIONS
+    for emotion in emotions:
+        if emotion not in EMOTIONS:
+            near = difflib.get_close_matches(emotion, EMOTIONS, n=1)
+            remedy = f"did you mean {near[0]}?" if near else "choose among them"
+            raise FarfeelError(f"emotion {emotion} is not one of {', '.join(EMOTIONS)}; {remedy}")
+    return tuple(emotions)
+
+
+def _nothing_here(corpus: Corpus, root: Path, skipped: dict[str, int]) -> FarfeelError:
+    """One line: the form expected, and what the folder holds instead."""
+    others = [other.name for other in CORPORA.values() if other is not corpus and other.listing(root).clips]
+    archives = sorted(root.rglob("*.zip"))
+    if others:
+        remedy = f"the files there are those of {' and '.join(others)}: name that corpus"
+    elif skipped:
+        found = " and ".join(f"{files} files of {reason}" for reason, files in skipped.items())
+        remedy = f"there are only {found}, which farfeel leaves out: get the rest from {corpus.source}"
+    elif archives:
+        remedy = f"unpack {_few([archive.name for archive in archives])} there first"
+    else:
+        remedy = f"correct --root, or get the files from {corpus.source}"
+    return FarfeelError(
+        f"{root} holds no clip of {corpus.title}; expected files named like {corpus.example}, in any sub-folder; "
+        f"{remedy}"
+    )
+
+
+def _relative(file: Path, root: Path) -> str:
+    file = file.resolve()
+    return (file.relative_to(root) if file.is_relative_to(root) else file).as_posix()
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count} {noun}" + ("" if count == 1 else "s")
+
+
+def _few(names: Sequence[object], limit: int = 5) -> str:
+    more = f" and {len(names) - limit} more" if len(names) > limit else ""
+    return ", ".join(str(name) for name in names[:limit]) + more

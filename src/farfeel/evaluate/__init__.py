@@ -1,0 +1,1 @@
+"""Evaluation: pure functions of a prediction table. Nothing here imports torch."""

@@ -1,0 +1,175 @@
+"""The prediction table: one row per clip and room, `clip, speaker, room, target, p_<emotion>…`, kept as Parquet.
+
+The order of the `p_` columns is the order of the emotions; each row's probabilities sum to 1. Further columns
+(position, snr_db, t60_s, …) are carried along and ignored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow
+
+from farfeel.files import replacing_file
+from farfeel.types import FarfeelError
+
+FILE = "predictions.parquet"
+NAMES = ("clip", "speaker", "room", "target")
+ROW = ["clip", "room"]  # what identifies a row
+PREFIX = "p_"
+SUM_TOLERANCE = 1e-3  # Softmax in bfloat16 is off by a few 1e-4; a logit or a percentage by far more.
+
+
+def emotions_of(table: pd.DataFrame) -> tuple[str, ...]:
+    """Emotions in the order of the probability columns."""
+    return tuple(str(column).removeprefix(PREFIX) for column in table.columns if str(column).startswith(PREFIX))
+
+
+def probabilities_of(table: pd.DataFrame) -> np.ndarray:
+    """(N, K) float64 probabilities."""
+    return np.asarray(table[[PREFIX + emotion for emotion in emotions_of(table)]], dtype=np.float64)
+
+
+def targets_of(table: pd.DataFrame) -> np.ndarray:
+    """(N,) index of each row's target among the emotions."""
+    return np.asarray(pd.Index(emotions_of(table)).get_indexer(table["target"]))
+
+
+def read_predictions(path: Path) -> pd.DataFrame:
+    """Evaluation folder or Parquet file → checked prediction table. Raises FarfeelError with one line."""
+    path = Path(path)
+    file = path / FILE if path.is_dir() else path
+    if not file.is_file():
+        raise FarfeelError(f"{file} does not exist; expected the predictions of an evaluation; run farfeel evaluate")
+    try:
+        table = pd.read_parquet(file)
+    except (OSError, pyarrow.ArrowException) as error:
+        reason = str(error).splitlines()[0].rstrip(".")
+        raise FarfeelError(f"{file} cannot be read as Parquet ({reason}); run farfeel evaluate again") from None
+    return checked(table, source=str(file))
+
+
+def write_predictions(table: pd.DataFrame, path: Path) -> None:
+    """Check the table and write it as Parquet. Raises FarfeelError where `read_predictions` would."""
+    table = checked(table, source="the prediction table")
+    with replacing_file(path) as partial:
+        table.to_parquet(partial, index=False)
+
+
+def checked(table: pd.DataFrame, source: str) -> pd.DataFrame:
+    """The table with names as text and a fresh index, if it is a prediction table; else FarfeelError names `source`."""
+    missing = [name for name in NAMES if name not in table.columns]
+    if missing:
+        raise FarfeelError(
+            f"{source} has no column {', '.join(missing)}; expected {', '.join(NAMES)} and p_<emotion>…; "
+            "make it with farfeel evaluate"
+        )
+    emotions = emotions_of(table)
+    if len(emotions) < 2 or not table.columns.is_unique:
+        found = f"{len(emotions)} column(s) p_<emotion>" if table.columns.is_unique else "two columns of one name"
+        raise FarfeelError(f"{source} has {found}, expected one for each of two or more emotions; correct the columns")
+    if table.empty:
+        raise FarfeelError(f"{source} has no rows, expected one per clip and room; check the corpus and the split")
+    for name in NAMES:
+        if table[name].isna().any():
+            raise FarfeelError(f"{source} has {table[name].isna().sum()} row(s) without a {name}; fill them in")
+    wrong = [e for e in emotions if not pd.api.types.is_float_dtype(table[PREFIX + e])]
+    if wrong:
+        raise FarfeelError(f"{source}: column p_{wrong[0]} is not floating point, expected probabilities")
+    table = table.astype(dict.fromkeys(NAMES, "str")).reset_index(drop=True)
+    unknown = sorted(set(table["target"]) - set(emotions))
+    if unknown:
+        raise FarfeelError(
+            f"{source} has the target {unknown[0]}, expected one of {', '.join(emotions)}; "
+            "evaluate with a recipe that knows it, or leave those clips out"
+        )
+    duplicate = table[table.duplicated(ROW)]
+    if len(duplicate):
+        first = duplicate.iloc[0]
+        raise FarfeelError(
+            f"{source} has clip {first['clip']} in room {first['room']} twice ({len(duplicate)} such row(s)), "
+            "expected one row per clip and room; give each condition its own room name"
+        )
+    probabilities = probabilities_of(table)
+    bad = ~np.isfinite(probabilities).all(axis=1) | (probabilities < 0).any(axis=1)
+    bad |= ~(np.abs(np.nan_to_num(probabilities).sum(axis=1) - 1) <= SUM_TOLERANCE)
+    if bad.any():
+        clip = table["clip"][int(np.argmax(bad))]
+        raise FarfeelError(
+            f"{source}: {bad.sum()} row(s), first clip {clip}, are no probabilities; "
+            "expected finite numbers from 0 to 1 with sum 1; write the softmax, not the logits"
+        )
+    return table
+
+
+def aligned(tables: Mapping[str, pd.DataFrame], intersection: bool = False) -> dict[str, pd.DataFrame]:
+    """Tables with the same rows in the order of the first and the same order of emotions, matched by clip and room.
+
+    With `intersection` rows that some table lacks are left out; without it, and where target, speaker or emotions
+    differ, FarfeelError.
+    """
+    remedy = "evaluate both on the same clips and rooms, or ask for the rows in common"
+    first_name, first = next(iter(tables.items()))
+    common = pd.MultiIndex.from_frame(first[ROW])
+    for name, other in tables.items():
+        if set(emotions_of(other)) != set(emotions_of(first)):
+            raise FarfeelError(
+                f"{first_name} has the emotions {', '.join(emotions_of(first))}, {name} has "
+                f"{', '.join(emotions_of(other))}; evaluate both with the same emotions"
+            )
+        rows = pd.MultiIndex.from_frame(other[ROW])
+        shared = common[common.isin(rows)]
+        whole = len(shared) == len(common) == len(rows)
+        if not len(shared) or not (whole or intersection):
+            raise FarfeelError(
+                f"{first_name} has {len(common)} rows and {name} {len(rows)}, {len(shared)} match by clip and room, "
+                f"expected all; {remedy}"
+            )
+        common = shared
+    result = {}
+    for name, other in tables.items():
+        at = pd.MultiIndex.from_frame(other[ROW]).get_indexer(common)
+        result[name] = other.iloc[at].reset_index(drop=True)
+        for fact in ("target", "speaker"):
+            differ = result[name][fact].to_numpy() != result[first_name][fact].to_numpy()
+            if differ.any():
+                clip = common[int(np.argmax(differ))][0]
+                raise FarfeelError(
+                    f"{first_name} and {name} differ in the {fact} of {differ.sum()} row(s), first clip {clip}; "
+                    "they are not of the same corpus; evaluate both on one"
+                )
+    for name, table in result.items():
+        order = iter(emotions_of(first))
+        result[name] = table[[PREFIX + next(order) if str(c).startswith(PREFIX) else c for c in table.columns]]
+    return result
+
+
+def ensemble(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """Mean of the probabilities of several models on the same clips and rooms; all else is the first table's.
+
+    Raises FarfeelError where the rows do not match.
+    """
+    members = list(aligned({f"table {i + 1}": table for i, table in enumerate(tables)}).values())
+    result = members[0].copy()
+    columns = [PREFIX + emotion for emotion in emotions_of(result)]
+    result[columns] = np.mean([probabilities_of(member) for member in members], axis=0)
+    return result
+
+
+def concatenate(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """Folds of a cross-validation (or rooms evaluated apart) → one table.
+
+    Raises FarfeelError where a clip and room occur in two of them, which is no cross-validation: each clip is judged
+    once, by the model that did not train on its speaker.
+    """
+    emotions = emotions_of(tables[0])
+    for i, table in enumerate(tables):
+        if set(emotions_of(table)) != set(emotions):
+            raise FarfeelError(
+                f"table {i + 1} has the emotions {', '.join(emotions_of(table))}, the first {', '.join(emotions)}; "
+                "concatenate tables of the same emotions"
+            )
+    return checked(pd.concat(tables, ignore_index=True), source="the concatenation")

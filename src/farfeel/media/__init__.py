@@ -1,0 +1,1 @@
+"""Decoding of media files, and nothing else. All channels are kept."""

@@ -1,0 +1,92 @@
+"""Audio files in and out: all channels kept, resampled together so that inter-microphone delays survive.
+
+Samples are float32 in [-1, 1], shape (M, T), channel first. Decoding is libsndfile (soundfile), resampling is soxr.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import soundfile
+import soxr
+
+from farfeel.types import FarfeelError
+
+AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".mp3", ".aiff", ".aif", ".w64")
+MAX_SECONDS = 600.0  # One clip. A longer recording would silently be judged by one window of it.
+MIN_SECONDS = 0.1  # Shorter than ten mel frames nothing can be told.
+SILENCE_DB = -90.0  # Peak below this, relative to full scale: quieter than the last bit of 16-bit audio.
+
+
+@dataclass(frozen=True)
+class AudioInfo:
+    sample_rate: int
+    channels: int
+    seconds: float
+    subtype: str  # libsndfile's name of the sample format, "PCM_16"
+
+
+def audio_info(path: Path) -> AudioInfo:
+    """Header of an audio file. Raises FarfeelError where it cannot be read."""
+    try:
+        info = soundfile.info(str(path))
+    except (soundfile.LibsndfileError, OSError) as error:
+        raise _unreadable(path, error) from None
+    return AudioInfo(info.samplerate, info.channels, info.frames / info.samplerate, info.subtype)
+
+
+def read_audio(path: Path, sample_rate: int, start_s: float = 0.0, end_s: float | None = None) -> np.ndarray:
+    """File → (M, T) float32 at `sample_rate`, all channels, from start_s to end_s (None: to the end).
+
+    Raises FarfeelError with one line for a file that is missing, unreadable, empty, too short, too long, silent or
+    that holds NaN or infinity, and for 8-bit PCM.
+    """
+    info = audio_info(path)
+    if info.subtype in ("PCM_S8", "PCM_U8"):  # Its noise floor, -50 dB, is above what a distant microphone hears.
+        raise FarfeelError(f"{path} is 8-bit audio, expected 16 bits or more; record or export it with 16 bits")
+    span_s = (info.seconds if end_s is None else min(end_s, info.seconds)) - start_s
+    if span_s < MIN_SECONDS:
+        raise FarfeelError(
+            f"{path} has {max(span_s, 0) * 1000:.1f} ms of audio, expected at least {MIN_SECONDS * 1000:.0f} ms; "
+            "record a longer clip"
+        )
+    if span_s > MAX_SECONDS:
+        raise FarfeelError(
+            f"{path} is {span_s / 60:.0f} minutes long, one clip may have {MAX_SECONDS / 60:.0f}; cut it into clips"
+        )
+    start = round(start_s * info.sample_rate)
+    try:
+        samples, _ = soundfile.read(
+            str(path), start=start, frames=round(span_s * info.sample_rate), dtype="float32", always_2d=True
+        )
+    except (soundfile.LibsndfileError, OSError) as error:
+        raise _unreadable(path, error) from None
+    if len(samples) < MIN_SECONDS * info.sample_rate:  # a header that promises more than the file holds
+        raise FarfeelError(
+            f"{path} is cut off: {len(samples)} of {round(span_s * info.sample_rate)} samples; copy the file again"
+        )
+    if not np.isfinite(samples).all():
+        raise FarfeelError(f"{path} holds NaN or infinite samples, expected finite numbers; export it again")
+    if np.abs(samples).max() < 10 ** (SILENCE_DB / 20):
+        raise FarfeelError(f"{path} is silent (peak below {SILENCE_DB:.0f} dB), expected speech; check the recording")
+    return resample(samples.T, info.sample_rate, sample_rate)
+
+
+def resample(audio: np.ndarray, from_rate: int, to_rate: int) -> np.ndarray:
+    """(M, T) at from_rate → (M, T') float32 at to_rate. One linear-phase filter for all channels: delays are kept."""
+    if from_rate == to_rate:
+        return np.ascontiguousarray(audio, dtype=np.float32)
+    return np.ascontiguousarray(soxr.resample(audio.T, from_rate, to_rate, quality="VHQ").T, dtype=np.float32)
+
+
+def _unreadable(path: Path, error: Exception) -> FarfeelError:
+    if not Path(path).exists():
+        return FarfeelError(f"{path} does not exist; expected an audio file; check the path")
+    if Path(path).is_dir():
+        return FarfeelError(f"{path} is a folder, expected an audio file; name the files in it")
+    if Path(path).stat().st_size == 0:
+        return FarfeelError(f"{path} is empty (0 bytes), expected an audio file; copy it again")
+    reason = str(error).split(": ")[-1].strip().rstrip(".")
+    return FarfeelError(f"{path} cannot be read as audio ({reason}); expected WAV, FLAC, OGG or MP3; convert it")

@@ -1,0 +1,1 @@
+"""Networks: from waveforms at several microphones to logits over emotions."""

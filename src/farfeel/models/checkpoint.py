@@ -1,0 +1,82 @@
+"""Checkpoints: a folder of `model.safetensors`, `recipe.yaml` and `card.md`. No pickle, ever."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+import yaml
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from farfeel.files import replacing_folder
+from farfeel.models.emotion import EmotionModel
+from farfeel.recipe import Recipe, recipe_from_tree, save_recipe
+from farfeel.types import FarfeelError
+
+WEIGHTS, RECIPE, CARD = "model.safetensors", "recipe.yaml", "card.md"
+
+
+def save_checkpoint(folder: Path, state: dict[str, Tensor], recipe: Recipe, card: str) -> None:
+    """Write a checkpoint folder whole, or not at all."""
+    with replacing_folder(folder) as partial:
+        save_file({name: tensor.contiguous() for name, tensor in state.items()}, partial / WEIGHTS)
+        save_recipe(recipe, partial / RECIPE)
+        (partial / CARD).write_text(card, encoding="utf-8")
+
+
+def load_checkpoint(folder: Path) -> EmotionModel:
+    """The model of a checkpoint folder, in evaluation mode on the CPU. Raises FarfeelError with one line."""
+    folder = Path(folder)
+    if folder.name == WEIGHTS:
+        folder = folder.parent
+    missing = [name for name in (WEIGHTS, RECIPE) if not (folder / name).is_file()]
+    if missing:
+        found = "does not exist" if not folder.exists() else f"has no {' and no '.join(missing)}"
+        raise FarfeelError(
+            f"checkpoint {folder} {found}; expected the best/ folder of a farfeel train run; check the path"
+        )
+    recipe = read_checkpoint_recipe(folder)
+    model = EmotionModel(recipe)
+    try:
+        state = load_file(folder / WEIGHTS)
+    except (SafetensorError, OSError) as error:
+        raise FarfeelError(
+            f"checkpoint {folder / WEIGHTS} is damaged or cut off ({' '.join(str(error).split())[:100]}); copy it again"
+        ) from None
+    ours = model.state_dict()
+    wrong = [name for name in ours.keys() | state.keys() if _shape(ours, name) != _shape(state, name)]
+    if wrong:
+        raise FarfeelError(
+            f"checkpoint {folder} does not fit its own recipe.yaml: {len(wrong)} tensors differ, the first {min(wrong)} "
+            f"({_shape(state, min(wrong))}, expected {_shape(ours, min(wrong))}); restore the folder as it was written"
+        )
+    model.load_state_dict(state)
+    return model.eval()
+
+
+def read_checkpoint_recipe(folder: Path) -> Recipe:
+    """The recipe inside a checkpoint folder."""
+    path = Path(folder) / RECIPE
+    try:
+        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
+        raise FarfeelError(
+            f"checkpoint {folder}: recipe.yaml cannot be read ({' '.join(str(error).split())})"
+        ) from None
+    if not isinstance(tree, dict):
+        raise FarfeelError(f"checkpoint {folder}: recipe.yaml holds no recipe; restore the folder as it was written")
+    return recipe_from_tree(tree, source=f"checkpoint {folder}")
+
+
+def average_states(states: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+    """Mean of several states of one model (Izmailov et al., 2018), running statistics included."""
+    return {
+        name: torch.stack([state[name] for state in states]).mean(0) if first.is_floating_point() else first
+        for name, first in states[0].items()
+    }
+
+
+def _shape(state: dict[str, Tensor], name: str) -> str:
+    return "x".join(map(str, state[name].shape)) or "scalar" if name in state else "absent"

@@ -1,0 +1,126 @@
+"""Weights of other implementations: the paper's reference, HTS-AT pretrained on AudioSet, Swin on images.
+
+Three kinds of files are read, always with `weights_only=True`, so that no code in them can run:
+
+- HTS-AT as published, AudioSet: names `sed_model.…`, 527 classes. The head is replaced, the rest kept.
+- a reference model fine-tuned on emotions: the same names; the head is kept where its classes are as many as ours.
+- a Swin transformer for images (`patch_embed.…`, three input channels): its first convolution is averaged over RGB.
+
+Names map one to one but for `layers.i.downsample`, which timm files under the stage that follows.
+"""
+
+from __future__ import annotations
+
+import pickle
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from farfeel.models.emotion import EmotionModel
+from farfeel.types import FarfeelError
+
+REBUILT = re.compile(r"spectrogram_extractor|logmel_extractor|relative_position_index|attn_mask")
+"""Constants that we compute: window and mel matrices, index tables of the attention."""
+
+
+@dataclass
+class LoadReport:
+    """What became of every tensor of the file and of ours."""
+
+    kind: str
+    used: list[str] = field(default_factory=list)
+    replaced: list[str] = field(default_factory=list)
+    rebuilt: list[str] = field(default_factory=list)
+    unused: list[str] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)
+
+    def lines(self) -> list[str]:
+        shown = [f"{self.kind}: {len(self.used)} tensors used"]
+        for what, names in (
+            ("head replaced (other classes)", self.replaced),
+            ("constants computed here instead", self.rebuilt),
+            ("in the file, not used", self.unused),
+            ("not in the file, left at their initial values", self.missing),
+        ):
+            if names:
+                more = f" and {len(names) - 6} more" if len(names) > 6 else ""
+                shown.append(f"  {what}: {', '.join(names[:6])}{more}")
+        return shown
+
+
+def read_state_dict(path: Path) -> dict[str, Tensor]:
+    """The tensors of a `.ckpt`, `.pth` or `.pt` file by name, unwrapped from `state_dict` or `model`."""
+    path = Path(path)
+    if not path.is_file():
+        raise FarfeelError(f"{path} does not exist; expected a weights file; check the path")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError:
+        raise FarfeelError(
+            f"{path} is not a plain file of tensors (it is damaged, or holds Python objects, which are never loaded); "
+            "save its state_dict alone, with torch.save(model.state_dict(), file)"
+        ) from None
+    except (RuntimeError, EOFError, OSError, ValueError) as error:
+        reason = str(error).splitlines()[0][:120]
+        raise FarfeelError(f"{path} cannot be read as PyTorch weights ({reason}); copy the file again") from None
+    for wrapper in ("state_dict", "model"):
+        if isinstance(content, dict) and isinstance(content.get(wrapper), dict):
+            content = content[wrapper]
+    if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):
+        raise FarfeelError(f"{path} holds no named tensors; expected a state_dict of HTS-AT or of a Swin transformer")
+    return content
+
+
+def load_reference(model: EmotionModel, path: Path) -> LoadReport:
+    """Fill `model` from a reference checkpoint, and say what was used. Raises FarfeelError where nothing fits."""
+    state = read_state_dict(path)
+    if any(name.startswith("sed_model.") for name in state):
+        classes = state["sed_model.tscam_conv.weight"].shape[0] if "sed_model.tscam_conv.weight" in state else 0
+        kind = "HTS-AT pretrained on AudioSet" if classes == 527 else f"reference model of {classes} classes"
+    elif "patch_embed.proj.weight" in state:
+        kind = "Swin transformer for images"
+    else:
+        raise FarfeelError(
+            f"{path} has neither sed_model.… (HTS-AT) nor patch_embed.… (Swin) names; found {next(iter(state), 'none')}"
+        )
+    return fill(model, state, LoadReport(kind))
+
+
+def fill(model: EmotionModel, state: dict[str, Tensor], report: LoadReport) -> LoadReport:
+    """Copy every tensor that fits by name (ours or the reference's) and shape."""
+    ours = model.state_dict()
+    for name, tensor in state.items():
+        target = our_name(name)
+        if REBUILT.search(name):
+            report.rebuilt.append(name)
+            continue
+        if name.endswith("patch_embed.proj.weight") and tensor.shape[1] == 3:
+            tensor = tensor.mean(dim=1, keepdim=True)  # A spectrogram has one channel: grey instead of RGB.
+        if target in ours and ours[target].shape == tensor.shape:
+            ours[target] = tensor.to(ours[target].dtype)
+            report.used.append(name)
+        elif "tscam_conv" in name:
+            report.replaced.append(name)
+        else:
+            report.unused.append(name)
+    filled = {our_name(name) for name in report.used}
+    report.missing = [
+        name for name in ours if name not in filled and "tscam_conv" not in name and "num_batches" not in name
+    ]
+    if not report.used:
+        raise FarfeelError(f"{report.kind}: no tensor fits this recipe's shapes; use a recipe paper-…")
+    model.load_state_dict(ours)
+    return report
+
+
+def our_name(name: str) -> str:
+    """The name in EmotionModel of a tensor of the reference, of HTS-AT or of Swin."""
+    if name.startswith(("htsat.", "logmel.")):
+        return name
+    name = name.removeprefix("sed_model.")
+    name = re.sub(r"^layers\.(\d+)\.downsample", lambda found: f"layers.{int(found[1]) + 1}.downsample", name)
+    inside_swin = name.startswith(("patch_embed.", "layers.", "norm."))
+    return f"htsat.swin.{name}" if inside_swin else f"htsat.{name}"

@@ -1,0 +1,303 @@
+"""Every knob of an experiment, typed and documented, and its YAML form.
+
+A recipe is a tree of frozen sections. `load_recipe("tiny")` reads one that ships with farfeel, `load_recipe("my.yaml")`
+one of the user's; a file need only name what differs from the defaults below. `section.key=value` overrides follow.
+An unknown key is an error that names the nearest known one: a mistyped knob must never be silently ignored.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from farfeel.files import replacing_file
+from farfeel.types import EMOTIONS, FarfeelError
+
+Positive = Annotated[float, Field(gt=0)]
+NotNegative = Annotated[float, Field(ge=0)]
+Count = Annotated[int, Field(ge=1)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Range = tuple[float, float]
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    @model_validator(mode="after")
+    def _ranges_ascend(self) -> Section:
+        for name, value in self:
+            if type(self).model_fields[name].annotation in (Range, Range | None) and value and value[0] > value[1]:
+                raise ValueError(f"{name} is a range, lower end first; found {list(value)}")
+        return self
+
+
+class Data(Section):
+    """Which clips, and how they are divided."""
+
+    emotions: tuple[str, ...] = EMOTIONS
+    """Classes, in the order of the model's outputs. Clips of other emotions are left out."""
+    split: str = "paper"
+    """Speaker-independent split: paper, or folds-6:K, folds-5:K, folds-7:K with K the test fold from 1."""
+
+    @model_validator(mode="after")
+    def _known_emotions(self) -> Data:
+        unknown = sorted(set(self.emotions) - set(EMOTIONS))
+        if unknown or len(self.emotions) < 2 or len(set(self.emotions)) < len(self.emotions):
+            raise ValueError(f"emotions must be at least two different ones of {', '.join(EMOTIONS)}")
+        return self
+
+
+class Audio(Section):
+    """From the file to the log-mel spectrogram."""
+
+    sample_rate: Count = 16000
+    """Hz. Files and responses at other rates are resampled."""
+    seconds: Annotated[float, Field(gt=0, le=10.24)] = 4.0
+    """Length of the window that the model sees. Longer clips are cut (centre in testing, anywhere in training)."""
+    trim_silence: bool = False
+    """Cut leading and trailing silence (40 dB below the loudest frame) off dry training and test clips and off
+    recordings to be recognised."""
+    normalise_level: bool = False
+    """Scale each recording to -26 dB RMS, one gain for all microphones."""
+    n_fft: Count = 1024
+    """Samples in one Fourier frame."""
+    hop: Count = 160
+    """Samples between frames."""
+    mel_bands: Count = 64
+    fmin_hz: NotNegative = 50.0
+    fmax_hz: Positive = 8000.0
+    """Upper edge of the filters. The reference uses 14000 at 16 kHz: nine filters are empty."""
+
+
+class Microphones(Section):
+    """How many microphones, and how they are fused."""
+
+    strategy: Literal["single", "average-mels", "sum-patches", "normalised-sum"] = "average-mels"
+    count: Count = 1
+    """Microphones drawn for each training clip from those of the response."""
+
+
+class Rooms(Section):
+    """What happens to a dry training clip on its way to the microphones."""
+
+    dry: Share = 0.0
+    """Share of training clips that no room touches (only the microphone count is kept)."""
+    snr_db: Range | None = None
+    """Noise is added at a level drawn from this range, measured over all microphones; none without it."""
+    noise: tuple[Literal["white", "babble", "recorded"], ...] = ("white",)
+    """Kinds to draw from. Babble is other training speakers, elsewhere in the room."""
+    noise_folder: str | None = None
+    """Recorded noise: audio files, used as they are where they have enough channels."""
+
+
+class Simulation(Section):
+    """What `rooms simulate` draws; all ranges are uniform."""
+
+    width_m: Range = (3.0, 8.0)
+    length_m: Range = (3.0, 10.0)
+    height_m: Range = (2.4, 3.6)
+    t60_s: Range = (0.2, 1.3)
+    """Reverberation time. The paper: 0.5 to 0.85."""
+    array: Literal["free", "linear", "circular"] = "free"
+    """free: every microphone anywhere within a ball of the radius below; linear and circular: equally spaced."""
+    array_radius_m: Range = (0.05, 0.5)
+    distance_m: Range = (0.5, 4.0)
+    """From the source to the centre of the array."""
+    source_height_m: Range = (1.0, 1.8)
+    wall_margin_m: Positive = 0.3
+    """No source and no microphone nearer to a wall than this."""
+    sources_per_room: Count = 1
+    """Places of the source in each room, the array staying where it is. Babble needs two or more to come from
+    elsewhere."""
+    sample_rate: Count = 16000
+
+
+class Model(Section):
+    """The shape of HTS-AT. The defaults are the reference's: a Swin transformer on a 256 x 256 image."""
+
+    stem: Literal["patch", "conv"] = "patch"
+    """patch: one strided convolution (the reference). conv: a small residual CNN, which learns from little data."""
+    stem_width: Count = 32
+    """Channels of the conv stem's first block."""
+    image_frames: Count = 1024
+    """The spectrogram is resized (bicubic) to this many frames; must be divisible by chunks."""
+    chunks: Count = 4
+    """Pieces of the time axis that are stacked on the frequency axis to make the image square."""
+    patch: Literal[2, 4, 8, 16] = 4
+    """Mel bands and frames that become one token; the stem reduces both axes by it."""
+    embed_dim: Count = 96
+    depths: tuple[int, ...] = (2, 2, 6, 2)
+    heads: tuple[int, ...] = (4, 8, 16, 32)
+    window: Count = 8
+    dropout: Share = 0.0
+    """Of the embedding, before the head."""
+    drop_path: Share = 0.1
+    pooling: Literal["mean", "attention"] = "mean"
+    """How the time tokens of the token-semantic map become one vector of logits."""
+
+    @model_validator(mode="after")
+    def _divisible(self) -> Model:
+        if self.image_frames % self.chunks:
+            raise ValueError(f"image_frames must be divisible by chunks; found {self.image_frames} and {self.chunks}")
+        if len(self.depths) != len(self.heads):
+            raise ValueError(f"depths and heads need one number per stage; found {self.depths} and {self.heads}")
+        return self
+
+
+class Augment(Section):
+    """Training-time perturbation of the signal and the spectrogram."""
+
+    time_shift_s: NotNegative = 0.0
+    """The window starts up to this much earlier or later."""
+    gain_db: NotNegative = 0.0
+    """One gain for all microphones, uniform within plus and minus this."""
+    speed: Annotated[float, Field(ge=0, lt=0.5)] = 0.0
+    """Playing speed (pitch and tempo together), drawn within 1 plus and minus this."""
+    mic_dropout: Share = 0.0
+    """Chance that a microphone is dead; at least one lives."""
+    time_masks: Annotated[int, Field(ge=0)] = 0
+    time_mask_share: Share = 0.125
+    """SpecAugment (Park et al., 2019): widest mask, as a share of the frames."""
+    band_masks: Annotated[int, Field(ge=0)] = 0
+    band_mask_share: Share = 0.125
+    mixup: NotNegative = 0.0
+    """Alpha of the Beta distribution (Zhang et al., 2018) on log-mels and targets; 0 is off."""
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+
+
+class Train(Section):
+    """The optimiser and the schedule."""
+
+    epochs: Count = 50
+    batch_size: Count = 32
+    optimizer: Literal["adamw", "adam"] = "adamw"
+    learning_rate: Positive = 1e-3
+    weight_decay: NotNegative = 0.05
+    schedule: Literal["cosine", "step", "constant"] = "cosine"
+    """cosine: to zero at the last epoch. step: times step_factor every step_epochs."""
+    warmup_epochs: NotNegative = 2.0
+    step_epochs: Count = 10
+    step_factor: Share = 0.1
+    clip_norm: NotNegative = 1.0
+    """Largest norm of the gradient; 0 is off."""
+    precision: Literal["auto", "32-true", "bf16-mixed"] = "auto"
+    """auto: bf16 where the processor computes in it, else float32."""
+    patience: Annotated[int, Field(ge=0)] = 0
+    """Epochs without a better validation UAR after which training stops; 0 is off."""
+    keep: Count = 3
+    """Best checkpoints kept; their average is the result where it is better than the best of them."""
+    workers: Annotated[int, Field(ge=0)] = 0
+    """Processes that read and draw; 0 is the main one."""
+    devices: Count = 1
+
+
+class Recipe(Section):
+    """One experiment."""
+
+    name: str = "default"
+    seed: Annotated[int, Field(ge=0)] = 1
+    """Everything random follows from it: weights, rooms, noise, augmentation, order."""
+    data: Data = Data()
+    audio: Audio = Audio()
+    microphones: Microphones = Microphones()
+    rooms: Rooms = Rooms()
+    simulation: Simulation = Simulation()
+    model: Model = Model()
+    augment: Augment = Augment()
+    train: Train = Train()
+
+
+def recipe_names() -> list[str]:
+    """Names of the recipes that ship with farfeel."""
+    folder = resources.files("farfeel") / "recipes"
+    return sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml"))
+
+
+def load_recipe(name_or_file: str | Path, overrides: Sequence[str] = ()) -> Recipe:
+    """A recipe by name or file, with `section.key=value` overrides. Raises FarfeelError with one line."""
+    name = str(name_or_file)
+    if name in recipe_names():
+        text = (resources.files("farfeel") / "recipes" / f"{name}.yaml").read_text(encoding="utf-8")
+    elif Path(name).is_file():
+        text = Path(name).read_text(encoding="utf-8", errors="replace")
+    else:
+        near = difflib.get_close_matches(name, recipe_names(), n=1)
+        raise FarfeelError(
+            f"recipe {name} is neither a file nor one of {', '.join(recipe_names())}"
+            + (f"; did you mean {near[0]}?" if near else "; check the name")
+        )
+    try:
+        tree = yaml.safe_load(text) or {}
+    except yaml.YAMLError as error:
+        raise FarfeelError(f"{name} is not YAML ({' '.join(str(error).split())}); correct that line") from None
+    if not isinstance(tree, dict):
+        raise FarfeelError(
+            f"{name} holds a {type(tree).__name__}, expected sections with keys; see farfeel train --help"
+        )
+    for override in overrides:
+        _apply_override(tree, override)
+    return recipe_from_tree(tree, source=name)
+
+
+def recipe_from_tree(tree: dict[str, Any], source: str) -> Recipe:
+    """Nested dictionaries → Recipe, checked. `source` is named in the error."""
+    try:
+        return Recipe.model_validate(tree)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = [str(part) for part in first["loc"]]
+        key = ".".join(part for part in where if not part.isdigit())
+        if first["type"] == "extra_forbidden":
+            raise FarfeelError(f"{source}: unknown key {key}; {_nearest(key)}") from None
+        reason = first["msg"].removeprefix("Value error, ")
+        found = "" if isinstance(first["input"], (dict, Section)) else f", found {first['input']!r}"
+        raise FarfeelError(f"{source}: {key or 'recipe'}: {reason[0].lower() + reason[1:]}{found}") from None
+
+
+def save_recipe(recipe: Recipe, path: Path) -> None:
+    """Write the whole recipe, defaults included, so that it means the same under a later version's defaults."""
+    with replacing_file(path) as partial:
+        text = yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, default_flow_style=None, width=100)
+        partial.write_text(text, encoding="utf-8")
+
+
+def describe(section: type[Section] = Recipe, prefix: str = "") -> Iterator[tuple[str, str, str]]:
+    """Every knob as (dotted key, default, meaning), for help and documentation."""
+    for name, knob in section.model_fields.items():
+        if isinstance(knob.default, Section):
+            yield from describe(type(knob.default), f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", _plain(knob.default), " ".join((knob.description or "").split())
+
+
+def _plain(value: Any) -> str:
+    return f"[{', '.join(map(str, value))}]" if isinstance(value, tuple) else str(value)
+
+
+def _apply_override(tree: dict[str, Any], override: str) -> None:
+    key, separator, value = override.partition("=")
+    if not separator or not key:
+        raise FarfeelError(f"override {override!r} is not of the form section.key=value, e.g. train.epochs=5")
+    *sections, last = key.split(".")
+    for section in sections:
+        tree = tree.setdefault(section, {})
+        if not isinstance(tree, dict):
+            raise FarfeelError(f"override {override!r}: {section} is a value, not a section; {_nearest(key)}")
+    try:
+        tree[last] = yaml.safe_load(value)
+    except yaml.YAMLError:
+        raise FarfeelError(f"override {override!r}: {value!r} is not a YAML value; quote it") from None
+
+
+def _nearest(key: str) -> str:
+    known = [name for name, _, _ in describe()]
+    near = difflib.get_close_matches(key, known, n=1, cutoff=0.3)
+    by_leaf = [name for name in known if name.split(".")[-1] == key.split(".")[-1]]
+    guess = by_leaf[:1] or near
+    return f"did you mean {guess[0]}?" if guess else "farfeel recipe lists all keys"

@@ -1,0 +1,223 @@
+"""The RIR bank: a folder of room impulse responses that training and evaluation draw from.
+
+    taps.npy         (N, M, L) float32, read through a memory map
+    rirs.parquet     N rows: room, position, sample_rate, t60_s and drr_db (measured on the taps), origin, and where it
+                     is known the geometry: size_m, source_m, mics_m, asked_t60_s
+    parameters.json  what a simulated bank was drawn from
+
+Shorter responses are padded with zeros to the longest.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow
+from pyarrow import parquet
+
+from farfeel.files import replacing_folder, require_folder
+from farfeel.types import FarfeelError, Rir, Room
+
+TAPS, TABLE, PARAMETERS = "taps.npy", "rirs.parquet", "parameters.json"
+REMEDY = "make one with farfeel rooms simulate or farfeel rooms import"
+SCHEMA = pyarrow.schema(
+    [
+        ("room", pyarrow.string()),
+        ("position", pyarrow.string()),
+        ("sample_rate", pyarrow.int32()),
+        ("t60_s", pyarrow.float64()),
+        ("drr_db", pyarrow.float64()),
+        ("origin", pyarrow.string()),
+        ("size_m", pyarrow.list_(pyarrow.float64())),
+        ("source_m", pyarrow.list_(pyarrow.float64())),
+        ("mics_m", pyarrow.list_(pyarrow.list_(pyarrow.float64()))),
+        ("asked_t60_s", pyarrow.float64()),
+    ]
+)
+
+
+class Bank:
+    """Responses on disk, by index; `rooms` holds the names of the rooms in the order of their first response."""
+
+    def __init__(self, path: Path, taps: np.ndarray, rows: list[dict[str, Any]]) -> None:
+        self.path, self._taps, self._rows = path, taps, rows
+        self._indices: dict[str, list[int]] = {}
+        for index, row in enumerate(rows):
+            self._indices.setdefault(row["room"], []).append(index)
+        self.rooms = tuple(self._indices)
+        self.mics = int(taps.shape[1])
+        self.sample_rate = int(rows[0]["sample_rate"])
+
+    @classmethod
+    def open(cls, path: Path, sample_rate: int | None = None, min_mics: int | None = None) -> Bank:
+        """Bank folder → Bank. Raises FarfeelError with one line where it is none, is damaged, or is not what is asked:
+        another sample rate, or fewer microphones than min_mics."""
+        path = require_folder(path, "an RIR bank", REMEDY)
+        if not is_bank(path):
+            found = ", ".join(sorted(entry.name for entry in path.iterdir())[:3]) or "nothing"
+            raise FarfeelError(f"{path} holds {found}; expected an RIR bank ({TAPS} and {TABLE}); {REMEDY}")
+        taps, rows = _map_taps(path / TAPS), _read_table(path / TABLE)
+        if len(taps) != len(rows):
+            raise FarfeelError(
+                f"{path} has {len(taps)} responses in {TAPS} and {len(rows)} rows in {TABLE}, expected as many; "
+                "make the bank again"
+            )
+        bank = cls(path, taps, rows)
+        if sample_rate is not None and bank.sample_rate != sample_rate:
+            raise FarfeelError(
+                f"{path} holds responses at {bank.sample_rate} Hz, {sample_rate} Hz were asked; "
+                "make the bank again at that rate or set audio.sample_rate"
+            )
+        if min_mics is not None and bank.mics < min_mics:
+            raise FarfeelError(
+                f"{path} has {bank.mics} microphones, {min_mics} were asked; choose fewer or a bank with more"
+            )
+        return bank
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Bank.open, (self.path,)  # To another process goes the path: a pickled memory map is a copy of its data.
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, index: int) -> Rir:
+        row = self._rows[index]
+        return Rir(
+            taps=self.taps(index),
+            sample_rate=self.sample_rate,
+            room=row["room"],
+            position=row["position"],
+            t60_s=row["t60_s"],
+            drr_db=row["drr_db"],
+            origin=row["origin"],
+            geometry=_geometry(row),
+        )
+
+    def indices(self, room: str) -> np.ndarray:
+        """Indices of the responses of a room: its source positions."""
+        if room not in self._indices:
+            raise FarfeelError(f"{self.path} has no room {room}; it has {', '.join(self.rooms)}; choose one of them")
+        return np.array(self._indices[room])
+
+    def taps(self, index: int, mics: Sequence[int] | np.ndarray | None = None) -> np.ndarray:
+        """(M, L) float32 of one response: all microphones, or those asked in the order asked."""
+        response = self._taps[index] if mics is None else self._taps[index][np.asarray(mics)]
+        return np.array(response, dtype=np.float32)
+
+
+def is_bank(path: Path) -> bool:
+    return (path / TAPS).is_file() and (path / TABLE).is_file()
+
+
+def write_bank(
+    path: Path,
+    rirs: Iterable[Rir],
+    shape: tuple[int, int, int] | None = None,
+    parameters: dict[str, Any] | None = None,
+) -> Bank:
+    """Responses → bank folder, whole or not at all; replaces a bank, refuses any other folder that is not empty.
+
+    shape (N, M, L): given where `rirs` is an iterator over more responses than should be in memory at once.
+    Raises FarfeelError where responses differ in sample rate or number of microphones, or there are none.
+    """
+    path = Path(path)
+    check_replaceable(path)
+    if shape is None:
+        rirs = list(rirs)
+        shape = (len(rirs), len(rirs[0].taps), max(rir.taps.shape[1] for rir in rirs)) if rirs else (0, 0, 0)
+    if shape[0] == 0:
+        raise FarfeelError(f"no response to write to {path}, expected at least one; {REMEDY}")
+    rows: list[dict[str, Any]] = []
+    with replacing_folder(path) as partial:
+        taps = np.lib.format.open_memmap(partial / TAPS, mode="w+", dtype=np.float32, shape=shape)
+        for index, rir in enumerate(islice(rirs, shape[0])):
+            rows.append(_row(rir))
+            if len(rir.taps) != shape[1] or rir.sample_rate != rows[0]["sample_rate"]:
+                raise FarfeelError(
+                    f"{_name(rows[0])} has {shape[1]} microphones at {rows[0]['sample_rate']} Hz, {_name(rows[-1])} "
+                    f"{len(rir.taps)} at {rir.sample_rate} Hz, a bank has one kind; put them in two banks"
+                )
+            taps[index, :, : rir.taps.shape[1]] = rir.taps
+        if len(rows) != shape[0]:
+            raise ValueError(f"{shape[0]} responses were announced, {len(rows)} came")
+        taps.flush()
+        parquet.write_table(pyarrow.Table.from_pylist(rows, schema=SCHEMA), partial / TABLE)
+        if parameters is not None:
+            (partial / PARAMETERS).write_text(json.dumps(parameters, indent=1, sort_keys=True), encoding="utf-8")
+    return Bank.open(path)
+
+
+def check_replaceable(path: Path) -> None:
+    """Raise FarfeelError unless `path` is free, an empty folder, or a bank with nothing else in it."""
+    if not path.exists():
+        return
+    if path.is_file():
+        raise FarfeelError(f"{path} is a file, expected a place for a new RIR bank; choose another --out")
+    foreign = sorted({entry.name for entry in path.iterdir()} - {TAPS, TABLE, PARAMETERS})
+    if foreign:
+        raise FarfeelError(
+            f"{path} is not an RIR bank that could be replaced: it holds {', '.join(foreign[:3])}; choose another --out"
+        )
+
+
+def _map_taps(path: Path) -> np.ndarray:
+    try:
+        with path.open("rb") as file:
+            np.lib.format.read_magic(file)
+            shape, _, dtype = np.lib.format.read_array_header_1_0(file)
+            expected = file.tell() + int(np.prod(shape)) * dtype.itemsize
+    except (ValueError, OSError) as error:
+        reason = str(error).splitlines()[0].rstrip(".")
+        raise FarfeelError(f"{path} is not a NumPy array ({reason}); make the bank again") from None
+    if len(shape) != 3 or dtype != np.float32 or 0 in shape:
+        raise FarfeelError(f"{path} holds {dtype} of shape {shape}, expected float32 (N, M, L); make the bank again")
+    if path.stat().st_size < expected:
+        raise FarfeelError(f"{path} is cut off: {path.stat().st_size} of {expected} bytes; copy or make the bank again")
+    taps: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
+    return taps
+
+
+def _read_table(path: Path) -> list[dict[str, Any]]:
+    try:
+        table = parquet.read_table(path)
+        rows: list[dict[str, Any]] = table.select(SCHEMA.names).to_pylist()
+    except (OSError, KeyError, pyarrow.ArrowException) as error:
+        reason = str(error).splitlines()[0].strip("'\"").rstrip(".")
+        raise FarfeelError(f"{path} is not a table of responses ({reason}); make the bank again") from None
+    return rows
+
+
+def _row(rir: Rir) -> dict[str, Any]:
+    room = rir.geometry
+    return {
+        "room": rir.room,
+        "position": rir.position,
+        "sample_rate": rir.sample_rate,
+        "t60_s": rir.t60_s,
+        "drr_db": rir.drr_db,
+        "origin": rir.origin,
+        "size_m": room and list(room.size_m),
+        "source_m": room and list(room.source_m),
+        "mics_m": room and [list(mic) for mic in room.mics_m],
+        "asked_t60_s": room and room.t60_s,
+    }
+
+
+def _geometry(row: dict[str, Any]) -> Room | None:
+    if row["mics_m"] is None:
+        return None
+    return Room(
+        size_m=tuple(row["size_m"]),
+        source_m=tuple(row["source_m"]),
+        mics_m=tuple(tuple(mic) for mic in row["mics_m"]),
+        t60_s=row["asked_t60_s"],
+    )
+
+
+def _name(row: dict[str, Any]) -> str:
+    return f"{row['room']}/{row['position']}" if row["position"] else str(row["room"])

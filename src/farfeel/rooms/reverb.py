@@ -1,0 +1,43 @@
+"""A room acts on dry speech: convolution with its responses, and noise at a given level. Torch, batched, on the device.
+
+Letters: B batch, M microphones, T samples, L taps.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from scipy.fft import next_fast_len
+from torch import Tensor
+
+from farfeel.rooms.acoustics import onset
+
+
+def remove_common_delay(taps: np.ndarray) -> np.ndarray:
+    """(M, L) → (M, L) float32: the sound reaches the nearest microphone at tap 0.
+
+    One delay for all microphones: separate delays would erase the differences of their arrival times.
+    """
+    delay = onset(taps)
+    return np.pad(taps[:, delay:], ((0, 0), (0, delay))).astype(np.float32, copy=False)
+
+
+def convolve(dry: Tensor, taps: Tensor) -> Tensor:
+    """dry (B, T), taps (B, M, L) → (B, M, T) float32: the first T samples of their linear convolution."""
+    samples = dry.shape[-1]
+    taps = taps[..., :samples]  # Later taps do not reach into the output.
+    n_fft = int(next_fast_len(samples + taps.shape[-1] - 1, real=True))
+    spectrum = torch.fft.rfft(dry.float(), n_fft)[:, None] * torch.fft.rfft(taps.float(), n_fft)
+    wet: Tensor = torch.fft.irfft(spectrum, n_fft)[..., :samples]
+    return wet
+
+
+def add_noise(clean: Tensor, noise: Tensor, snr_db: Tensor) -> Tensor:
+    """clean (B, M, T) + noise (B, M, T), scaled so that the energies over all microphones have the ratio snr_db (B,).
+
+    One gain for all microphones keeps the levels between them. Infinite snr_db, silent noise, silent speech: no noise.
+    """
+    energy = noise.square().sum(dim=(1, 2))
+    energy = torch.where(energy > 0, energy, 1.0)  # Silence stays silent at any gain.
+    gain = 10 ** (-snr_db / 20) * (clean.square().sum(dim=(1, 2)) / energy).sqrt()
+    return clean + gain[:, None, None] * noise

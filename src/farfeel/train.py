@@ -1,0 +1,291 @@
+"""The training loop, in the open: `fit` is a generator that yields a report after each epoch.
+
+Resumption: the state after each epoch is in `last.ckpt`; everything random in an epoch follows from (seed, epoch), so
+a run that was killed and resumed equals an uninterrupted one, bit for bit on the CPU. On disk, in the run's folder:
+`recipe.yaml`, `metrics.csv`, TensorBoard events, `top/epoch_NNN/` (the best few), `best/` (the result), `last.ckpt`.
+"""
+
+from __future__ import annotations
+
+import math
+import shutil
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from lightning_fabric import Fabric
+from sklearn.metrics import accuracy_score, balanced_accuracy_score
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.data import DataLoader
+
+from farfeel.data import EpochOrder, Recordings, Sources, TrainingClips, collate, to_microphones
+from farfeel.evaluate.table import probabilities_of, targets_of
+from farfeel.files import replacing_file
+from farfeel.infer import Recognizer, prediction_table
+from farfeel.models.checkpoint import average_states, load_checkpoint, save_checkpoint
+from farfeel.models.emotion import EmotionModel
+from farfeel.recipe import Recipe, save_recipe
+from farfeel.recipe import Train as TrainKnobs
+from farfeel.tracking import Tracker
+from farfeel.types import Batch, FarfeelError
+
+
+@dataclass(frozen=True)
+class EpochReport:
+    """One line of metrics.csv. UAR: unweighted average recall, the mean of the classes' recalls."""
+
+    epoch: int
+    train_loss: float
+    val_loss: float
+    val_accuracy: float
+    val_uar: float
+    learning_rate: float
+    clips_per_s: float
+    seconds: float
+
+
+def fit(
+    model: EmotionModel,
+    train: TrainingClips,
+    val: Recordings,
+    recipe: Recipe,
+    run_dir: Path,
+    resume: bool = False,
+    card: str = "",
+    trackers: Sequence[str] = (),
+    on_batch: Callable[[int, int, int], None] | None = None,
+) -> Iterator[EpochReport]:
+    """Train `model`; yield after each epoch; leave the result in `run_dir/best`.
+
+    `on_batch(epoch, clips done, clips in the epoch)` is called after each step. With `resume`, epochs already done are
+    not yielded again. `trackers` names wandb or mlflow beside CSV and TensorBoard.
+    """
+    run_dir = Path(run_dir)
+    knobs = recipe.train
+    fabric = Fabric(devices=knobs.devices, precision=_precision(knobs.precision))  # type: ignore[arg-type]
+    fabric.launch()
+    optimizer = _optimizer(model, knobs)
+    order = EpochOrder(len(train), recipe.seed)
+    loader: DataLoader[Sources] = DataLoader(
+        train, knobs.batch_size, sampler=order, collate_fn=collate, num_workers=knobs.workers, drop_last=False
+    )
+    history = _restore(run_dir, recipe, model, optimizer) if resume else []
+    wrapped, optimizer = fabric.setup(model, optimizer)
+    if not history:
+        _start_afresh(run_dir, recipe)
+    tracker = Tracker(run_dir, recipe, trackers, first_epoch=len(history))
+
+    for epoch in range(len(history), knobs.epochs):
+        if _out_of_patience(history, knobs.patience):
+            break
+        started = time.perf_counter()
+        torch.manual_seed(_epoch_seed(recipe.seed, epoch))
+        order.set_epoch(epoch)
+        train.set_epoch(epoch)
+        model.train()
+        losses, done = [], 0
+        for step, sources in enumerate(loader):
+            rate = learning_rate(knobs, epoch + step / len(loader))
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+            batch = to_microphones(sources.to(fabric.device))
+            batch = mixup(batch, recipe.augment.mixup, len(recipe.data.emotions))
+            loss = F.cross_entropy(
+                wrapped(batch.audio, batch.mic_mask).float(),
+                batch.target,
+                label_smoothing=recipe.augment.label_smoothing,
+            )
+            optimizer.zero_grad()
+            fabric.backward(loss)
+            if knobs.clip_norm:
+                fabric.clip_gradients(wrapped, optimizer, max_norm=knobs.clip_norm)
+            optimizer.step()
+            losses.append(loss.item() * len(batch.audio))
+            done += len(batch.audio)
+            if on_batch:
+                on_batch(epoch, done, len(train))
+        if not math.isfinite(sum(losses)):
+            raise FarfeelError(
+                f"the loss is no longer finite in epoch {epoch + 1}; lower train.learning_rate, or set train.precision=32-true"
+            )
+        trained_s = time.perf_counter() - started
+        val_loss, val_accuracy, val_uar = validate(model, val, fabric.device)
+        report = EpochReport(
+            epoch + 1,
+            sum(losses) / done,
+            val_loss,
+            val_accuracy,
+            val_uar,
+            rate,
+            done / trained_s,
+            time.perf_counter() - started,
+        )
+        history.append(report)
+        _keep_top(run_dir, model, recipe, history, card)
+        _save_last(run_dir, model, optimizer, recipe, history)
+        tracker.log(history)
+        yield report
+    _write_best(run_dir, model, val, recipe, history, card, fabric.device)
+
+
+def learning_rate(knobs: TrainKnobs, epoch: float) -> float:
+    """Rate at a (fractional) epoch: linear warm-up, then the recipe's schedule. A function of time alone: no state."""
+    if epoch < knobs.warmup_epochs:
+        return knobs.learning_rate * max(epoch, 1e-2) / knobs.warmup_epochs
+    if knobs.schedule == "cosine":
+        share = (epoch - knobs.warmup_epochs) / max(knobs.epochs - knobs.warmup_epochs, 1e-9)
+        return knobs.learning_rate * 0.5 * (1 + math.cos(math.pi * min(share, 1.0)))
+    if knobs.schedule == "step":
+        return knobs.learning_rate * knobs.step_factor ** (epoch // knobs.step_epochs)
+    return knobs.learning_rate
+
+
+def mixup(batch: Batch, alpha: float, classes: int) -> Batch:
+    """Mix each clip with another of the batch, as two talkers at once, targets likewise (Zhang et al., 2018).
+
+    A departure from HTS-AT, which mixes log-mels: waveforms add in a room, decibels do not (Tokozume et al., 2018).
+    """
+    if not alpha:
+        return batch
+    share = torch.distributions.Beta(alpha, alpha).sample((len(batch.audio),)).to(batch.audio.device)
+    share = torch.maximum(share, 1 - share)  # the clip itself dominates, so that its microphones' mask stays right
+    other = torch.randperm(len(batch.audio), device=batch.audio.device)
+    one_hot = F.one_hot(batch.target, classes).float()
+    return Batch(
+        batch.audio * share[:, None, None] + batch.audio[other] * (1 - share)[:, None, None],
+        batch.mic_mask,
+        one_hot * share[:, None] + one_hot[other] * (1 - share)[:, None],
+    )
+
+
+def validate(model: EmotionModel, val: Recordings, device: torch.device) -> tuple[float, float, float]:
+    """Loss, accuracy and UAR over the validation recordings, by the road that evaluation takes."""
+    table = prediction_table(Recognizer([model], device), val)
+    target, probabilities = targets_of(table), probabilities_of(table)
+    decided = probabilities.argmax(axis=1)
+    loss = -np.log(np.maximum(probabilities[np.arange(len(target)), target], 1e-12)).mean()
+    return float(loss), float(accuracy_score(target, decided)), float(balanced_accuracy_score(target, decided))
+
+
+def computes_in_bf16() -> bool:
+    """Whether the processor at hand multiplies bfloat16 faster than float32."""
+    if torch.cuda.is_available():
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    capabilities = torch.cpu.get_capabilities()
+    return bool(capabilities.get("amx_bf16") or capabilities.get("avx512_bf16"))
+
+
+def _precision(asked: str) -> str:
+    return ("bf16-mixed" if computes_in_bf16() else "32-true") if asked == "auto" else asked
+
+
+def _epoch_seed(seed: int, epoch: int) -> int:
+    return int(np.random.SeedSequence((seed, epoch)).generate_state(1)[0])
+
+
+def _optimizer(model: nn.Module, knobs: TrainKnobs) -> torch.optim.Optimizer:
+    if knobs.optimizer == "adam":
+        return torch.optim.Adam(model.parameters(), knobs.learning_rate, weight_decay=knobs.weight_decay)
+    # Norms and biases are scales, not weights: decay would only shrink the signal (Loshchilov and Hutter, 2019).
+    decayed = [p for p in model.parameters() if p.ndim > 1]
+    others = [p for p in model.parameters() if p.ndim <= 1]
+    groups = [{"params": decayed, "weight_decay": knobs.weight_decay}, {"params": others, "weight_decay": 0.0}]
+    return torch.optim.AdamW(groups, knobs.learning_rate)
+
+
+def _best_first(history: list[EpochReport]) -> list[EpochReport]:
+    """Highest validation UAR first; among equals, the lower loss."""
+    return sorted(history, key=lambda report: (-report.val_uar, report.val_loss))
+
+
+def _out_of_patience(history: list[EpochReport], patience: int) -> bool:
+    return bool(patience and history and len(history) - _best_first(history)[0].epoch >= patience)
+
+
+def _top_folder(run_dir: Path, epoch: int) -> Path:
+    return run_dir / "top" / f"epoch_{epoch:03d}"
+
+
+def _keep_top(run_dir: Path, model: EmotionModel, recipe: Recipe, history: list[EpochReport], card: str) -> None:
+    top = [report.epoch for report in _best_first(history)[: recipe.train.keep]]
+    if history[-1].epoch in top:
+        save_checkpoint(_top_folder(run_dir, history[-1].epoch), model.state_dict(), recipe, card)
+    for folder in (run_dir / "top").glob("epoch_*"):
+        if folder not in {_top_folder(run_dir, epoch) for epoch in top}:
+            shutil.rmtree(folder)
+
+
+def _save_last(run_dir: Path, model: EmotionModel, optimizer: Any, recipe: Recipe, history: list[EpochReport]) -> None:
+    state = {
+        "model": model.state_dict(),
+        "optimizer": optimizer.state_dict(),
+        "recipe": recipe.model_dump(mode="json"),
+        "history": [asdict(report) for report in history],
+    }
+    with replacing_file(run_dir / "last.ckpt") as partial:
+        torch.save(state, partial)
+
+
+def _restore(run_dir: Path, recipe: Recipe, model: EmotionModel, optimizer: torch.optim.Optimizer) -> list[EpochReport]:
+    """Load `last.ckpt` into model and optimiser; the epochs so far. No such file: a run killed in its first epoch."""
+    path = run_dir / "last.ckpt"
+    if not path.exists():
+        return []
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # noqa: BLE001  torch raises many kinds for a damaged file
+        raise FarfeelError(f"{path} is damaged ({type(error).__name__}); delete {run_dir} and train again") from None
+    theirs, ours = state["recipe"], recipe.model_dump(mode="json")
+    for knobs in (theirs["train"], ours["train"]):
+        knobs.pop("workers"), knobs.pop("devices")  # they change nothing but the speed
+    if theirs != ours:
+        differing = [
+            f"{section}.{key}" if isinstance(value, dict) else section
+            for section, value in ours.items()
+            for key in (value if isinstance(value, dict) else [section])
+            if (value[key] != theirs[section].get(key) if isinstance(value, dict) else value != theirs[section])
+        ]
+        raise FarfeelError(
+            f"{run_dir} was trained with another recipe ({', '.join(differing[:3])} differ); resume with the same, "
+            "or choose another --out"
+        )
+    model.load_state_dict(state["model"])
+    optimizer.load_state_dict(state["optimizer"])
+    return [EpochReport(**row) for row in state["history"]]
+
+
+def _start_afresh(run_dir: Path, recipe: Recipe) -> None:
+    run_dir.mkdir(parents=True, exist_ok=True)
+    for leftover in ("top", "best"):
+        shutil.rmtree(run_dir / leftover, ignore_errors=True)
+    save_recipe(recipe, run_dir / "recipe.yaml")
+
+
+def _write_best(
+    run_dir: Path,
+    model: EmotionModel,
+    val: Recordings,
+    recipe: Recipe,
+    history: list[EpochReport],
+    card: str,
+    device: torch.device,
+) -> None:
+    """The best epoch, or the average of the best few where that is better on the validation clips."""
+    top = _best_first(history)[: recipe.train.keep]
+    states: list[dict[str, Tensor]] = [
+        load_checkpoint(_top_folder(run_dir, report.epoch)).state_dict() for report in top
+    ]
+    state, chosen = states[0], f"epoch {top[0].epoch} (validation UAR {top[0].val_uar:.3f})"
+    if len(states) > 1:
+        model.load_state_dict(average_states(states))
+        val_loss, _, val_uar = validate(model, val, device)
+        if (val_uar, -val_loss) > (top[0].val_uar, -top[0].val_loss):
+            epochs = ", ".join(str(report.epoch) for report in top)
+            state, chosen = model.state_dict(), f"mean of epochs {epochs} (validation UAR {val_uar:.3f})"
+    model.load_state_dict(state)
+    save_checkpoint(run_dir / "best", state, recipe, f"{card.rstrip()}\n\nWeights: {chosen}.\n")

@@ -1,0 +1,93 @@
+"""The nouns of farfeel: clips, rooms, room impulse responses, batches, predictions, and its errors.
+
+Letters for shapes, used everywhere: B batch, M microphones, T samples, L response taps, F mel frames, Q mel bands,
+P patch tokens, D width, K emotions. Units live in names: `_s` seconds, `_m` metres, `_db` decibels, `_hz` hertz.
+Everything here is frozen: a change returns a new value (`dataclasses.replace`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # NumPy and torch stay out of start-up: `farfeel --help` must be instant.
+    import numpy as np
+    from torch import Tensor
+
+EMOTIONS = ("neutral", "calm", "happy", "sad", "angry", "fearful", "disgust", "surprised")
+"""The eight emotions of RAVDESS in the order of its codes 01 to 08. Every corpus maps its labels to these names."""
+
+
+class FarfeelError(Exception):
+    """The input or the data is at fault. The message is one line: what was found, what was expected, the remedy."""
+
+
+@dataclass(frozen=True)
+class Clip:
+    """One utterance of one speaker. `start_s` and `end_s` cut it out of its file; `end_s` None means to the end."""
+
+    id: str
+    corpus: str
+    speaker: str
+    emotion: str
+    audio: Path | None
+    video: Path | None = None
+    start_s: float = 0.0
+    end_s: float | None = None
+    sentence: str = ""
+    intensity: str = ""
+
+
+@dataclass(frozen=True)
+class Room:
+    """A shoebox room with one source: size (3,), source (3,), microphones (M, 3), all in metres; T60 in seconds."""
+
+    size_m: tuple[float, float, float]
+    source_m: tuple[float, float, float]
+    mics_m: tuple[tuple[float, float, float], ...]
+    t60_s: float
+
+
+@dataclass(frozen=True)
+class Rir:
+    """Room impulse responses from one source to M microphones: `taps` (M, L) float32.
+
+    `room` names the acoustic condition that a table has one row for; `geometry` is None where it is not known.
+    """
+
+    taps: np.ndarray
+    sample_rate: int
+    room: str
+    position: str = ""
+    t60_s: float = float("nan")
+    drr_db: float = float("nan")
+    origin: str = "simulated"
+    geometry: Room | None = None
+
+
+@dataclass
+class Batch:
+    """What a model eats. audio (B, M, T); mic_mask (B, M) True where the microphone is alive; target (B,) or, after
+    mixup, (B, K) probabilities."""
+
+    audio: Tensor
+    mic_mask: Tensor
+    target: Tensor
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Probabilities (K,) over `emotions` for the span start_s to end_s of a recording."""
+
+    probabilities: tuple[float, ...]
+    emotions: tuple[str, ...]
+    start_s: float
+    end_s: float
+    microphones: int = 1
+    modalities: tuple[str, ...] = ("audio",)
+    warnings: tuple[str, ...] = field(default=())
+
+    @property
+    def label(self) -> str:
+        return max(zip(self.probabilities, self.emotions, strict=True), key=lambda pair: pair[0])[1]

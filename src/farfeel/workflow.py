@@ -1,0 +1,106 @@
+"""The two long steps that the command line and the demo share: train a run, evaluate a checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from farfeel.console import note, progress
+from farfeel.data import Recordings, TrainingClips, divide_rooms
+from farfeel.evaluate.metrics import Metrics
+from farfeel.evaluate.report import write_evaluation
+from farfeel.infer import Recognizer, prediction_table
+from farfeel.models.checkpoint import load_checkpoint
+from farfeel.models.emotion import EmotionModel
+from farfeel.models.reference import LoadReport, fill, load_reference
+from farfeel.recipe import Recipe
+from farfeel.rooms.bank import Bank
+from farfeel.train import fit
+from farfeel.types import Clip
+
+
+def run_training(
+    recipe: Recipe,
+    train: Sequence[Clip],
+    val: Sequence[Clip],
+    bank: Bank | None,
+    out: Path,
+    resume: bool = False,
+    init: Path | None = None,
+    trackers: Sequence[str] = (),
+) -> Path:
+    """Train with a progress bar and a line per epoch. The folder of the resulting checkpoint."""
+    torch.manual_seed(recipe.seed)
+    model = EmotionModel(recipe)
+    if init:
+        note("\n".join(initialise(model, init).lines()))
+    training_rooms, validation_rooms = divide_rooms(bank)
+    clips = TrainingClips(train, recipe, bank, training_rooms)
+    validation = Recordings(
+        val, recipe, [bank] if bank else [], range(recipe.microphones.count), validation_rooms, one_room_each=True
+    )
+    note(f"{sum(p.numel() for p in model.parameters()) / 1e6:.2f} M parameters; run in {out}")
+    with progress("training", "clips") as advance:
+
+        def on_batch(epoch: int, done: int, total: int) -> None:
+            advance(epoch * total + done, recipe.train.epochs * total)
+
+        card = training_card(recipe, train, val, bank)
+        for report in fit(model, clips, validation, recipe, out, resume, card, trackers, on_batch):
+            note(
+                f"epoch {report.epoch:>3}  loss {report.train_loss:.3f}  validation: loss {report.val_loss:.3f}  "
+                f"accuracy {report.val_accuracy:6.1%}  UAR {report.val_uar:6.1%}  {report.clips_per_s:.0f} clips/s"
+            )
+    return out / "best"
+
+
+def initialise(model: EmotionModel, path: Path) -> LoadReport:
+    """Fill a model from a checkpoint folder of ours or from a reference's file of weights."""
+    if path.is_dir():
+        return fill(model, load_checkpoint(path).state_dict(), LoadReport(f"checkpoint {path}"))
+    return load_reference(model, path)
+
+
+def run_evaluation(
+    recognizer: Recognizer,
+    clips: Sequence[Clip],
+    banks: Sequence[Bank],
+    out: Path,
+    mics: Sequence[int] | None,
+    details: dict[str, str],
+) -> Metrics:
+    """Evaluate with a progress bar and write the evaluation's folder. `mics` None: all."""
+    recipe = recognizer.models[0].recipe
+    with progress("evaluating", "recordings") as advance:
+        table = prediction_table(recognizer, Recordings(clips, recipe, banks, mics), advance)
+    heard = "the dry signal" if not banks else "all" if mics is None else ", ".join(map(str, mics))
+    return write_evaluation(table, out, recipe.name, details | {"recipe": recipe.name, "microphones": heard})
+
+
+def training_card(recipe: Recipe, train: Sequence[Clip], val: Sequence[Clip], bank: Bank | None) -> str:
+    """The card of a checkpoint: what it is, what it was trained on, how, and what that means for its use."""
+    parts = [
+        f"- {what}: {len(clips)} clips of {', '.join(sorted({clip.corpus for clip in clips}))}, "
+        f"speakers {', '.join(sorted({clip.speaker for clip in clips}))}"
+        for what, clips in (("training", train), ("validation (chooses the epoch)", val))
+    ]
+    origins = {bank[i].origin for i in range(len(bank))} if bank else set()
+    rooms = (
+        f"{len(bank)} {' and '.join(sorted(origins))} responses of {bank.mics} microphones" if bank else "none (dry)"
+    )
+    return "\n".join(
+        [
+            f"# {recipe.name}",
+            "",
+            f"Recognises {', '.join(recipe.data.emotions)} in speech; microphones: {recipe.microphones.strategy}.",
+            "",
+            *parts,
+            f"- rooms: {rooms}",
+            f"- split: {recipe.data.split}, seed {recipe.seed}; all knobs in recipe.yaml",
+            "",
+            "Acted emotions of few speakers: expect less on others. Weights trained on a corpus for research use only "
+            "(RAVDESS: CC BY-NC-SA 4.0) are for research use only.",
+        ]
+    )

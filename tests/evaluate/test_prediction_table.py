@@ -1,0 +1,114 @@
+"""The prediction table: what is one, what is not, and how tables are put together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from farfeel.evaluate.table import (
+    concatenate,
+    emotions_of,
+    ensemble,
+    probabilities_of,
+    read_predictions,
+    write_predictions,
+)
+from farfeel.types import FarfeelError
+
+Draw = Callable[..., pd.DataFrame]
+
+
+@pytest.fixture
+def table(fake_table: Draw) -> pd.DataFrame:
+    return fake_table(np.random.default_rng(1), speakers=4, clips=8)
+
+
+def test_what_is_written_is_read_with_all_its_columns(table: pd.DataFrame, tmp_path: Path) -> None:
+    write_predictions(table, tmp_path / "predictions.parquet")
+    for path in (tmp_path, tmp_path / "predictions.parquet"):
+        pd.testing.assert_frame_equal(read_predictions(path), table, check_dtype=False)
+    assert emotions_of(table) == tuple(c.removeprefix("p_") for c in table.columns if c.startswith("p_"))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "says"),
+    [
+        (lambda t: t.drop(columns="speaker"), "no column speaker"),
+        (lambda t: t.drop(columns=[c for c in t if c.startswith("p_")]), "0 column"),
+        (lambda t: t.iloc[:0], "no rows"),
+        (lambda t: t.assign(speaker=[None, *t["speaker"][1:]]), "without a speaker"),
+        (lambda t: t.assign(target="bored"), "the target bored"),
+        (lambda t: pd.concat([t, t.iloc[:1]]), "twice"),
+        (lambda t: t.assign(p_sad=np.nan), "no probabilities"),
+        (lambda t: t.assign(p_sad=np.inf), "no probabilities"),
+        (lambda t: t.assign(p_sad=t["p_sad"] + 0.01), "no probabilities"),
+        (lambda t: t.assign(p_sad=t["p_sad"] - 1, p_calm=t["p_calm"] + 1), "no probabilities"),
+        (lambda t: t.assign(p_sad="high"), "not floating point"),
+    ],
+)
+def test_what_is_no_prediction_table_is_refused_in_one_line_when_written_and_when_read(
+    table: pd.DataFrame, tmp_path: Path, spoil: Callable[[pd.DataFrame], pd.DataFrame], says: str
+) -> None:
+    spoilt = spoil(table)
+    with pytest.raises(FarfeelError, match=says) as raised:
+        write_predictions(spoilt, tmp_path / "a.parquet")
+    assert "\n" not in str(raised.value)
+    assert not list(tmp_path.iterdir())
+    spoilt.to_parquet(tmp_path / "b.parquet")
+    with pytest.raises(FarfeelError, match=says):
+        read_predictions(tmp_path / "b.parquet")
+
+
+def test_a_missing_or_broken_file_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(FarfeelError, match="does not exist"):
+        read_predictions(tmp_path)
+    (tmp_path / "predictions.parquet").write_bytes(b"half a fi")
+    with pytest.raises(FarfeelError, match="cannot be read as Parquet") as raised:
+        read_predictions(tmp_path)
+    assert "\n" not in str(raised.value)
+
+
+def test_names_that_are_numbers_become_text(table: pd.DataFrame, tmp_path: Path) -> None:
+    write_predictions(table.assign(speaker=table["speaker"].str[-2:].astype(int)), tmp_path / "p.parquet")
+    assert set(read_predictions(tmp_path / "p.parquet")["speaker"]) == {"1", "2", "3", "4"}
+
+
+def test_an_ensemble_of_one_table_is_that_table_whatever_its_order(table: pd.DataFrame) -> None:
+    shuffled = table.sample(frac=1, random_state=3)
+    columns = list(shuffled.columns)
+    reordered = shuffled[columns[:4] + columns[4:][::-1]]  # emotions in another order
+    both = ensemble([table, reordered])
+    pd.testing.assert_frame_equal(both, table)
+
+
+def test_an_ensemble_is_the_mean_of_probabilities(fake_table: Draw, table: pd.DataFrame) -> None:
+    other = fake_table(np.random.default_rng(2), speakers=4, clips=8)
+    expected = (probabilities_of(table) + probabilities_of(other)) / 2
+    np.testing.assert_allclose(probabilities_of(ensemble([table, other])), expected)
+
+
+@pytest.mark.parametrize("change", ["row", "target", "speaker", "emotion"])
+def test_an_ensemble_of_different_rows_is_refused(table: pd.DataFrame, change: str) -> None:
+    other = {
+        "row": table.iloc[1:],
+        "target": table.assign(target=["disgust", *table["target"][1:]]),
+        "speaker": table.assign(speaker="someone"),
+        "emotion": table.rename(columns={"p_calm": "p_bored"}).assign(target="sad"),
+    }[change]
+    with pytest.raises(FarfeelError):
+        ensemble([table, other])
+
+
+def test_folds_together_are_the_whole_and_a_clip_judged_twice_is_refused(table: pd.DataFrame) -> None:
+    fold = table["speaker"].isin(["actor-01", "actor-02"])
+    whole = concatenate([table[fold], table[~fold]])
+    order = ["room", "clip"]
+    pd.testing.assert_frame_equal(
+        whole.sort_values(order, ignore_index=True), table.sort_values(order, ignore_index=True), check_dtype=False
+    )
+    with pytest.raises(FarfeelError, match="twice"):
+        concatenate([table[fold], table])
