@@ -285,7 +285,7 @@ def change_speed(dry: np.ndarray, speed: float) -> np.ndarray:
 def place(dry: np.ndarray, samples: int, shift: float, rng: np.random.Generator) -> np.ndarray:
     """(T,) → (samples,): a shorter clip somewhere in the window, a longer one cut somewhere, then moved by ± shift."""
     start = int(rng.integers(abs(samples - len(dry)) + 1)) * (1 if len(dry) <= samples else -1)
-    start += int(round(shift * rng.uniform(-1, 1)))
+    start += round(shift * rng.uniform(-1, 1))
     window = np.zeros(samples, dtype=np.float32)
     first, last = max(0, start), min(samples, start + len(dry))
     if first < last:

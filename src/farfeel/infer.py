@@ -94,7 +94,7 @@ class Recognizer:
             raise FarfeelError(f"{what}: every chosen microphone is silent; choose others with --mics")
         if dead.any():
             warnings.append(
-                f"microphone {', '.join(str(mics[i]) for i in np.flatnonzero(dead))} is silent and left out"
+                f"microphone {', '.join(str(mic) for mic, silent in zip(mics, dead, strict=True) if silent)} is silent and left out"
             )
         probabilities = next(self.probabilities([chosen]))
         return Prediction(

@@ -111,7 +111,8 @@ def fit(
                 on_batch(epoch, done, len(train))
         if not math.isfinite(sum(losses)):
             raise FarfeelError(
-                f"the loss is no longer finite in epoch {epoch + 1}; lower train.learning_rate, or set train.precision=32-true"
+                f"the loss is no longer finite in epoch {epoch + 1}; lower train.learning_rate, "
+                "or set train.precision=32-true"
             )
         trained_s = time.perf_counter() - started
         val_loss, val_accuracy, val_uar = validate(model, val, fabric.device)
@@ -238,7 +239,7 @@ def _restore(run_dir: Path, recipe: Recipe, model: EmotionModel, optimizer: torc
         return []
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # noqa: BLE001  torch raises many kinds for a damaged file
+    except Exception as error:
         raise FarfeelError(f"{path} is damaged ({type(error).__name__}); delete {run_dir} and train again") from None
     theirs, ours = state["recipe"], recipe.model_dump(mode="json")
     for knobs in (theirs["train"], ours["train"]):

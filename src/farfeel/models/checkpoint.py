@@ -49,8 +49,8 @@ def load_checkpoint(folder: Path) -> EmotionModel:
     wrong = [name for name in ours.keys() | state.keys() if _shape(ours, name) != _shape(state, name)]
     if wrong:
         raise FarfeelError(
-            f"checkpoint {folder} does not fit its own recipe.yaml: {len(wrong)} tensors differ, the first {min(wrong)} "
-            f"({_shape(state, min(wrong))}, expected {_shape(ours, min(wrong))}); restore the folder as it was written"
+            f"checkpoint {folder} does not fit its own recipe.yaml: {len(wrong)} tensors differ, the first "
+            f"{min(wrong)} ({_shape(state, min(wrong))}, expected {_shape(ours, min(wrong))}); restore it as it was written"
         )
     model.load_state_dict(state)
     return model.eval()

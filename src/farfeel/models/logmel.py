@@ -16,13 +16,13 @@ from farfeel.recipe import Audio
 POWER_FLOOR = 1e-10  # -100 dB: far below any microphone's noise, and no log of zero.
 
 
-def hz_to_mel(hz: np.ndarray) -> np.ndarray:
+def hz_to_mel(hz: np.ndarray | float) -> np.ndarray:
     """Slaney's Auditory Toolbox scale (1998): linear below 1 kHz, logarithmic above (27 steps to a factor 6.4)."""
     hz = np.asarray(hz, dtype=np.float64)
     return np.where(hz < 1000.0, 3.0 * hz / 200.0, 15.0 + 27.0 * np.log(np.maximum(hz, 1e-3) / 1000.0) / np.log(6.4))
 
 
-def mel_to_hz(mel: np.ndarray) -> np.ndarray:
+def mel_to_hz(mel: np.ndarray | float) -> np.ndarray:
     """Inverse of `hz_to_mel`."""
     mel = np.asarray(mel, dtype=np.float64)
     return np.where(mel < 15.0, 200.0 * mel / 3.0, 1000.0 * np.exp(np.log(6.4) * (mel - 15.0) / 27.0))

@@ -1,0 +1,41 @@
+"""A small world for the tests, made once: artificial voices and simulated rooms."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from farfeel.corpora.scan import load_clips
+from farfeel.corpora.splits import Split, split_clips
+from farfeel.corpora.synthetic import generate
+from farfeel.recipe import Recipe, Simulation, load_recipe
+from farfeel.rooms.bank import Bank
+from farfeel.rooms.simulate import simulate
+
+torch.set_num_threads(1)  # Small networks gain nothing from a second, and lose much where the machine is busy.
+
+
+@pytest.fixture(scope="session")
+def voices(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Root of a synthetic corpus: four speakers, one clip of each of eight emotions."""
+    return generate(tmp_path_factory.mktemp("voices"), speakers=4, clips_per_emotion=1, seed=1)
+
+
+@pytest.fixture(scope="session")
+def split(voices: Path) -> Split:
+    return split_clips(load_clips("synthetic", voices), "folds-4:1")
+
+
+@pytest.fixture(scope="session")
+def bank(tmp_path_factory: pytest.TempPathFactory) -> Bank:
+    """Six responses of three microphones, two places in each of three rooms."""
+    ranges = Simulation(t60_s=(0.2, 0.4), sources_per_room=2)
+    return simulate(6, 3, ranges, 1, tmp_path_factory.mktemp("rooms") / "bank", workers=1)
+
+
+@pytest.fixture(scope="session")
+def small() -> Callable[..., Recipe]:
+    """The tiny recipe, made tinier: `small("key=value", …)`."""
+    shrunk = ["audio.seconds=1.28", "model.image_frames=64", "train.batch_size=4", "train.epochs=3"]
+    return lambda *overrides: load_recipe("tiny", [*shrunk, *overrides])

@@ -1,0 +1,148 @@
+"""Laws of what happens between a dry clip and the microphones."""
+
+from collections.abc import Callable
+from dataclasses import fields, replace
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from farfeel.corpora.splits import Split
+from farfeel.data import (
+    Recordings,
+    Sources,
+    TrainingClips,
+    collate,
+    divide_rooms,
+    place,
+    recording_windows,
+    to_microphones,
+    trim_silence,
+    window_samples,
+)
+from farfeel.recipe import Recipe
+from farfeel.rooms.bank import Bank
+from farfeel.types import FarfeelError
+
+Small = Callable[..., Recipe]
+BUSY = (
+    "augment.speed=0.1",
+    "augment.mic_dropout=0.3",
+    "rooms.dry=0.2",
+    "rooms.noise=[white, babble]",
+    "augment.gain_db=6",
+)
+
+
+def same(one: Sources, other: Sources) -> bool:
+    return all(torch.equal(getattr(one, f.name), getattr(other, f.name)) for f in fields(Sources))
+
+
+def test_an_example_follows_from_seed_epoch_and_index_alone(split: Split, bank: Bank, small: Small) -> None:
+    first, second = (TrainingClips(split.train, small(*BUSY), bank) for _ in range(2))
+    for epoch in (0, 1):
+        first.set_epoch(epoch)
+        second.set_epoch(epoch)
+        backwards = [second[i] for i in reversed(range(len(second)))][::-1]
+        assert all(same(first[i], backwards[i]) for i in range(len(first)))
+
+
+def test_each_epoch_meets_other_rooms_and_each_seed_too(split: Split, bank: Bank, small: Small) -> None:
+    clips = TrainingClips(split.train, small("rooms.dry=0"), bank)
+    heard = []
+    for epoch in range(4):
+        clips.set_epoch(epoch)
+        heard.append(clips[0].taps)
+    assert len({tuple(taps[0, :50].tolist()) for taps in heard}) > 1
+    other = TrainingClips(split.train, small("seed=2"), bank)
+    assert not same(clips[0], other[0])
+
+
+def test_a_microphone_always_lives(split: Split, bank: Bank, small: Small) -> None:
+    clips = TrainingClips(split.train, small("augment.mic_dropout=1.0"), bank)
+    assert all(int(clips[i].mic_mask.sum()) == 1 for i in range(len(clips)))
+
+
+def test_no_room_and_no_noise_leave_the_dry_clip(split: Split, small: Small) -> None:
+    recipe = small("rooms.snr_db=null", "augment.gain_db=0", "augment.time_shift_s=0")
+    clips = TrainingClips(split.train, recipe, None)
+    item = clips[0]
+    batch = to_microphones(collate([item]))
+    torch.testing.assert_close(batch.audio[0], item.dry.expand(3, -1), atol=1e-6, rtol=0)
+
+
+def test_asked_snr_is_what_the_microphones_hear(split: Split, bank: Bank, small: Small) -> None:
+    quiet = ("augment.gain_db=0", "rooms.dry=0")
+    for kind in ("white", "babble"):
+        clips = TrainingClips(split.train, small(*quiet, "rooms.snr_db=[7, 7]", f"rooms.noise=[{kind}]"), bank)
+        sources = collate([clips[0]])
+        clean = to_microphones(replace(sources, snr_db=torch.tensor([float("inf")]))).audio
+        noise = to_microphones(sources).audio - clean
+        snr_db = 10 * torch.log10(clean.square().sum() / noise.square().sum())
+        assert snr_db.item() == pytest.approx(7.0, abs=0.01)
+
+
+def test_fewer_microphones_than_asked_is_one_clear_line(split: Split, bank: Bank, small: Small) -> None:
+    with pytest.raises(FarfeelError, match="has 3 microphones, the recipe asks for 4"):
+        TrainingClips(split.train, small("microphones.count=4"), bank)
+
+
+def test_validation_rooms_are_never_trained_in(bank: Bank) -> None:
+    training, validation = divide_rooms(bank)
+    assert training
+    assert validation
+    assert not set(training) & set(validation)
+    assert set(training) | set(validation) == set(bank.rooms)
+
+
+def test_what_a_test_clip_hears_does_not_depend_on_the_others(split: Split, bank: Bank, small: Small) -> None:
+    recordings = Recordings(split.test, small(), [bank])
+    together = {(recording.clip.id, recording.room): recording.audio for recording in recordings}
+    assert len(together) == len(split.test) * len(bank.rooms)
+    for clip in split.test[:3]:
+        for alone in Recordings([clip], small(), [bank]):
+            np.testing.assert_array_equal(together[clip.id, alone.room], alone.audio)
+
+
+def test_without_rooms_a_recording_is_the_file(split: Split, small: Small) -> None:
+    recordings = Recordings(split.test, small())
+    assert {recording.room for recording in recordings} == {"clean"}
+    assert all(recording.audio.shape[0] == 1 for recording in recordings)
+
+
+def test_choosing_microphones_keeps_their_order(split: Split, bank: Bank, small: Small) -> None:
+    whole, chosen = Recordings(split.test[:1], small(), [bank]), Recordings(split.test[:1], small(), [bank], [2, 0])
+    assert chosen[0].audio.shape[0] == 2
+    # Each loses the delay that its own microphones have in common: equal but for a shift.
+    lags = [np.correlate(whole[0].audio[mic], chosen[0].audio[i], "full").argmax() for i, mic in enumerate((2, 0))]
+    assert lags[0] == lags[1]
+
+
+@given(st.integers(1, 60000), st.integers(1, 3))
+def test_windows_cover_a_recording_and_have_one_length(small: Small, samples: int, mics: int) -> None:
+    recipe = small("audio.trim_silence=false")
+    audio = np.arange(mics * samples, dtype=np.float32).reshape(mics, samples) + 1
+    windows = recording_windows(audio, recipe)
+    assert windows.shape[1:] == (mics, window_samples(recipe))
+    assert set(audio[0].tolist()) <= set(windows[:, 0].ravel().tolist())
+
+
+def test_trimming_removes_silence_and_nothing_else() -> None:
+    rng = np.random.default_rng(1)
+    speech = rng.normal(0, 0.1, (2, 16000)).astype(np.float32)
+    audio = np.pad(speech, ((0, 0), (8000, 12000)))
+    trimmed = trim_silence(audio, 16000)
+    assert 16000 <= trimmed.shape[1] <= 16000 + 2 * (0.1 + 0.025) * 16000
+    assert np.square(trimmed).sum() == pytest.approx(np.square(speech).sum(), rel=1e-6)
+    np.testing.assert_array_equal(trim_silence(np.zeros((1, 16000), np.float32), 16000), np.zeros((1, 16000)))
+
+
+@given(st.integers(1, 5000), st.integers(1, 5000), st.integers(0, 2**31))
+def test_a_placed_clip_is_whole_or_fills_the_window(length: int, samples: int, seed: int) -> None:
+    dry = np.arange(1, length + 1, dtype=np.float32)
+    window = place(dry, samples, 0.0, np.random.default_rng(seed))
+    assert window.shape == (samples,)
+    assert np.count_nonzero(window) == min(length, samples)
+    assert (np.diff(window[window > 0]) == 1).all()

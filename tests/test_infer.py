@@ -1,0 +1,106 @@
+"""Laws of recognition: a file, its samples and its test row agree; silent microphones are left out."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+from farfeel.corpora.splits import Split
+from farfeel.data import Recordings
+from farfeel.evaluate.table import checked
+from farfeel.infer import Recognizer, prediction_table
+from farfeel.models.emotion import EmotionModel
+from farfeel.recipe import Recipe
+from farfeel.rooms.bank import Bank
+from farfeel.types import FarfeelError
+
+Small = Callable[..., Recipe]
+
+
+@pytest.fixture
+def recognizer(small: Small) -> Recognizer:
+    return make(small())
+
+
+def make(*recipes: Recipe) -> Recognizer:
+    models = []
+    for seed, recipe in enumerate(recipes):
+        torch.manual_seed(seed)
+        models.append(EmotionModel(recipe))
+    return Recognizer(models)
+
+
+def test_a_row_of_the_table_equals_the_prediction_of_that_recording_as_a_file(
+    tmp_path: Path, split: Split, bank: Bank, small: Small, recognizer: Recognizer
+) -> None:
+    recordings = Recordings(split.test, small(), [bank])
+    table = checked(prediction_table(recognizer, recordings), "table")
+    assert len(table) == len(split.test) * len(bank.rooms)
+    for index in (0, 7):
+        recording = recordings[index]
+        soundfile.write(tmp_path / "heard.wav", recording.audio.T, 16000, subtype="FLOAT")
+        prediction = recognizer.predict(tmp_path / "heard.wav")
+        row = table.iloc[index]
+        assert (row["clip"], row["room"]) == (recording.clip.id, recording.room)
+        columns = [f"p_{emotion}" for emotion in prediction.emotions]
+        np.testing.assert_allclose(row[columns].astype(float), prediction.probabilities, atol=1e-6)
+
+
+def test_probabilities_do_not_depend_on_the_company_in_the_batch(recognizer: Recognizer) -> None:
+    rng = np.random.default_rng(1)
+    recordings = [rng.normal(0, 0.1, (mics, n)).astype(np.float32) for mics, n in ((1, 9000), (3, 50000), (3, 20000))]
+    together = list(recognizer.probabilities(recordings))
+    for recording, expected in zip(recordings, together, strict=True):
+        (alone,) = recognizer.probabilities([recording])
+        np.testing.assert_allclose(alone, expected, atol=1e-5)
+    assert all(p.sum() == pytest.approx(1.0) for p in together)
+
+
+def test_an_ensemble_is_the_mean_of_its_members(small: Small) -> None:
+    audio = np.random.default_rng(1).normal(0, 0.1, (2, 30000)).astype(np.float32)
+    first, second = (Recognizer([model]) for model in make(small(), small()).models)
+    (mean,) = make(small(), small()).probabilities([audio])
+    each = [next(one.probabilities([audio])) for one in (first, second)]
+    np.testing.assert_allclose(mean, np.mean(each, axis=0), atol=1e-6)
+
+
+def test_a_silent_channel_is_left_out_and_said(recognizer: Recognizer) -> None:
+    audio = np.random.default_rng(1).normal(0, 0.1, (3, 30000)).astype(np.float32)
+    audio[1] = 0
+    prediction = recognizer.predict_audio(audio)
+    np.testing.assert_allclose(
+        prediction.probabilities, recognizer.predict_audio(audio[[0, 2]]).probabilities, atol=1e-6
+    )
+    assert prediction.microphones == 2
+    assert prediction.warnings == ("microphone 1 is silent and left out",)
+
+
+def test_summed_patches_want_the_number_they_were_trained_with(small: Small) -> None:
+    summing = make(small("microphones.strategy=sum-patches"))
+    audio = np.random.default_rng(1).normal(0, 0.1, (2, 30000)).astype(np.float32)
+    with pytest.raises(FarfeelError, match="has 2 channels, the checkpoint sums 3 microphones"):
+        summing.predict_audio(audio, what="clip.wav")
+    assert summing.predict_audio(audio, mics=[0, 1]).microphones == 2  # asked for by name, it is done
+
+
+def test_a_single_microphone_model_takes_the_first_and_says_so(small: Small) -> None:
+    single = make(small("microphones.strategy=single", "microphones.count=1"))
+    audio = np.random.default_rng(1).normal(0, 0.1, (3, 30000)).astype(np.float32)
+    prediction = single.predict_audio(audio)
+    np.testing.assert_allclose(prediction.probabilities, single.predict_audio(audio[:1]).probabilities)
+    assert "1 of 3 microphones used" in prediction.warnings[0]
+
+
+def test_bfloat16_stays_near_float32(small: Small) -> None:
+    model = make(small()).models[0]
+    audio = np.random.default_rng(1).normal(0, 0.1, (7, 64000)).astype(np.float32)
+    exact, rounded = (Recognizer([model], precision=p).predict_audio(audio) for p in ("32", "bf16"))
+    np.testing.assert_allclose(exact.probabilities, rounded.probabilities, atol=0.02)
+
+
+def test_an_ensemble_of_different_emotions_is_one_clear_line(small: Small) -> None:
+    with pytest.raises(FarfeelError, match="different emotions"):
+        make(small(), small("data.emotions=[happy, sad]"))
