@@ -13,7 +13,8 @@ def note(message: str) -> None:
 
 @contextmanager
 def progress(label: str, unit: str) -> Iterator[Callable[[int, int], None]]:
-    """A bar with label, share, count, rate and time left. Yields `advance(done, total)`."""
+    """A bar with label, share, count, rate and time left; it vanishes where an error ends the work. Yields
+    `advance(done, total)`."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -32,4 +33,8 @@ def progress(label: str, unit: str) -> Iterator[Callable[[int, int], None]]:
             speed = bar.tasks[0].speed
             bar.update(task, completed=done, total=total, rate=f"{speed:.1f}/s" if speed else "")
 
-        yield advance
+        try:
+            yield advance
+        except BaseException:
+            bar.live.transient = True
+            raise

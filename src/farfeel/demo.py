@@ -26,14 +26,14 @@ from farfeel.show import systems_table
 from farfeel.workflow import run_evaluation, run_training
 
 PICTURE = """\
-    o   one of 12 artificial speakers says a phrase in one of 8 emotions
+    o   one of 24 artificial speakers says a phrase in one of 8 emotions
    /|\\  ~ ~ ~ ~ ~ ~ ~.  direct sound       +----------+   log-mels    +--------+    neutral   ▏
    / \\       walls ~ ~ ~ ~ ~ ~ ~ ~ ~ ~ ~ > | 1 or 3   | ------------> | HTS-AT | -> happy     ██████
         ~ ~ ~ ~ ~ ~ ~ ~ reverberation      | distant  |  fused into   | (tiny) |    angry     █▌
                                            | mics     |  one image    +--------+    ...
                                            +----------+
 """
-CLIPS_PER_EMOTION = 6
+SPEAKERS, CLIPS_PER_EMOTION = 24, 3
 TRAINING_ROOMS, TEST_ROOMS, MICS = 32, 8, 3
 SYSTEMS = {
     "dry, 1 mic": ("dry-1", ["microphones.strategy=single", "microphones.count=1"], False),
@@ -47,7 +47,7 @@ def demo(out: Path, seed: int = 1) -> None:
     print(PICTURE)
     corpus, rooms = out / "corpus", {"train": out / "rooms-train", "test": out / "rooms-test"}
     with progress("1/4 artificial voices", "speakers") as advance:
-        generate(corpus, clips_per_emotion=CLIPS_PER_EMOTION, seed=seed, progress=advance)
+        generate(corpus, SPEAKERS, clips_per_emotion=CLIPS_PER_EMOTION, seed=seed, progress=advance)
     recipe = load_recipe("tiny", [f"seed={seed}"])
     for part, count in (("train", TRAINING_ROOMS), ("test", TEST_ROOMS)):
         own_seed = seed + (part == "test")  # other rooms, not the same ones again

@@ -1,57 +1,103 @@
 """Writing files so that a killed command leaves nothing that reads as whole.
 
 Everything is written under a temporary name beside its place (`.<name>.<pid>.partial`) and moved there when complete.
+What a killed process left under such a name is removed by the next one that writes there.
 """
 
 from __future__ import annotations
 
+import errno
 import os
+import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from fnmatch import fnmatch
 from pathlib import Path
 
 from farfeel.types import FarfeelError
 
-
-def _partial(path: Path) -> Path:
-    return path.with_name(f".{path.name}.{os.getpid()}.partial")
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # of OSError: no more can be written there
 
 
 @contextmanager
 def replacing_file(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; on success it replaces `path`, on any failure it is removed."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = _partial(path)
+    """Yield a temporary path beside `path`; on success it replaces `path`, on any failure it is removed.
+
+    Raises FarfeelError where `path` is no place for a file, or the disk is full.
+    """
+    path = require_file_place(path)
+    partial = _beside(path, "partial")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _clear_leftovers(path)
         yield partial
-        with partial.open("rb") as written:  # on the disk before it takes the name, else a power cut leaves zeros
-            os.fsync(written.fileno())
+        _to_disk(partial)
         os.replace(partial, path)
+    except OSError as error:
+        raise _unwritten(path, error) from error
     finally:
         partial.unlink(missing_ok=True)
 
 
 @contextmanager
 def replacing_folder(path: Path) -> Iterator[Path]:
-    """Yield a temporary folder beside `path`; on success it takes the place of `path`, on any failure it is removed."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = _partial(path)
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir()
+    """Yield a temporary folder beside `path`; on success it takes the place of `path`, on any failure it is removed.
+
+    A whole folder is replaced by two moves. A process killed between them leaves the old one as `.<name>.<pid>.old`,
+    which the next writer puts back. Raises FarfeelError where `path` is no place for a folder, or the disk is full.
+    """
+    path = require_folder_place(path)
+    partial, old = _beside(path, "partial"), _beside(path, "old")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _clear_leftovers(path)
+        partial.mkdir()
         yield partial
+        for file in partial.rglob("*"):
+            if file.is_file():
+                _to_disk(file)
         if path.exists():
-            old = partial.with_suffix(".old")
             os.replace(path, old)
-            os.replace(partial, path)
-            shutil.rmtree(old)
-        else:
-            os.replace(partial, path)
+        os.replace(partial, path)
+    except OSError as error:
+        raise _unwritten(path, error) from error
     finally:
+        if old.exists() and not path.exists():
+            os.replace(old, path)
+        shutil.rmtree(old, ignore_errors=True)
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def require_file_place(path: Path) -> Path:
+    """The path, absolute and with links followed, if a file may be put there: a free place or a file; else one line."""
+    place = Path(path).resolve()
+    if place.exists() and not place.is_file():
+        found = "is a folder" if place.is_dir() else "is no file on a disk"
+        raise FarfeelError(f"{path} {found}, expected a place for a file; choose another --out")
+    return place
+
+
+def require_folder_place(path: Path) -> Path:
+    """The path, absolute and with links followed, if a folder may take its place; else one clear line."""
+    place = Path(path).resolve()
+    if place.exists() and not place.is_dir():
+        raise FarfeelError(f"{path} is a file, expected a place for a folder; choose another --out")
+    if place.exists() and Path.cwd().is_relative_to(place):
+        raise FarfeelError(f"{path} is the folder you are in and cannot be replaced; name one inside it with --out")
+    return place
+
+
+def require_only(path: Path, names: Sequence[str], what: str) -> None:
+    """Raise FarfeelError where the folder `path` holds anything but `names` (patterns): someone else's files."""
+    path = Path(path)
+    inside = sorted(entry.name for entry in path.iterdir()) if path.is_dir() else []
+    foreign = [name for name in inside if not any(fnmatch(name, own) for own in names)]
+    if foreign:
+        raise FarfeelError(
+            f"{path} holds {foreign[0]}, which is no part of {what}; expected a new folder or {what} to be replaced; "
+            "choose another --out"
+        )
 
 
 def require_folder(path: Path, what: str, remedy: str) -> Path:
@@ -61,3 +107,48 @@ def require_folder(path: Path, what: str, remedy: str) -> Path:
         found = "is a file" if path.exists() else "does not exist"
         raise FarfeelError(f"{path} {found}; expected {what}; {remedy}")
     return path
+
+
+def _beside(path: Path, kind: str) -> Path:
+    return path.with_name(f".{path.name}.{os.getpid()}.{kind}")
+
+
+def _to_disk(file: Path) -> None:
+    """Before a file takes its name its bytes must be on the disk, else a power cut leaves zeros under that name."""
+    with file.open("rb") as written:
+        os.fsync(written.fileno())
+
+
+def _clear_leftovers(path: Path) -> None:
+    """Remove what killed processes left beside `path`; put back an old folder whose replacement never came."""
+    for entry in path.parent.iterdir():
+        left = re.fullmatch(rf"\.{re.escape(path.name)}\.(\d{{1,9}})\.(partial|old)", entry.name)
+        if left is None or _is_running(int(left[1])):
+            continue
+        if left[2] == "old" and not path.exists():
+            os.replace(entry, path)
+        elif entry.is_dir():
+            shutil.rmtree(entry, ignore_errors=True)
+        else:
+            entry.unlink(missing_ok=True)
+
+
+def _is_running(pid: int) -> bool:
+    if pid == os.getpid():
+        return False  # this process has come back to the same place
+    if os.name != "posix":
+        return True  # elsewhere signal 0 is not harmless
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _unwritten(path: Path, error: OSError) -> FarfeelError:
+    reason = os.strerror(error.errno) if error.errno else str(error)
+    where = f": {error.filename}" if error.filename else ""
+    remedy = "free some space or choose another place" if error.errno in FULL else "check the path and its permissions"
+    return FarfeelError(f"{path} cannot be written ({reason}{where}); nothing half-written is left; {remedy}")

@@ -6,20 +6,21 @@ recording (M, T) -> windows (W, M, T') -> EmotionModel -> mean of the windows' p
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
 
-from farfeel.data import Recording, Recordings, recording_windows
+from farfeel.data import Recordings, recording_windows
 from farfeel.media.audio import read_audio
 from farfeel.models.checkpoint import load_checkpoint
 from farfeel.models.emotion import EmotionModel
 from farfeel.types import FarfeelError, Prediction
 
-BATCH_WINDOWS = 32
+BATCH_WINDOWS = 32  # in one pass through the network
+BATCH_RECORDINGS = 16  # in memory at once
 DEAD_DB = -90.0  # A channel whose peak is below this carries no signal: the microphone is dead.
 
 
@@ -89,14 +90,13 @@ class Recognizer:
                 f"--mics asks for {max(mics)}; choose among them"
             )
         chosen = audio[list(mics)]
-        dead = np.abs(chosen).max(axis=1) < 10 ** (DEAD_DB / 20)
+        dead = ~_alive(chosen)
         if dead.all():
             raise FarfeelError(f"{what}: every chosen microphone is silent; choose others with --mics")
         if dead.any():
-            warnings.append(
-                f"microphone {', '.join(str(mic) for mic, silent in zip(mics, dead, strict=True) if silent)} is silent and left out"
-            )
-        probabilities = next(self.probabilities([chosen]))
+            silent = ", ".join(str(mic) for mic, is_dead in zip(mics, dead, strict=True) if is_dead)
+            warnings.append(f"microphone {silent} is silent and left out")
+        (probabilities,) = self.probabilities([chosen])
         return Prediction(
             tuple(map(float, probabilities)),
             self.emotions,
@@ -106,40 +106,34 @@ class Recognizer:
             warnings=tuple(warnings),
         )
 
-    def probabilities(self, recordings: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
-        """(M, T) recordings → (K,) each, in order; silent microphones are masked. Reads ahead by one batch only."""
-        pending: list[np.ndarray] = []
-        for audio in recordings:
-            pending.append(audio)
-            if 2 * len(pending) >= BATCH_WINDOWS:
-                yield from self._batch(pending)
-                pending = []
-        if pending:
-            yield from self._batch(pending)
-
-    def _batch(self, recordings: list[np.ndarray]) -> list[np.ndarray]:
-        return list(np.mean([self._one_model(model, recordings) for model in self.models], axis=0))
+    def probabilities(self, recordings: Sequence[np.ndarray]) -> np.ndarray:
+        """Recordings (M, T) of any lengths and microphone counts, as one batch → (N, K); silent microphones are masked."""
+        return np.mean([self._one_model(model, recordings) for model in self.models], axis=0)
 
     @torch.inference_mode()
-    def _one_model(self, model: EmotionModel, recordings: list[np.ndarray]) -> np.ndarray:
-        """(K,) for each recording, (N, K)."""
-        windows = [recording_windows(audio, model.recipe) for audio in recordings]
-        masks = [np.abs(audio).max(axis=1) >= 10 ** (DEAD_DB / 20) for audio in recordings]
-        result = []
-        for mics in sorted({len(audio) for audio in recordings}):  # a ragged batch: one pass per microphone count
+    def _one_model(self, model: EmotionModel, recordings: Sequence[np.ndarray]) -> np.ndarray:
+        result = np.empty((len(recordings), len(self.emotions)))
+        for mics in {len(audio) for audio in recordings}:  # a batch has one number of microphones
             group = [i for i, audio in enumerate(recordings) if len(audio) == mics]
-            stacked = torch.from_numpy(np.concatenate([windows[i] for i in group]))
-            mask = torch.from_numpy(np.concatenate([np.tile(masks[i], (len(windows[i]), 1)) for i in group]))
+            windows = [recording_windows(recordings[i], model.recipe) for i in group]
+            counts = [len(each) for each in windows]
+            audio = torch.from_numpy(np.concatenate(windows))
+            mask = torch.from_numpy(np.repeat([_alive(recordings[i]) for i in group], counts, axis=0))
             with torch.autocast(self.device.type, torch.bfloat16, enabled=self.in_bf16):
                 logits = torch.cat(
                     [
-                        model(audio.to(self.device), alive.to(self.device)).float().cpu()
-                        for audio, alive in zip(stacked.split(BATCH_WINDOWS), mask.split(BATCH_WINDOWS), strict=True)
+                        model(some.to(self.device), alive.to(self.device)).float().cpu()
+                        for some, alive in zip(audio.split(BATCH_WINDOWS), mask.split(BATCH_WINDOWS), strict=True)
                     ]
                 )
-            parts = torch.softmax(logits, dim=1).split([len(windows[i]) for i in group])
-            result += [(i, part.mean(dim=0).double().numpy()) for i, part in zip(group, parts, strict=True)]
-        return np.stack([probabilities for _, probabilities in sorted(result, key=lambda pair: pair[0])])
+            parts = torch.softmax(logits, dim=1).double().split(counts)
+            result[group] = np.stack([part.mean(dim=0).numpy() for part in parts])
+        return result
+
+
+def _alive(audio: np.ndarray) -> np.ndarray:
+    """(M, T) → (M,) bool: microphones that carry a signal."""
+    return np.abs(audio).max(axis=1) >= 10 ** (DEAD_DB / 20)
 
 
 def prediction_table(
@@ -147,27 +141,13 @@ def prediction_table(
 ) -> pd.DataFrame:
     """Prediction table of every recording: clip, speaker, room, position, target, p_<emotion>…; one row each."""
     rows = []
-    heard: list[Recording] = []
-
-    def audio() -> Iterator[np.ndarray]:
-        for recording in recordings:
-            heard.append(recording)
-            yield recording.audio
-
-    for done, probabilities in enumerate(recognizer.probabilities(audio())):
-        recording = heard[done]
-        heard[done] = None  # type: ignore[call-overload]  # its audio is no longer needed
-        clip = recording.clip
-        rows.append(
-            {
-                "clip": clip.id,
-                "speaker": clip.speaker,
-                "room": recording.room,
-                "position": recording.position,
-                "target": clip.emotion,
-            }
-            | {f"p_{emotion}": p for emotion, p in zip(recognizer.emotions, probabilities, strict=True)}
-        )
+    for start in range(0, len(recordings), BATCH_RECORDINGS):
+        batch = [recordings[i] for i in range(start, min(start + BATCH_RECORDINGS, len(recordings)))]
+        for heard, probabilities in zip(batch, recognizer.probabilities([r.audio for r in batch]), strict=True):
+            clip = heard.clip
+            about = {"clip": clip.id, "speaker": clip.speaker, "room": heard.room, "position": heard.position}
+            shares = {f"p_{emotion}": p for emotion, p in zip(recognizer.emotions, probabilities, strict=True)}
+            rows.append(about | {"target": clip.emotion} | shares)
         if on_progress:
-            on_progress(done + 1, len(recordings))
+            on_progress(len(rows), len(recordings))
     return pd.DataFrame(rows)

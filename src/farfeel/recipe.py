@@ -23,17 +23,21 @@ Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
 Count = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
+SampleRate = Annotated[int, Field(ge=8000, le=192000)]
+Stages = Annotated[tuple[Count, ...], Field(min_length=1)]
 Range = tuple[float, float]
+Span = tuple[NotNegative, NotNegative]  # a range of lengths or times
+RANGES = (Range, Range | None, Span)
 
 
 class Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
 
     @model_validator(mode="after")
     def _ranges_ascend(self) -> Section:
         for name, value in self:
-            if type(self).model_fields[name].annotation in (Range, Range | None) and value and value[0] > value[1]:
-                raise ValueError(f"{name} is a range, lower end first; found {list(value)}")
+            if type(self).model_fields[name].annotation in RANGES and value and value[0] > value[1]:
+                raise ValueError(f"{name} is {list(value)}, expected a range with its lower end first; exchange them")
         return self
 
 
@@ -49,14 +53,17 @@ class Data(Section):
     def _known_emotions(self) -> Data:
         unknown = sorted(set(self.emotions) - set(EMOTIONS))
         if unknown or len(self.emotions) < 2 or len(set(self.emotions)) < len(self.emotions):
-            raise ValueError(f"emotions must be at least two different ones of {', '.join(EMOTIONS)}")
+            raise ValueError(
+                f"emotions are {', '.join(self.emotions) or 'none'}, expected two or more different ones of "
+                f"{', '.join(EMOTIONS)}; correct them"
+            )
         return self
 
 
 class Audio(Section):
     """From the file to the log-mel spectrogram."""
 
-    sample_rate: Count = 16000
+    sample_rate: SampleRate = 16000
     """Hz. Files and responses at other rates are resampled."""
     seconds: Annotated[float, Field(gt=0, le=10.24)] = 4.0
     """Length of the window that the model sees. Longer clips are cut (centre in testing, anywhere in training)."""
@@ -74,6 +81,15 @@ class Audio(Section):
     fmax_hz: Positive = 8000.0
     """Upper edge of the filters. The reference uses 14000 at 16 kHz: nine filters are empty."""
 
+    @model_validator(mode="after")
+    def _heard(self) -> Audio:
+        highest_hz = min(self.fmax_hz, self.sample_rate / 2)
+        if self.fmin_hz >= highest_hz:
+            raise ValueError(f"fmin_hz is {self.fmin_hz:g}, expected less than {highest_hz:g} Hz; lower it")
+        if self.n_fft > self.seconds * self.sample_rate:
+            raise ValueError(f"n_fft is {self.n_fft}, the window has {self.seconds * self.sample_rate:.0f}; lower it")
+        return self
+
 
 class Microphones(Section):
     """How many microphones, and how they are fused."""
@@ -90,7 +106,7 @@ class Rooms(Section):
     """Share of training clips that no room touches (only the microphone count is kept)."""
     snr_db: Range | None = None
     """Noise is added at a level drawn from this range, measured over all microphones; none without it."""
-    noise: tuple[Literal["white", "babble", "recorded"], ...] = ("white",)
+    noise: Annotated[tuple[Literal["white", "babble", "recorded"], ...], Field(min_length=1)] = ("white",)
     """Kinds to draw from. Babble is other training speakers, elsewhere in the room."""
     noise_folder: str | None = None
     """Recorded noise: audio files, used as they are where they have enough channels."""
@@ -99,23 +115,23 @@ class Rooms(Section):
 class Simulation(Section):
     """What `rooms simulate` draws; all ranges are uniform."""
 
-    width_m: Range = (3.0, 8.0)
-    length_m: Range = (3.0, 10.0)
-    height_m: Range = (2.4, 3.6)
-    t60_s: Range = (0.2, 1.3)
+    width_m: Span = (3.0, 8.0)
+    length_m: Span = (3.0, 10.0)
+    height_m: Span = (2.4, 3.6)
+    t60_s: Span = (0.2, 1.3)
     """Reverberation time. The paper: 0.5 to 0.85."""
     array: Literal["free", "linear", "circular"] = "free"
     """free: every microphone anywhere within a ball of the radius below; linear and circular: equally spaced."""
-    array_radius_m: Range = (0.05, 0.5)
-    distance_m: Range = (0.5, 4.0)
+    array_radius_m: Span = (0.05, 0.5)
+    distance_m: Span = (0.5, 4.0)
     """From the source to the centre of the array."""
-    source_height_m: Range = (1.0, 1.8)
+    source_height_m: Span = (1.0, 1.8)
     wall_margin_m: Positive = 0.3
     """No source and no microphone nearer to a wall than this."""
     sources_per_room: Count = 1
     """Places of the source in each room, the array staying where it is. Babble needs two or more to come from
     elsewhere."""
-    sample_rate: Count = 16000
+    sample_rate: SampleRate = 16000
 
 
 class Model(Section):
@@ -132,8 +148,8 @@ class Model(Section):
     patch: Literal[2, 4, 8, 16] = 4
     """Mel bands and frames that become one token; the stem reduces both axes by it."""
     embed_dim: Count = 96
-    depths: tuple[int, ...] = (2, 2, 6, 2)
-    heads: tuple[int, ...] = (4, 8, 16, 32)
+    depths: Stages = (2, 2, 6, 2)
+    heads: Stages = (4, 8, 16, 32)
     window: Count = 8
     dropout: Share = 0.0
     """Of the embedding, before the head."""
@@ -144,9 +160,11 @@ class Model(Section):
     @model_validator(mode="after")
     def _divisible(self) -> Model:
         if self.image_frames % self.chunks:
-            raise ValueError(f"image_frames must be divisible by chunks; found {self.image_frames} and {self.chunks}")
+            raise ValueError(f"image_frames are {self.image_frames}, expected a multiple of chunks ({self.chunks})")
         if len(self.depths) != len(self.heads):
-            raise ValueError(f"depths and heads need one number per stage; found {self.depths} and {self.heads}")
+            raise ValueError(
+                f"depths are {list(self.depths)} and heads {list(self.heads)}, expected one number per stage in both"
+            )
         return self
 
 
@@ -201,7 +219,7 @@ class Recipe(Section):
     """One experiment."""
 
     name: str = "default"
-    seed: Annotated[int, Field(ge=0)] = 1
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 1
     """Everything random follows from it: weights, rooms, noise, augmentation, order."""
     data: Data = Data()
     audio: Audio = Audio()
@@ -211,6 +229,20 @@ class Recipe(Section):
     model: Model = Model()
     augment: Augment = Augment()
     train: Train = Train()
+
+
+EXPECTED = {  # where pydantic speaks of Python
+    "missing": "two numbers",
+    "too_long": "two numbers",
+    "too_short": "one or more",
+    "invalid_key": "a key in letters",
+    "model_type": "a section with keys",
+    "tuple_type": "a list in brackets",
+    "int_parsing": "a whole number",
+    "int_from_float": "a whole number",
+    "float_parsing": "a number",
+    "string_type": "text (in quotes)",
+}
 
 
 def recipe_names() -> list[str]:
@@ -233,9 +265,10 @@ def load_recipe(name_or_file: str | Path, overrides: Sequence[str] = ()) -> Reci
             + (f"; did you mean {near[0]}?" if near else "; check the name")
         )
     try:
-        tree = yaml.safe_load(text) or {}
+        tree = yaml.load(text, _OnceOnly) or {}
     except yaml.YAMLError as error:
-        raise FarfeelError(f"{name} is not YAML ({' '.join(str(error).split())}); correct that line") from None
+        reason = " ".join(str(error).replace(' in "<unicode string>"', "").split())
+        raise FarfeelError(f"{name} is not YAML ({reason}); correct that line") from None
     if not isinstance(tree, dict):
         raise FarfeelError(
             f"{name} holds a {type(tree).__name__}, expected sections with keys; see farfeel train --help"
@@ -251,13 +284,18 @@ def recipe_from_tree(tree: dict[str, Any], source: str) -> Recipe:
         return Recipe.model_validate(tree)
     except ValidationError as error:
         first = error.errors()[0]
-        where = [str(part) for part in first["loc"]]
-        key = ".".join(part for part in where if not part.isdigit())
+        found = first["input"]
+        key = ".".join(str(part) for part in first["loc"] if not isinstance(part, int))
         if first["type"] == "extra_forbidden":
-            raise FarfeelError(f"{source}: unknown key {key}; {_nearest(key)}") from None
-        reason = first["msg"].removeprefix("Value error, ")
-        found = "" if isinstance(first["input"], (dict, Section)) else f", found {first['input']!r}"
-        raise FarfeelError(f"{source}: {key or 'recipe'}: {reason[0].lower() + reason[1:]}{found}") from None
+            inner = f".{next(iter(found))}" if isinstance(found, dict) and found else ""  # a mistyped section
+            raise FarfeelError(f"{source}: unknown key {key}{inner}; {_nearest(key + inner)}") from None
+        if first["type"] == "value_error":  # of our own validators
+            message = first["msg"].removeprefix("Value error, ")
+            raise FarfeelError(f"{source}: {f'{key}: ' if key else ''}{message}") from None
+        expected = EXPECTED.get(first["type"], first["msg"].removeprefix("Input should be "))
+        raise FarfeelError(
+            f"{source}: {key or 'a key'} is {found!r}, expected {expected}; correct it, farfeel recipe lists all knobs"
+        ) from None
 
 
 def save_recipe(recipe: Recipe, path: Path) -> None:
@@ -282,20 +320,31 @@ def _plain(value: Any) -> str:
 
 def _apply_override(tree: dict[str, Any], override: str) -> None:
     key, separator, value = override.partition("=")
-    if not separator or not key:
+    if not separator or not all(key.split(".")):
         raise FarfeelError(f"override {override!r} is not of the form section.key=value, e.g. train.epochs=5")
     *sections, last = key.split(".")
     for section in sections:
         tree = tree.setdefault(section, {})
         if not isinstance(tree, dict):
-            raise FarfeelError(f"override {override!r}: {section} is a value, not a section; {_nearest(key)}")
+            raise FarfeelError(f"override {override!r}: {section} is {tree!r}, not a section; {_nearest(key)}")
     try:
-        tree[last] = yaml.safe_load(value)
+        tree[last] = yaml.load(value, _OnceOnly)
     except yaml.YAMLError:
         raise FarfeelError(f"override {override!r}: {value!r} is not a YAML value; quote it") from None
 
 
+class _OnceOnly(yaml.SafeLoader):
+    """YAML in which a key may stand once: PyYAML lets the last one win, and so ignores the first."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [key.value for key, _ in node.value]
+        if twice := [key for key in keys if keys.count(key) > 1]:
+            raise yaml.constructor.ConstructorError(None, None, f"{twice[0]} stands there twice", node.start_mark)
+        return super().construct_mapping(node, deep)
+
+
 def _nearest(key: str) -> str:
+    key = key.lower()
     known = [name for name, _, _ in describe()]
     near = difflib.get_close_matches(key, known, n=1, cutoff=0.3)
     by_leaf = [name for name in known if name.split(".")[-1] == key.split(".")[-1]]

@@ -228,8 +228,8 @@ def _save_last(run_dir: Path, model: EmotionModel, optimizer: Any, recipe: Recip
         "recipe": recipe.model_dump(mode="json"),
         "history": [asdict(report) for report in history],
     }
-    with replacing_file(run_dir / "last.ckpt") as partial:
-        torch.save(state, partial)
+    with replacing_file(run_dir / "last.ckpt") as partial, partial.open("wb") as stream:
+        torch.save(state, stream)
 
 
 def _restore(run_dir: Path, recipe: Recipe, model: EmotionModel, optimizer: torch.optim.Optimizer) -> list[EpochReport]:

@@ -5,6 +5,7 @@ Samples are float32 in [-1, 1], shape (M, T), channel first. Decoding is libsndf
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +19,10 @@ AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".mp3", ".aiff", ".aif", ".w64")
 MAX_SECONDS = 600.0  # One clip. A longer recording would silently be judged by one window of it.
 MIN_SECONDS = 0.1  # Shorter than ten mel frames nothing can be told.
 SILENCE_DB = -90.0  # Peak below this, relative to full scale: quieter than the last bit of 16-bit audio.
+SHORTFALL = 0.01  # Share of its promised length that a file may lack: a last block cut short is no loss.
+PROMISE = re.compile(r"^ *(?:data|SSND|riff) : (\d+) \(should be (\d+)\)", re.MULTILINE)
+"""In libsndfile's log: the bytes that a WAV, AIFF or W64 header promises, and those that the file holds."""
+ENDLESS_BYTES = 2**31 - 2**16  # Recorders that write to a pipe promise this or more, not knowing the length.
 
 
 @dataclass(frozen=True)
@@ -29,11 +34,16 @@ class AudioInfo:
 
 
 def audio_info(path: Path) -> AudioInfo:
-    """Header of an audio file. Raises FarfeelError where it cannot be read."""
+    """Header of an audio file. Raises FarfeelError where it cannot be read, or promises more than the file holds."""
     try:
         info = soundfile.info(str(path))
+    except UnicodeEncodeError:
+        raise FarfeelError(f"{str(path)!r} is not a name in UTF-8; rename the file") from None
     except (soundfile.LibsndfileError, OSError) as error:
         raise _unreadable(path, error) from None
+    for promised, held in ((int(found[1]), int(found[2])) for found in PROMISE.finditer(info.extra_info)):
+        if held < (1 - SHORTFALL) * promised and promised < ENDLESS_BYTES:
+            raise FarfeelError(f"{path} is cut off: {held} of {promised} bytes; copy the file again")
     return AudioInfo(info.samplerate, info.channels, info.frames / info.samplerate, info.subtype)
 
 
@@ -46,7 +56,8 @@ def read_audio(path: Path, sample_rate: int, start_s: float = 0.0, end_s: float 
     info = audio_info(path)
     if info.subtype in ("PCM_S8", "PCM_U8"):  # Its noise floor, -50 dB, is above what a distant microphone hears.
         raise FarfeelError(f"{path} is 8-bit audio, expected 16 bits or more; record or export it with 16 bits")
-    span_s = (info.seconds if end_s is None else min(end_s, info.seconds)) - start_s
+    end_s = info.seconds if end_s is None else min(end_s, info.seconds)
+    span_s = end_s - start_s
     if span_s < MIN_SECONDS:
         raise FarfeelError(
             f"{path} has {max(span_s, 0) * 1000:.1f} ms of audio, expected at least {MIN_SECONDS * 1000:.0f} ms; "
@@ -56,17 +67,14 @@ def read_audio(path: Path, sample_rate: int, start_s: float = 0.0, end_s: float 
         raise FarfeelError(
             f"{path} is {span_s / 60:.0f} minutes long, one clip may have {MAX_SECONDS / 60:.0f}; cut it into clips"
         )
-    start = round(start_s * info.sample_rate)
+    # Both ends are rounded, not the length: adjacent spans then share no sample and lose none.
+    start, stop = round(start_s * info.sample_rate), round(end_s * info.sample_rate)
     try:
-        samples, _ = soundfile.read(
-            str(path), start=start, frames=round(span_s * info.sample_rate), dtype="float32", always_2d=True
-        )
+        samples, _ = soundfile.read(str(path), start=start, stop=stop, dtype="float32", always_2d=True)
     except (soundfile.LibsndfileError, OSError) as error:
         raise _unreadable(path, error) from None
-    if len(samples) < MIN_SECONDS * info.sample_rate:  # a header that promises more than the file holds
-        raise FarfeelError(
-            f"{path} is cut off: {len(samples)} of {round(span_s * info.sample_rate)} samples; copy the file again"
-        )
+    if len(samples) < (1 - SHORTFALL) * (stop - start):
+        raise FarfeelError(f"{path} is cut off: {len(samples)} of {stop - start} samples; copy the file again")
     if not np.isfinite(samples).all():
         raise FarfeelError(f"{path} holds NaN or infinite samples, expected finite numbers; export it again")
     if np.abs(samples).max() < 10 ** (SILENCE_DB / 20):
@@ -89,4 +97,6 @@ def _unreadable(path: Path, error: Exception) -> FarfeelError:
     if Path(path).stat().st_size == 0:
         return FarfeelError(f"{path} is empty (0 bytes), expected an audio file; copy it again")
     reason = str(error).split(": ")[-1].strip().rstrip(".")
-    return FarfeelError(f"{path} cannot be read as audio ({reason}); expected WAV, FLAC, OGG or MP3; convert it")
+    return FarfeelError(
+        f"{path} cannot be read as audio ({reason}); expected WAV, FLAC, OGG or MP3; copy or convert it"
+    )

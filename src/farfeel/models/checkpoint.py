@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 import yaml
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from farfeel.files import replacing_folder
@@ -21,7 +21,8 @@ WEIGHTS, RECIPE, CARD = "model.safetensors", "recipe.yaml", "card.md"
 def save_checkpoint(folder: Path, state: dict[str, Tensor], recipe: Recipe, card: str) -> None:
     """Write a checkpoint folder whole, or not at all."""
     with replacing_folder(folder) as partial:
-        save_file({name: tensor.contiguous() for name, tensor in state.items()}, partial / WEIGHTS)
+        # Written by Python, whose error for a full disk says so; the library's own writer has another for everything.
+        (partial / WEIGHTS).write_bytes(save({name: tensor.contiguous() for name, tensor in state.items()}))
         save_recipe(recipe, partial / RECIPE)
         (partial / CARD).write_text(card, encoding="utf-8")
 
@@ -46,11 +47,11 @@ def load_checkpoint(folder: Path) -> EmotionModel:
             f"checkpoint {folder / WEIGHTS} is damaged or cut off ({' '.join(str(error).split())[:100]}); copy it again"
         ) from None
     ours = model.state_dict()
-    wrong = [name for name in ours.keys() | state.keys() if _shape(ours, name) != _shape(state, name)]
+    wrong = sorted(name for name in ours.keys() | state.keys() if _shape(ours, name) != _shape(state, name))
     if wrong:
         raise FarfeelError(
-            f"checkpoint {folder} does not fit its own recipe.yaml: {len(wrong)} tensors differ, the first "
-            f"{min(wrong)} ({_shape(state, min(wrong))}, expected {_shape(ours, min(wrong))}); restore it as it was written"
+            f"checkpoint {folder} does not fit its own recipe.yaml: {len(wrong)} tensors differ, the first {wrong[0]} "
+            f"({_shape(state, wrong[0])}, expected {_shape(ours, wrong[0])}); restore the folder as it was written"
         )
     model.load_state_dict(state)
     return model.eval()

@@ -1,0 +1,34 @@
+"""`python -m benchmarks [model] [rooms]`: print the tables; without a word, all of them."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+
+import torch
+
+from benchmarks import model, rooms
+
+TABLES = {"model": model.run, "rooms": rooms.run}
+
+
+def processor() -> str:
+    """The processor's name, where the system tells it."""
+    try:
+        with open("/proc/cpuinfo") as lines:
+            return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or "unknown processor"
+
+
+if __name__ == "__main__":
+    words = sys.argv[1:] or list(TABLES)
+    if unknown := sorted(set(words) - set(TABLES)):
+        sys.exit(f"no benchmark {', '.join(unknown)}; there are {', '.join(TABLES)}")
+    gpu = f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ""
+    print(
+        f"{processor()}, {os.cpu_count()} cores{gpu}; PyTorch {torch.__version__}, {torch.get_num_threads()} threads\n"
+    )
+    for word in words:
+        TABLES[word]()
