@@ -7,11 +7,13 @@ output; progress and notes to standard error.
 from __future__ import annotations
 
 import argparse
-import errno
+import io
 import os
+import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -53,21 +55,29 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; its exit code."""
     words = list(sys.argv[1:] if argv is None else argv)
     try:
-        return _dispatch(words)
+        code = _dispatch(words)
+        if sys.stdout:
+            sys.stdout.flush()  # here, not at the interpreter's end, where a full disk or a closed pipe is a traceback
+        return code
     except FarfeelError as error:
         return _fail(str(error))
     except BrokenPipeError:  # `farfeel … | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _discard_stdout()
         return 0
     except KeyboardInterrupt:
         note("interrupted; the same command resumes where it can")
         return 130
     except OSError as error:
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-        remedy = "free some space or choose another place with --out" if full else "check the path and its permissions"
-        return _fail(
-            f"{error.filename or 'writing'}: {error.strerror or error}; nothing half-written is left; {remedy}"
+        from farfeel.files import FULL
+
+        if error.errno in FULL and not error.filename:
+            _discard_stdout()
+        what = error.filename or "the output"
+        reason = os.strerror(error.errno) if error.errno else str(error)
+        remedy = (
+            "free some space or choose another place" if error.errno in FULL else "check the path and its permissions"
         )
+        return _fail(f"{what} cannot be read or written ({reason}); {remedy}")
 
 
 def _dispatch(words: list[str]) -> int:
@@ -110,6 +120,11 @@ def _fail(message: str) -> int:
     return 1
 
 
+def _discard_stdout() -> None:
+    """What waits to be printed goes nowhere, or the interpreter would fail on it again at its end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 # --- shared arguments and steps ------------------------------------------------------------------------------------
 
 
@@ -130,38 +145,65 @@ def _corpus_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _device_argument(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--device", default="auto", help="auto, cpu, cuda or cuda:N (default: a GPU where there is one)"
+        "--device",
+        type=_device_name,
+        default="auto",
+        help="auto, cpu, cuda or cuda:N (default: a GPU where there is one)",
     )
+
+
+def _device_name(text: str) -> str:
+    if not re.fullmatch(r"auto|cpu|cuda(:\d{1,3})?", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not auto, cpu, cuda or cuda:N")
+    return text
+
+
+def _require_at_least(least: int, **values: int) -> None:
+    for name, value in values.items():
+        if value < least:
+            raise FarfeelError(f"--{name.replace('_', '-')} is {value}, expected {least} or more; correct it")
 
 
 def _device(name: str) -> str:
     import torch
 
+    gpus = torch.cuda.device_count()
     if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    if name.startswith("cuda") and not torch.cuda.is_available():
-        raise FarfeelError(f"--device {name} asks for a GPU, and PyTorch finds none; leave it out to use the processor")
+        return "cuda" if gpus else "cpu"
+    if name.startswith("cuda") and int(name.partition(":")[2] or 0) >= gpus:
+        found = f"PyTorch finds {gpus or 'none'}"
+        raise FarfeelError(f"--device {name} asks for a GPU, and {found}; leave it out to use what is there")
     return name
 
 
 def _open_banks(paths: Sequence[Path], sample_rate: int, min_mics: int) -> list[Bank]:
     from farfeel.rooms.bank import Bank
 
-    return [Bank.open(path, sample_rate=sample_rate, min_mics=min_mics) for path in paths]
+    banks = [Bank.open(path, sample_rate=sample_rate, min_mics=min_mics) for path in paths]
+    place_of: dict[str, Path] = {}
+    for bank in banks:
+        for room in bank.rooms:
+            if room in place_of:
+                raise FarfeelError(
+                    f"{place_of[room]} and {bank.path} both have a room {room}, expected a name of its own for each "
+                    "room; test in them one after the other"
+                )
+            place_of[room] = bank.path
+    return banks
 
 
-def _clips(args: argparse.Namespace, recipe: Recipe, part: str, split: str | None = None) -> tuple[list[Clip], str]:
-    """Clips of a part of the split, and a note on who is absent."""
+def _clips(args: argparse.Namespace, recipe: Recipe, *parts: str) -> tuple[list[list[Clip]], str]:
+    """Clips of each part of the split ("all": undivided), and a note on who is absent."""
     from farfeel.corpora.scan import load_clips
     from farfeel.corpora.splits import split_clips
     from farfeel.data import check_emotions
 
-    clips = check_emotions(load_clips(args.corpus, args.root), recipe, str(args.root or args.corpus))
-    if part == "all":
-        return clips, ""
-    divided = split_clips(clips, split or recipe.data.split)
+    clips = check_emotions(load_clips(args.corpus, args.root, note), recipe, str(args.root or args.corpus))
+    if parts == ("all",):
+        return [clips], ""
+    divided = split_clips(clips, recipe.data.split)
     absent = f"; absent from the corpus: {', '.join(divided.absent)}" if divided.absent else ""
-    return list(divided.part(part)), absent
+    return [list(divided.part(part)) for part in parts], absent
 
 
 # --- scan, rooms ---------------------------------------------------------------------------------------------------
@@ -178,7 +220,10 @@ def _scan_arguments(parser: argparse.ArgumentParser) -> None:
 def _scan(args: argparse.Namespace) -> None:
     from farfeel.corpora import get_corpus
     from farfeel.corpora.scan import scan, write_manifest
+    from farfeel.files import require_file_place
 
+    if args.out:
+        require_file_place(args.out)
     corpus = get_corpus(args.corpus)
     with progress("reading headers", "files") as advance:
         report = scan(corpus, args.root, progress=advance)
@@ -199,17 +244,17 @@ def _simulate_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _simulate(args: argparse.Namespace) -> None:
+    from farfeel.files import require_folder_place
     from farfeel.recipe import load_recipe
-    from farfeel.rooms.bank import Bank
     from farfeel.rooms.simulate import simulate
 
-    for name in ("count", "mics", "workers"):
-        if getattr(args, name) < 1:
-            raise FarfeelError(f"--{name} is {getattr(args, name)}, expected at least 1")
+    _require_at_least(1, count=args.count, mics=args.mics, workers=args.workers)
+    _require_at_least(0, seed=args.seed)
+    out = require_folder_place(args.out)
     ranges = load_recipe(args.recipe, args.overrides).simulation
     with progress("simulating rooms", "responses") as advance:
-        simulate(args.count, args.mics, ranges, args.seed, args.out, workers=args.workers, on_progress=advance)
-    _describe_bank(Bank.open(args.out), args.out)
+        bank = simulate(args.count, args.mics, ranges, args.seed, out, workers=args.workers, on_progress=advance)
+    _describe_bank(bank, args.out)
 
 
 def _import_arguments(parser: argparse.ArgumentParser) -> None:
@@ -223,9 +268,12 @@ def _import_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _import(args: argparse.Namespace) -> None:
+    from farfeel.files import require_folder_place
     from farfeel.rooms import measured
-    from farfeel.rooms.bank import Bank, write_bank
+    from farfeel.rooms.bank import check_replaceable, write_bank
 
+    _require_at_least(8000, sample_rate=args.sample_rate)
+    check_replaceable(require_folder_place(args.out))
     note(f"reading measured responses under {args.root}")
     if args.kind == "ace":
         rirs = measured.import_ace(args.root, array=args.array, sample_rate=args.sample_rate)
@@ -233,8 +281,7 @@ def _import(args: argparse.Namespace) -> None:
         rirs = measured.import_r3vival(args.root, sample_rate=args.sample_rate)
     else:
         rirs = measured.import_folder(args.root, sample_rate=args.sample_rate)
-    write_bank(args.out, rirs)
-    _describe_bank(Bank.open(args.out), args.out)
+    _describe_bank(write_bank(args.out, rirs), args.out)
 
 
 def _describe_bank(bank: Bank, path: Path) -> None:
@@ -244,12 +291,16 @@ def _describe_bank(bank: Bank, path: Path) -> None:
     rooms = bank.rooms if len(bank.rooms) <= 20 else ()
     for room in rooms:
         responses = [bank[int(i)] for i in bank.indices(room)]
-        t60_s, drr_db = (np.nanmedian([getattr(r, what) for r in responses]) for what in ("t60_s", "drr_db"))
+        t60_s, drr_db = (np.median(_known(getattr(r, what) for r in responses)) for what in ("t60_s", "drr_db"))
         print(f"  {room:<24} {len(responses):>4} positions   T60 {t60_s:.2f} s   DRR {drr_db:+.1f} dB (medians)")
     if not rooms:
-        t60_s = np.array([bank[i].t60_s for i in range(len(bank))])
-        low, middle, high = np.nanpercentile(t60_s, [5, 50, 95])
+        low, middle, high = np.percentile(_known(bank[i].t60_s for i in range(len(bank))), [5, 50, 95])
         print(f"  T60: 5 % below {low:.2f} s, half below {middle:.2f} s, 5 % above {high:.2f} s")
+
+
+def _known(values: Iterable[float]) -> list[float]:
+    """Those that could be measured; one NaN where none could."""
+    return [value for value in values if value == value] or [float("nan")]
 
 
 # --- train ---------------------------------------------------------------------------------------------------------
@@ -287,14 +338,26 @@ def _train(args: argparse.Namespace) -> None:
     overrides += [f'data.split="{args.split}"'] if args.split else []
     recipe = load_recipe(args.recipe, overrides)
     out = args.out or Path("runs") / recipe.name
-    if (out / "last.ckpt").exists() and not args.resume:
-        raise FarfeelError(f"{out} holds a run already; go on with --resume, choose another --out, or delete it")
-    train, absent = _clips(args, recipe, "train")
-    val, _ = _clips(args, recipe, "val")
+    _require_run_folder(out, args.resume)
+    (train, val), absent = _clips(args, recipe, "train", "val")
     note(f"{len(train)} training clips, {len(val)} validation clips, split {recipe.data.split}{absent}")
     banks = _open_banks([args.rirs], recipe.audio.sample_rate, recipe.microphones.count) if args.rirs else []
     best = run_training(recipe, train, val, banks[0] if banks else None, out, args.resume, args.init, args.track)
     print(best)
+
+
+def _require_run_folder(out: Path, resume: bool) -> None:
+    """A new or empty folder, or one of a run: a fresh start removes top/ and best/, which must not be the user's."""
+    from farfeel.files import require_folder_place, require_only
+
+    require_folder_place(out / "best")
+    if (out / "last.ckpt").exists():
+        if not resume:
+            raise FarfeelError(f"{out} holds a run already; go on with --resume, choose another --out, or delete it")
+        return
+    require_only(out, ("recipe.yaml", "metrics.csv", "events.out.*", "top", "best", ".*.partial", ".*.old"), "a run")
+    require_only(out / "top", ("epoch_*", ".*.partial", ".*.old"), "a run")
+    require_only(out / "best", ("model.safetensors", "recipe.yaml", "card.md"), "a run")
 
 
 # --- evaluate, compare, report -------------------------------------------------------------------------------------
@@ -334,17 +397,23 @@ def _evaluate_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _evaluate(args: argparse.Namespace) -> None:
+    from farfeel.evaluate.report import require_report_folder
+    from farfeel.files import require_folder_place
     from farfeel.infer import Recognizer
     from farfeel.show import systems_table
     from farfeel.workflow import run_evaluation
 
+    require_report_folder(require_folder_place(args.out))
     recognizer = Recognizer.load(args.checkpoint, _device(args.device))
     recipe = recognizer.models[0].recipe
-    clips, absent = _clips(args, recipe, args.split)
+    (clips,), absent = _clips(args, recipe, args.split)
     speakers = sorted({clip.speaker for clip in clips})
     note(f"{len(clips)} clips of {len(speakers)} speakers ({', '.join(speakers)}), split {recipe.data.split}{absent}")
     banks = _open_banks(args.rirs, recipe.audio.sample_rate, 1 + max(args.mics or [0]))
-    mics = args.mics or recognizer.default_mics(min((bank.mics for bank in banks), default=1), "the RIR bank")
+    if not banks and args.mics not in (None, [0]):
+        raise FarfeelError(f"dry speech has 1 channel, --mics asks for {max(args.mics)}; name RIR banks with --rirs")
+    heard = "the RIR bank" if banks else "dry speech"
+    mics = args.mics or recognizer.default_mics(min((bank.mics for bank in banks), default=1), heard)
     found = run_evaluation(
         recognizer,
         clips,
@@ -395,15 +464,20 @@ def _report_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _report(args: argparse.Namespace) -> None:
-    from farfeel.evaluate.report import write_side_by_side
+    from farfeel.evaluate.report import require_report_folder, write_side_by_side
     from farfeel.evaluate.table import concatenate, read_predictions
+    from farfeel.files import require_folder_place
     from farfeel.show import systems_table
 
+    require_report_folder(require_folder_place(args.out))
     systems = {}
     for evaluation in args.evaluations:
-        name, separator, folders = evaluation.rpartition("=")
+        name, _, folders = evaluation.rpartition("=")
+        name = name or Path(folders).name
+        if name in systems:
+            raise FarfeelError(f"two systems are called {name}; name them: A={folders} B=…")
         tables = [read_predictions(Path(folder)) for folder in folders.split(",")]
-        systems[name if separator else Path(folders).name] = concatenate(tables) if len(tables) > 1 else tables[0]
+        systems[name] = concatenate(tables) if len(tables) > 1 else tables[0]
     details = {"command": "farfeel " + " ".join(sys.argv[1:])}
     print(systems_table(write_side_by_side(systems, args.out, args.title, details)))
     note(f"report: {args.out / 'report.html'}")
@@ -430,11 +504,16 @@ def _predict_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _predict(args: argparse.Namespace) -> int:
-    from farfeel.files import replacing_file
+    from farfeel.files import replacing_file, require_file_place
     from farfeel.infer import Recognizer
+    from farfeel.media.audio import AUDIO_SUFFIXES
     from farfeel.show import render
     from farfeel.types import Prediction
 
+    if args.out and args.out.suffix.lower() in AUDIO_SUFFIXES:
+        raise FarfeelError(f"--out {args.out} is an audio file, expected a place for a table; name another")
+    if args.out:
+        require_file_place(args.out)
     files = _audio_files(args.files)
     recognizer = Recognizer.load(args.checkpoint, _device(args.device), args.precision)
     predictions: list[tuple[Path, Prediction]] = []
@@ -445,11 +524,11 @@ def _predict(args: argparse.Namespace) -> int:
         except FarfeelError as error:  # the other files are still worth recognising
             failures.append(str(error))
     text = render(predictions, ", ".join(map(str, args.checkpoint)), args.format)
-    if args.out:
+    if args.out and predictions:
         with replacing_file(args.out) as partial:
             partial.write_text(text + "\n", encoding="utf-8")
         note(f"written: {args.out}")
-    elif predictions or args.format == "json":
+    elif predictions or (args.format == "json" and not args.out):
         print(text)
     for failure in failures:
         _fail(failure)
@@ -482,13 +561,13 @@ def _average_arguments(parser: argparse.ArgumentParser) -> None:
 def _average(args: argparse.Namespace) -> None:
     from farfeel.models.checkpoint import average_states, load_checkpoint, save_checkpoint
 
+    _require_checkpoint_place(args.out)
     models = [load_checkpoint(path) for path in args.checkpoints]
     first = models[0].recipe
     for path, model in zip(args.checkpoints, models, strict=True):
-        if (model.recipe.model, model.recipe.data.emotions) != (first.model, first.data.emotions):
-            raise FarfeelError(
-                f"{path} has another model or other emotions than {args.checkpoints[0]}; average like with like"
-            )
+        for what in ("model", "audio", "microphones.strategy", "data.emotions"):
+            if attrgetter(what)(model.recipe) != attrgetter(what)(first):
+                raise FarfeelError(f"{path} has another {what} than {args.checkpoints[0]}; average like with like")
     names = ", ".join(map(str, args.checkpoints))
     save_checkpoint(args.out, average_states([m.state_dict() for m in models]), first, f"# Mean of {names}\n")
     print(args.out)
@@ -507,11 +586,19 @@ def _convert(args: argparse.Namespace) -> None:
     from farfeel.models.reference import load_reference
     from farfeel.recipe import load_recipe
 
+    _require_checkpoint_place(args.out)
     recipe = load_recipe(args.recipe, args.overrides)
     model = EmotionModel(recipe)
     note("\n".join(load_reference(model, args.file).lines()))
     save_checkpoint(args.out, model.state_dict(), recipe, f"# Converted from {args.file.name}\n")
     print(args.out)
+
+
+def _require_checkpoint_place(out: Path) -> None:
+    from farfeel.files import require_folder_place, require_only
+    from farfeel.models.checkpoint import CARD, RECIPE, WEIGHTS
+
+    require_only(require_folder_place(out), (WEIGHTS, RECIPE, CARD), "a checkpoint")
 
 
 def _recipe_arguments(parser: argparse.ArgumentParser) -> None:
@@ -540,7 +627,11 @@ def _demo_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _demo(args: argparse.Namespace) -> None:
     from farfeel.demo import demo
+    from farfeel.files import require_folder
 
+    _require_at_least(0, seed=args.seed)
+    if args.out.exists():
+        require_folder(args.out, "a place for the demo's folder", "choose another --out")
     demo(args.out, args.seed)
 
 
@@ -562,6 +653,8 @@ COMMANDS = (
 
 def run() -> None:
     """Entry point of the `farfeel` command."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # a terminal without bars and accents still shows the numbers
     sys.exit(main())
 
 

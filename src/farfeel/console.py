@@ -36,5 +36,5 @@ def progress(label: str, unit: str) -> Iterator[Callable[[int, int], None]]:
         try:
             yield advance
         except BaseException:
-            bar.live.transient = True
+            bar.live.transient, bar.console.quiet = True, not bar.console.is_terminal
             raise

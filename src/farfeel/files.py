@@ -71,7 +71,7 @@ def replacing_folder(path: Path) -> Iterator[Path]:
 
 def require_file_place(path: Path) -> Path:
     """The path, absolute and with links followed, if a file may be put there: a free place or a file; else one line."""
-    place = Path(path).resolve()
+    place = _resolved(path)
     if place.exists() and not place.is_file():
         found = "is a folder" if place.is_dir() else "is no file on a disk"
         raise FarfeelError(f"{path} {found}, expected a place for a file; choose another --out")
@@ -80,7 +80,7 @@ def require_file_place(path: Path) -> Path:
 
 def require_folder_place(path: Path) -> Path:
     """The path, absolute and with links followed, if a folder may take its place; else one clear line."""
-    place = Path(path).resolve()
+    place = _resolved(path)
     if place.exists() and not place.is_dir():
         raise FarfeelError(f"{path} is a file, expected a place for a folder; choose another --out")
     if place.exists() and Path.cwd().is_relative_to(place):
@@ -107,6 +107,14 @@ def require_folder(path: Path, what: str, remedy: str) -> Path:
         found = "is a file" if path.exists() else "does not exist"
         raise FarfeelError(f"{path} {found}; expected {what}; {remedy}")
     return path
+
+
+def _resolved(path: Path) -> Path:
+    place = Path(path).resolve()
+    above = next(folder for folder in place.parents if folder.exists())
+    if not above.is_dir():
+        raise FarfeelError(f"{above} is a file, {path} would be inside it; choose another --out")
+    return place
 
 
 def _beside(path: Path, kind: str) -> Path:

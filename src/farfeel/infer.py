@@ -41,6 +41,11 @@ class Recognizer:
                     f"the checkpoints know different emotions ({', '.join(first.data.emotions)}; "
                     f"{', '.join(model.recipe.data.emotions)}); an ensemble needs the same"
                 )
+            if model.recipe.audio.sample_rate != first.audio.sample_rate:
+                raise FarfeelError(
+                    f"the checkpoints hear at {first.audio.sample_rate} Hz and {model.recipe.audio.sample_rate} Hz; "
+                    "an ensemble needs one sample rate"
+                )
         self.device = torch.device(device)
         self.models = [model.eval().to(self.device) for model in models]
         self.emotions = first.data.emotions
@@ -107,7 +112,7 @@ class Recognizer:
         )
 
     def probabilities(self, recordings: Sequence[np.ndarray]) -> np.ndarray:
-        """Recordings (M, T) of any lengths and microphone counts, as one batch → (N, K); silent microphones are masked."""
+        """Recordings (M, T) of any lengths and microphone counts, as one batch → (N, K); the silent are masked."""
         return np.mean([self._one_model(model, recordings) for model in self.models], axis=0)
 
     @torch.inference_mode()

@@ -165,6 +165,9 @@ class Model(Section):
             raise ValueError(
                 f"depths are {list(self.depths)} and heads {list(self.heads)}, expected one number per stage in both"
             )
+        widths = [self.embed_dim * 2**stage for stage in range(len(self.heads))]
+        if any(heads > width for heads, width in zip(self.heads, widths, strict=True)):
+            raise ValueError(f"heads are {list(self.heads)}, expected at most the widths of the stages, {widths}")
         return self
 
 
@@ -212,7 +215,6 @@ class Train(Section):
     """Best checkpoints kept; their average is the result where it is better than the best of them."""
     workers: Annotated[int, Field(ge=0)] = 0
     """Processes that read and draw; 0 is the main one."""
-    devices: Count = 1
 
 
 class Recipe(Section):
@@ -315,7 +317,9 @@ def describe(section: type[Section] = Recipe, prefix: str = "") -> Iterator[tupl
 
 
 def _plain(value: Any) -> str:
-    return f"[{', '.join(map(str, value))}]" if isinstance(value, tuple) else str(value)
+    if isinstance(value, tuple):
+        return f"[{', '.join(map(str, value))}]"
+    return "null" if value is None else str(value)
 
 
 def _apply_override(tree: dict[str, Any], override: str) -> None:

@@ -7,6 +7,7 @@ a run that was killed and resumed equals an uninterrupted one, bit for bit on th
 
 from __future__ import annotations
 
+import io
 import math
 import shutil
 import time
@@ -67,7 +68,7 @@ def fit(
     """
     run_dir = Path(run_dir)
     knobs = recipe.train
-    fabric = Fabric(devices=knobs.devices, precision=_precision(knobs.precision))  # type: ignore[arg-type]
+    fabric = Fabric(devices=1, precision=_precision(knobs.precision))  # type: ignore[arg-type]
     fabric.launch()
     optimizer = _optimizer(model, knobs)
     order = EpochOrder(len(train), recipe.seed)
@@ -103,7 +104,7 @@ def fit(
             optimizer.zero_grad()
             fabric.backward(loss)
             if knobs.clip_norm:
-                fabric.clip_gradients(wrapped, optimizer, max_norm=knobs.clip_norm)
+                fabric.clip_gradients(wrapped, optimizer, max_norm=knobs.clip_norm, error_if_nonfinite=False)
             optimizer.step()
             losses.append(loss.item() * len(batch.audio))
             done += len(batch.audio)
@@ -228,8 +229,10 @@ def _save_last(run_dir: Path, model: EmotionModel, optimizer: Any, recipe: Recip
         "recipe": recipe.model_dump(mode="json"),
         "history": [asdict(report) for report in history],
     }
-    with replacing_file(run_dir / "last.ckpt") as partial, partial.open("wb") as stream:
-        torch.save(state, stream)
+    whole = io.BytesIO()  # torch's own writer has a RuntimeError for a full disk
+    torch.save(state, whole)
+    with replacing_file(run_dir / "last.ckpt") as partial:
+        partial.write_bytes(whole.getbuffer())
 
 
 def _restore(run_dir: Path, recipe: Recipe, model: EmotionModel, optimizer: torch.optim.Optimizer) -> list[EpochReport]:
@@ -243,7 +246,7 @@ def _restore(run_dir: Path, recipe: Recipe, model: EmotionModel, optimizer: torc
         raise FarfeelError(f"{path} is damaged ({type(error).__name__}); delete {run_dir} and train again") from None
     theirs, ours = state["recipe"], recipe.model_dump(mode="json")
     for knobs in (theirs["train"], ours["train"]):
-        knobs.pop("workers"), knobs.pop("devices")  # they change nothing but the speed
+        knobs.pop("workers")  # changes nothing but the speed
     if theirs != ours:
         differing = [
             f"{section}.{key}" if isinstance(value, dict) else section

@@ -211,8 +211,11 @@ def read_manifest(path: Path, root: Path | None = None) -> list[Clip]:
     return [Clip(**row) for row in rows]
 
 
-def load_clips(name_or_manifest: str, root: Path | None = None) -> list[Clip]:
-    """The usable clips of a corpus under `root`, or of a manifest file. Raises FarfeelError with one line."""
+def load_clips(
+    name_or_manifest: str, root: Path | None = None, on_unreadable: Callable[[str], None] | None = None
+) -> list[Clip]:
+    """The usable clips of a corpus under `root`, or of a manifest file; `on_unreadable` is told of each file left out,
+    and why. Raises FarfeelError with one line."""
     path = Path(name_or_manifest)
     if name_or_manifest not in CORPORA and (path.is_file() or path.suffix == ".parquet"):
         return read_manifest(path, root)
@@ -224,6 +227,9 @@ def load_clips(name_or_manifest: str, root: Path | None = None) -> list[Clip]:
     report = scan(corpus, root)
     if not report.clips:
         raise FarfeelError(f"none of {len(report.unreadable)} files in {root} can be read: {report.unreadable[0][1]}")
+    if on_unreadable:
+        for _, reason in report.unreadable:
+            on_unreadable(f"left out: {reason}")
     return list(report.clips)
 
 

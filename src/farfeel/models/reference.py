@@ -55,7 +55,8 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
     """The tensors of a `.ckpt`, `.pth` or `.pt` file by name, unwrapped from `state_dict` or `model`."""
     path = Path(path)
     if not path.is_file():
-        raise FarfeelError(f"{path} does not exist; expected a weights file; check the path")
+        found = "is a folder" if path.is_dir() else "does not exist"
+        raise FarfeelError(f"{path} {found}; expected a weights file; check the path")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
@@ -63,13 +64,15 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
             f"{path} is not a plain file of tensors (it is damaged, or holds Python objects, which are never loaded); "
             "save its state_dict alone, with torch.save(model.state_dict(), file)"
         ) from None
-    except (RuntimeError, EOFError, OSError, ValueError) as error:
-        reason = str(error).splitlines()[0][:120]
+    except (RuntimeError, EOFError, OSError, ValueError, LookupError, AttributeError, TypeError) as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0][:120]  # torch raises all of these for damage
         raise FarfeelError(f"{path} cannot be read as PyTorch weights ({reason}); copy the file again") from None
     for wrapper in ("state_dict", "model"):
         if isinstance(content, dict) and isinstance(content.get(wrapper), dict):
             content = content[wrapper]
-    if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):
+    if not isinstance(content, dict) or not all(
+        isinstance(name, str) and isinstance(value, Tensor) for name, value in content.items()
+    ):
         raise FarfeelError(f"{path} holds no named tensors; expected a state_dict of HTS-AT or of a Swin transformer")
     return content
 

@@ -134,18 +134,20 @@ def write_bank(
         raise FarfeelError(f"no response to write to {path}, expected at least one; {REMEDY}")
     rows: list[dict[str, Any]] = []
     with replacing_folder(path) as partial:
-        taps = np.lib.format.open_memmap(partial / TAPS, mode="w+", dtype=np.float32, shape=shape)
-        for index, rir in enumerate(islice(rirs, shape[0])):
-            rows.append(_row(rir))
-            if len(rir.taps) != shape[1] or rir.sample_rate != rows[0]["sample_rate"]:
-                raise FarfeelError(
-                    f"{_name(rows[0])} has {shape[1]} microphones at {rows[0]['sample_rate']} Hz, {_name(rows[-1])} "
-                    f"{len(rir.taps)} at {rir.sample_rate} Hz, a bank has one kind; put them in two banks"
-                )
-            taps[index, :, : rir.taps.shape[1]] = rir.taps
+        with (partial / TAPS).open("wb") as taps:  # no memory map: to write one on a full disk kills the process
+            np.lib.format.write_array_header_1_0(taps, {"descr": "<f4", "fortran_order": False, "shape": shape})
+            for rir in islice(rirs, shape[0]):
+                rows.append(_row(rir))
+                if len(rir.taps) != shape[1] or rir.sample_rate != rows[0]["sample_rate"]:
+                    raise FarfeelError(
+                        f"{_name(rows[0])} has {shape[1]} microphones at {rows[0]['sample_rate']} Hz, "
+                        f"{_name(rows[-1])} {len(rir.taps)} at {rir.sample_rate} Hz, a bank has one kind; "
+                        "put them in two banks"
+                    )
+                padded = np.pad(rir.taps, ((0, 0), (0, shape[2] - rir.taps.shape[1])))
+                taps.write(padded.astype("<f4").tobytes())
         if len(rows) != shape[0]:
             raise ValueError(f"{shape[0]} responses were announced, {len(rows)} came")
-        taps.flush()
         parquet.write_table(pyarrow.Table.from_pylist(rows, schema=SCHEMA), partial / TABLE)
         if parameters is not None:
             (partial / PARAMETERS).write_text(json.dumps(parameters, indent=1, sort_keys=True), encoding="utf-8")

@@ -110,6 +110,7 @@ def simulate(
         bank = _same_bank(out, count, parameters)
         shutil.rmtree(waiting, ignore_errors=True)  # where the last run was killed in its last line
         return bank
+    room_of(0, ranges, mics, seed)  # Ranges that cannot be met are an error before anything is kept.
     _start_or_resume(waiting, parameters)
     done = {path.name for path in waiting.iterdir()}
     todo = [index for index in range(count) if _file(index) not in done]
