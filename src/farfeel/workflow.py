@@ -76,7 +76,8 @@ def run_evaluation(
     with progress("evaluating", "recordings") as advance:
         table = prediction_table(recognizer, Recordings(clips, recipe, banks, mics), advance)
     heard = "the dry signal" if not banks else "all" if mics is None else ", ".join(map(str, mics))
-    return write_evaluation(table, out, recipe.name, details | {"recipe": recipe.name, "microphones": heard})
+    title = f"{recipe.name}: {recipe.microphones.strategy}"
+    return write_evaluation(table, out, title, details | {"recipe": recipe.name, "microphones": heard})
 
 
 def training_card(recipe: Recipe, train: Sequence[Clip], val: Sequence[Clip], bank: Bank | None) -> str:

@@ -1,0 +1,5 @@
+"""`python -m farfeel.cli`."""
+
+from farfeel.cli import run
+
+run()

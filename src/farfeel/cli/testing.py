@@ -1,0 +1,214 @@
+"""Commands that use checkpoints: evaluate, compare, report, predict."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from farfeel.cli.common import (
+    Command,
+    chosen_clips,
+    corpus_arguments,
+    device,
+    device_argument,
+    fail,
+    mic_list,
+    open_banks,
+)
+
+from farfeel.console import note
+from farfeel.types import FarfeelError
+
+
+def _evaluate_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--checkpoint",
+        type=Path,
+        nargs="+",
+        action="extend",
+        required=True,
+        help="checkpoint folder; several are an ensemble (mean of their probabilities)",
+    )
+    corpus_arguments(parser)
+    parser.add_argument(
+        "--rirs",
+        type=Path,
+        nargs="+",
+        action="extend",
+        default=[],
+        help="RIR banks to test in; without, dry speech (a room called clean)",
+    )
+    parser.add_argument(
+        "--mics",
+        type=mic_list,
+        help="microphones of the responses to use, from 0: 0,1,2 (default: all that the checkpoint takes)",
+    )
+    parser.add_argument(
+        "--split",
+        default="test",
+        choices=["test", "val", "train", "all"],
+        help="speakers that the checkpoint's recipe puts there (default test)",
+    )
+    parser.add_argument("--out", type=Path, required=True, help="folder for predictions, metrics and report")
+    device_argument(parser)
+
+
+def _evaluate(args: argparse.Namespace) -> None:
+    from farfeel.evaluate.report import require_report_folder
+    from farfeel.files import require_folder_place
+    from farfeel.infer import Recognizer
+    from farfeel.show import systems_table
+    from farfeel.workflow import run_evaluation
+
+    require_report_folder(require_folder_place(args.out))
+    recognizer = Recognizer.load(args.checkpoint, device(args.device))
+    recipe = recognizer.models[0].recipe
+    (clips,), absent = chosen_clips(args, recipe, args.split)
+    speakers = sorted({clip.speaker for clip in clips})
+    note(f"{len(clips)} clips of {len(speakers)} speakers ({', '.join(speakers)}), split {recipe.data.split}{absent}")
+    banks = open_banks(args.rirs, recipe.audio.sample_rate, 1 + max(args.mics or [0]))
+    if not banks and args.mics not in (None, [0]):
+        raise FarfeelError(f"dry speech has 1 channel, --mics asks for {max(args.mics)}; name RIR banks with --rirs")
+    heard = "the RIR bank" if banks else "dry speech"
+    mics = args.mics or recognizer.default_mics(min((bank.mics for bank in banks), default=1), heard)
+    found = run_evaluation(
+        recognizer,
+        clips,
+        banks,
+        args.out,
+        mics,
+        {
+            "command": "farfeel " + " ".join(sys.argv[1:]),
+            "checkpoints": ", ".join(map(str, args.checkpoint)),
+            "corpus": args.corpus,
+            "split": f"{recipe.data.split}, {args.split} part",
+            "rooms": ", ".join(map(str, args.rirs)) or "none: dry speech",
+        },
+    )
+    print(systems_table({recipe.name: found}))
+    note(f"report: {args.out / 'report.html'}")
+
+
+def _compare_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("a", type=Path, help="an evaluation's folder or predictions.parquet")
+    parser.add_argument("b", type=Path, help="another, of the same clips in the same rooms")
+    parser.add_argument("--metric", default="accuracy", help="accuracy, uar or macro_f1 (default accuracy)")
+    parser.add_argument("--intersection", action="store_true", help="compare on the rows that both have")
+    parser.add_argument("--format", choices=["table", "json"], default="table")
+
+
+def _compare(args: argparse.Namespace) -> None:
+    import json
+
+    from farfeel.evaluate.compare import compare
+    from farfeel.evaluate.table import read_predictions
+
+    comparison = compare(
+        read_predictions(args.a), read_predictions(args.b), metric=args.metric, intersection=args.intersection
+    )
+    print(json.dumps(comparison.as_dict(), indent=2) if args.format == "json" else comparison.as_text())
+
+
+def _report_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "evaluations",
+        nargs="+",
+        metavar="[NAME=]DIR[,DIR…]",
+        help="one system each; several folders with commas are folds of a cross-validation, joined",
+    )
+    parser.add_argument("--out", type=Path, required=True, help="folder of the report")
+    parser.add_argument("--title", default="Systems side by side")
+
+
+def _report(args: argparse.Namespace) -> None:
+    from farfeel.evaluate.report import require_report_folder, write_side_by_side
+    from farfeel.evaluate.table import concatenate, read_predictions
+    from farfeel.files import require_folder_place
+    from farfeel.show import systems_table
+
+    require_report_folder(require_folder_place(args.out))
+    systems = {}
+    for evaluation in args.evaluations:
+        name, _, folders = evaluation.rpartition("=")
+        name = name or Path(folders).name
+        if name in systems:
+            raise FarfeelError(f"two systems are called {name}; name them: A={folders} B=…")
+        tables = [read_predictions(Path(folder)) for folder in folders.split(",")]
+        systems[name] = concatenate(tables) if len(tables) > 1 else tables[0]
+    details = {"command": "farfeel " + " ".join(sys.argv[1:])}
+    print(systems_table(write_side_by_side(systems, args.out, args.title, details)))
+    note(f"report: {args.out / 'report.html'}")
+
+
+def _predict_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("files", nargs="+", type=Path, metavar="FILE|FOLDER", help="audio files of any channel count")
+    parser.add_argument(
+        "--checkpoint",
+        type=Path,
+        nargs=1,
+        action="extend",
+        required=True,
+        help="checkpoint folder, e.g. runs/default/best; repeat it for an ensemble",
+    )
+    parser.add_argument("--mics", type=mic_list, help="channels to use, from 0: 0,1,2 (default: all)")
+    parser.add_argument("--precision", choices=["32", "bf16"], default="32", help="of the network (default 32)")
+    parser.add_argument("--format", choices=["table", "json", "csv"], default="table")
+    parser.add_argument("--out", type=Path, help="write there instead of standard output")
+    device_argument(parser)
+
+
+def _predict(args: argparse.Namespace) -> int:
+    from farfeel.files import replacing_file, require_file_place
+    from farfeel.infer import Recognizer
+    from farfeel.media.audio import AUDIO_SUFFIXES
+    from farfeel.show import render
+    from farfeel.types import Prediction
+
+    if args.out and args.out.suffix.lower() in AUDIO_SUFFIXES:
+        raise FarfeelError(f"--out {args.out} is an audio file, expected a place for a table; name another")
+    if args.out:
+        require_file_place(args.out)
+    files = _audio_files(args.files)
+    recognizer = Recognizer.load(args.checkpoint, device(args.device), args.precision)
+    predictions: list[tuple[Path, Prediction]] = []
+    failures = []
+    for path in files:
+        try:
+            predictions.append((path, recognizer.predict(path, args.mics)))
+        except FarfeelError as error:  # the other files are still worth recognising
+            failures.append(str(error))
+    text = render(predictions, ", ".join(map(str, args.checkpoint)), args.format)
+    if args.out and predictions:
+        with replacing_file(args.out) as partial:
+            partial.write_text(text + "\n", encoding="utf-8")
+        note(f"written: {args.out}")
+    elif predictions or (args.format == "json" and not args.out):
+        print(text)
+    for failure in failures:
+        fail(failure)
+    return 1 if failures else 0
+
+
+def _audio_files(paths: Sequence[Path]) -> list[Path]:
+    from farfeel.media.audio import AUDIO_SUFFIXES
+
+    files = []
+    for path in paths:
+        if path.is_dir():
+            inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in AUDIO_SUFFIXES and p.is_file())
+            if not inside:
+                raise FarfeelError(f"{path} has no audio file ({', '.join(AUDIO_SUFFIXES)}); name another folder")
+            files += inside
+        else:
+            files.append(path)
+    return files
+
+
+COMMANDS = (
+    Command("evaluate", "Test a checkpoint, per room, with intervals over speakers.", _evaluate_arguments, _evaluate),
+    Command("compare", "Paired test of two evaluations.", _compare_arguments, _compare),
+    Command("report", "Several evaluations side by side.", _report_arguments, _report),
+    Command("predict", "Recognise the emotion in audio files.", _predict_arguments, _predict),
+)
