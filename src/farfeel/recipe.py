@@ -182,6 +182,8 @@ class Augment(Section):
     """Playing speed (pitch and tempo together), drawn within 1 plus and minus this."""
     mic_dropout: Share = 0.0
     """Chance that a microphone is dead; at least one lives."""
+    filter_db: NotNegative = 0.0
+    """Random equaliser on the log-mels, one for all microphones of a clip, within plus and minus this."""
     time_masks: Annotated[int, Field(ge=0)] = 0
     time_mask_share: Share = 0.125
     """SpecAugment (Park et al., 2019): widest mask, as a share of the frames."""

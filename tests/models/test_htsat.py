@@ -9,11 +9,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from farfeel.models.augment import Equaliser, SpecAugment
 from farfeel.models.checkpoint import average_states, load_checkpoint, save_checkpoint
 from farfeel.models.emotion import EmotionModel
 from farfeel.models.htsat import HTSAT
 from farfeel.models.logmel import LogMel, hz_to_mel, mel_filters, mel_to_hz
-from farfeel.models.specaugment import SpecAugment
 from farfeel.recipe import Audio, Augment, Model, load_recipe
 from farfeel.types import FarfeelError
 
@@ -71,6 +71,17 @@ def test_specaugment_hides_the_same_stretch_of_all_microphones_and_nothing_in_te
     assert changed.any(dim=(1, 2, 3)).any()
     assert torch.equal(changed[:, 0], changed[:, 1])
     assert torch.equal(masks.eval()(mels), mels)
+
+
+def test_the_equaliser_colours_all_microphones_and_frames_of_a_clip_alike_and_nothing_in_testing() -> None:
+    torch.manual_seed(1)
+    mels = torch.randn(8, 3, 64, 50)
+    equaliser = Equaliser(Augment(filter_db=6))
+    curve_db = equaliser(mels) - mels
+    torch.testing.assert_close(curve_db, curve_db[:, :1, :, :1].expand_as(mels), atol=1e-5, rtol=0)
+    assert 3 < curve_db.abs().max() <= 6 + 1e-5
+    assert not torch.allclose(curve_db[0], curve_db[1])
+    assert torch.equal(equaliser.eval()(mels), mels)
 
 
 @pytest.fixture

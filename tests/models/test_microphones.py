@@ -53,7 +53,7 @@ def test_a_dead_microphone_leaves_batch_statistics_alone_in_training(strategy: s
     means = []
     for heard in (audio, silent):
         net = model(strategy).train()
-        net.specaugment.eval()
+        net.augment.eval()
         net(heard, living(1, 2, 3))
         means.append(net.htsat.bn0.running_mean.clone())
     torch.testing.assert_close(*means)

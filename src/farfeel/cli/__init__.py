@@ -12,10 +12,9 @@ import os
 import sys
 from collections.abc import Sequence
 
-from farfeel.cli.common import fail
-
 from farfeel import __version__
 from farfeel.cli import gather, testing, training
+from farfeel.cli.common import fail
 from farfeel.console import note
 from farfeel.types import FarfeelError
 

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from farfeel.cli.common import Command, require_at_least
-
 from farfeel.console import note, progress
 
 if TYPE_CHECKING:

@@ -17,7 +17,6 @@ from farfeel.cli.common import (
     mic_list,
     open_banks,
 )
-
 from farfeel.console import note
 from farfeel.types import FarfeelError
 

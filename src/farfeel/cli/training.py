@@ -7,7 +7,6 @@ from operator import attrgetter
 from pathlib import Path
 
 from farfeel.cli.common import Command, chosen_clips, corpus_arguments, open_banks, require_at_least
-
 from farfeel.console import note
 from farfeel.types import FarfeelError
 

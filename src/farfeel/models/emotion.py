@@ -1,16 +1,16 @@
 """EmotionModel: waveforms at several microphones to logits over emotions.
 
-audio (B, M, T) -- LogMel --> (B, M, Q, F) -- SpecAugment --> MicFusion(embed) --> HTS-AT --> logits (B, K)
+audio (B, M, T) -- LogMel --> (B, M, Q, F) -- augment --> MicFusion(embed) --> HTS-AT --> logits (B, K)
 """
 
 from __future__ import annotations
 
 from torch import Tensor, nn
 
+from farfeel.models.augment import Equaliser, SpecAugment
 from farfeel.models.htsat import HTSAT, Heard
 from farfeel.models.logmel import LogMel
 from farfeel.models.microphones import STRATEGIES
-from farfeel.models.specaugment import SpecAugment
 from farfeel.recipe import Recipe
 
 
@@ -19,7 +19,7 @@ class EmotionModel(nn.Module):
         super().__init__()
         self.recipe = recipe
         self.logmel = LogMel(recipe.audio)
-        self.specaugment = SpecAugment(recipe.augment)
+        self.augment = nn.Sequential(Equaliser(recipe.augment), SpecAugment(recipe.augment))
         self.fusion = STRATEGIES[recipe.microphones.strategy]()
         self.htsat = HTSAT(recipe.model, recipe.audio.mel_bands, len(recipe.data.emotions))
 
@@ -31,7 +31,7 @@ class EmotionModel(nn.Module):
         """As forward, with the embedding and the logits over time."""
         if self.recipe.audio.normalise_level:
             audio = normalise_level(audio, mic_mask)
-        mels = self.specaugment(self.logmel(audio))
+        mels = self.augment(self.logmel(audio))
         return self.htsat(self.fusion(mels, mic_mask, self.htsat.embed))
 
 

@@ -1,0 +1,63 @@
+"""Augmentation of log-mels, in training only: random equalisers, and masks of time and of frequency.
+
+The same for all microphones of a clip: a mask of one microphone alone would be filled from the others, and what
+colours a voice (the talker turned away, the room's absorption) colours it everywhere.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from farfeel.recipe import Augment
+
+FILTER_POINTS = 6  # Between them the equaliser is a straight line in dB; voices and rooms have no finer colour.
+
+
+class Equaliser(nn.Module):
+    """(B, M, Q, F) log-mels + a curve over the bands, drawn for each clip: each of a few points within ± filter_db.
+
+    FilterAugment (Nam et al., ICASSP 2022), linear form. It stands for loudspeakers, microphones, talkers that look
+    elsewhere and walls that swallow high frequencies; simulated rooms have none of these.
+    """
+
+    def __init__(self, augment: Augment) -> None:
+        super().__init__()
+        self.filter_db = augment.filter_db
+
+    def forward(self, mels: Tensor) -> Tensor:
+        if not self.training or not self.filter_db:
+            return mels
+        points_db = self.filter_db * (2 * torch.rand(len(mels), 1, FILTER_POINTS, device=mels.device) - 1)
+        curve_db = F.interpolate(points_db, size=mels.shape[2], mode="linear", align_corners=True)
+        return mels + curve_db[..., None]
+
+
+class SpecAugment(nn.Module):
+    """SpecAugment (Park et al., 2019): (B, M, Q, F) → same shape, with stretches of time and of bands set to each
+    spectrogram's mean."""
+
+    def __init__(self, augment: Augment) -> None:
+        super().__init__()
+        self.augment = augment
+
+    def forward(self, mels: Tensor) -> Tensor:
+        augment = self.augment
+        if not self.training or not (augment.time_masks or augment.band_masks):
+            return mels
+        clips, _, bands, frames = mels.shape
+        hidden = torch.zeros(clips, 1, bands, frames, dtype=torch.bool, device=mels.device)
+        for _ in range(augment.time_masks):
+            hidden |= _stretch(clips, frames, augment.time_mask_share, mels.device)[:, None, None, :]
+        for _ in range(augment.band_masks):
+            hidden |= _stretch(clips, bands, augment.band_mask_share, mels.device)[:, None, :, None]
+        return mels.where(~hidden, mels.mean(dim=(2, 3), keepdim=True))
+
+
+def _stretch(clips: int, length: int, widest: float, device: torch.device) -> Tensor:
+    """(clips, length) bool: one stretch per clip, of uniform width up to widest x length, anywhere."""
+    width = torch.rand(clips, 1, device=device) * widest * length
+    start = torch.rand(clips, 1, device=device) * (length - width)
+    place = torch.arange(length, device=device)
+    return (place >= start) & (place < start + width)
