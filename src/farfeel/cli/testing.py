@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -79,7 +80,7 @@ def _evaluate(args: argparse.Namespace) -> None:
         args.out,
         mics,
         {
-            "command": "farfeel " + " ".join(sys.argv[1:]),
+            "command": shlex.join(["farfeel", *sys.argv[1:]]),
             "checkpoints": ", ".join(map(str, args.checkpoint)),
             "corpus": args.corpus,
             "split": f"{recipe.data.split}, {args.split} part",
@@ -136,7 +137,7 @@ def _report(args: argparse.Namespace) -> None:
             raise FarfeelError(f"two systems are called {name}; name them: A={folders} B=…")
         tables = [read_predictions(Path(folder)) for folder in folders.split(",")]
         systems[name] = concatenate(tables) if len(tables) > 1 else tables[0]
-    details = {"command": "farfeel " + " ".join(sys.argv[1:])}
+    details = {"command": shlex.join(["farfeel", *sys.argv[1:]])}
     print(systems_table(write_side_by_side(systems, args.out, args.title, details)))
     note(f"report: {args.out / 'report.html'}")
 
