@@ -23,13 +23,8 @@ class Tracker:
     """Writes each epoch's metrics. `first_epoch` hides what a killed run had logged beyond its last saved state."""
 
     def __init__(self, run_dir: Path, recipe: Recipe, names: Sequence[str], first_epoch: int) -> None:
-        for name in names:
-            if importlib.util.find_spec(name) is None:
-                raise FarfeelError(
-                    f"--track {name} needs the package {name}, which is not installed; pip install {name}"
-                )
         self.run_dir = run_dir
-        self.board = SummaryWriter(str(run_dir), purge_step=first_epoch + 1 if first_epoch else None)
+        self.board = SummaryWriter(str(run_dir), purge_step=first_epoch + 1 if first_epoch else None, flush_secs=10)
         knobs = recipe.model_dump(mode="json")
         self.others: list[Any] = []
         if "wandb" in names:
@@ -56,6 +51,16 @@ class Tracker:
         epoch = newest.pop("epoch")
         for name, value in newest.items():
             self.board.add_scalar(name, value, epoch)
-        self.board.flush()
         for log in self.others:
             log(newest, epoch)
+
+    def close(self) -> None:
+        """Wait until everything is written; a TensorBoard writer that is not closed loses its last events."""
+        self.board.close()
+
+
+def require_trackers(names: Sequence[str]) -> None:
+    """Raise FarfeelError where a package that is asked for is not installed."""
+    for name in names:
+        if importlib.util.find_spec(name) is None:
+            raise FarfeelError(f"--track {name} needs the package {name}, which is not installed; pip install {name}")

@@ -12,6 +12,7 @@ import math
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,7 @@ from farfeel.models.checkpoint import average_states, load_checkpoint, save_chec
 from farfeel.models.emotion import EmotionModel
 from farfeel.recipe import Recipe, save_recipe
 from farfeel.recipe import Train as TrainKnobs
-from farfeel.tracking import Tracker
+from farfeel.tracking import Tracker, require_trackers
 from farfeel.types import Batch, FarfeelError
 
 
@@ -66,72 +67,73 @@ def fit(
     `on_batch(epoch, clips done, clips in the epoch)` is called after each step. With `resume`, epochs already done are
     not yielded again. `trackers` names wandb or mlflow beside CSV and TensorBoard.
     """
+    require_trackers(trackers)
     run_dir = Path(run_dir)
     knobs = recipe.train
     fabric = Fabric(devices=1, precision=_precision(knobs.precision))  # type: ignore[arg-type]
     fabric.launch()
-    optimizer = _optimizer(model, knobs)
+    plain_optimizer = _optimizer(model, knobs)
+    wrapped, optimizer = fabric.setup(model, plain_optimizer)
+    # Restored after the set-up, which moves the model: the optimiser's state goes where its parameters are.
+    history = _restore(run_dir, recipe, model, plain_optimizer) if resume else []
     order = EpochOrder(len(train), recipe.seed)
     loader: DataLoader[Sources] = DataLoader(
         train, knobs.batch_size, sampler=order, collate_fn=collate, num_workers=knobs.workers, drop_last=False
     )
-    history = _restore(run_dir, recipe, model, optimizer) if resume else []
-    wrapped, optimizer = fabric.setup(model, optimizer)
     if not history:
         _start_afresh(run_dir, recipe)
-    tracker = Tracker(run_dir, recipe, trackers, first_epoch=len(history))
-
-    for epoch in range(len(history), knobs.epochs):
-        if _out_of_patience(history, knobs.patience):
-            break
-        started = time.perf_counter()
-        torch.manual_seed(_epoch_seed(recipe.seed, epoch))
-        order.set_epoch(epoch)
-        train.set_epoch(epoch)
-        model.train()
-        losses, done = [], 0
-        for step, sources in enumerate(loader):
-            rate = learning_rate(knobs, epoch + step / len(loader))
-            for group in optimizer.param_groups:
-                group["lr"] = rate
-            batch = to_microphones(sources.to(fabric.device))
-            batch = mixup(batch, recipe.augment.mixup, len(recipe.data.emotions))
-            loss = F.cross_entropy(
-                wrapped(batch.audio, batch.mic_mask).float(),
-                batch.target,
-                label_smoothing=recipe.augment.label_smoothing,
+    with closing(Tracker(run_dir, recipe, trackers, first_epoch=len(history))) as tracker:
+        for epoch in range(len(history), knobs.epochs):
+            if _out_of_patience(history, knobs.patience):
+                break
+            started = time.perf_counter()
+            torch.manual_seed(_epoch_seed(recipe.seed, epoch))
+            order.set_epoch(epoch)
+            train.set_epoch(epoch)
+            model.train()
+            losses, done = [], 0
+            for step, sources in enumerate(loader):
+                rate = learning_rate(knobs, epoch + step / len(loader))
+                for group in optimizer.param_groups:
+                    group["lr"] = rate
+                batch = to_microphones(sources.to(fabric.device))
+                batch = mixup(batch, recipe.augment.mixup, len(recipe.data.emotions))
+                loss = F.cross_entropy(
+                    wrapped(batch.audio, batch.mic_mask).float(),
+                    batch.target,
+                    label_smoothing=recipe.augment.label_smoothing,
+                )
+                optimizer.zero_grad()
+                fabric.backward(loss)
+                if knobs.clip_norm:
+                    fabric.clip_gradients(wrapped, optimizer, max_norm=knobs.clip_norm, error_if_nonfinite=False)
+                optimizer.step()
+                losses.append(loss.item() * len(batch.audio))
+                done += len(batch.audio)
+                if on_batch:
+                    on_batch(epoch, done, len(train))
+            if not math.isfinite(sum(losses)):
+                raise FarfeelError(
+                    f"the loss is no longer finite in epoch {epoch + 1}; lower train.learning_rate, "
+                    "or set train.precision=32-true"
+                )
+            trained_s = time.perf_counter() - started
+            val_loss, val_accuracy, val_uar = validate(model, val, fabric.device)
+            report = EpochReport(
+                epoch + 1,
+                sum(losses) / done,
+                val_loss,
+                val_accuracy,
+                val_uar,
+                rate,
+                done / trained_s,
+                time.perf_counter() - started,
             )
-            optimizer.zero_grad()
-            fabric.backward(loss)
-            if knobs.clip_norm:
-                fabric.clip_gradients(wrapped, optimizer, max_norm=knobs.clip_norm, error_if_nonfinite=False)
-            optimizer.step()
-            losses.append(loss.item() * len(batch.audio))
-            done += len(batch.audio)
-            if on_batch:
-                on_batch(epoch, done, len(train))
-        if not math.isfinite(sum(losses)):
-            raise FarfeelError(
-                f"the loss is no longer finite in epoch {epoch + 1}; lower train.learning_rate, "
-                "or set train.precision=32-true"
-            )
-        trained_s = time.perf_counter() - started
-        val_loss, val_accuracy, val_uar = validate(model, val, fabric.device)
-        report = EpochReport(
-            epoch + 1,
-            sum(losses) / done,
-            val_loss,
-            val_accuracy,
-            val_uar,
-            rate,
-            done / trained_s,
-            time.perf_counter() - started,
-        )
-        history.append(report)
-        _keep_top(run_dir, model, recipe, history, card)
-        _save_last(run_dir, model, optimizer, recipe, history)
-        tracker.log(history)
-        yield report
+            history.append(report)
+            _keep_top(run_dir, model, recipe, history, card)
+            _save_last(run_dir, model, optimizer, recipe, history)
+            tracker.log(history)
+            yield report
     _write_best(run_dir, model, val, recipe, history, card, fabric.device)
 
 

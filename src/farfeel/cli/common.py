@@ -104,7 +104,11 @@ def chosen_clips(args: argparse.Namespace, recipe: Recipe, *parts: str) -> tuple
     from farfeel.corpora.splits import split_clips
     from farfeel.data import check_emotions
 
-    clips = check_emotions(load_clips(args.corpus, args.root, note), recipe, str(args.root or args.corpus))
+    found = load_clips(args.corpus, args.root, note)
+    clips = check_emotions(found, recipe, str(args.root or args.corpus))
+    if len(clips) < len(found):
+        others = ", ".join(sorted({clip.emotion for clip in found} - set(recipe.data.emotions)))
+        note(f"left out: {len(found) - len(clips)} clips of other emotions ({others})")
     if parts == ("all",):
         return [clips], ""
     divided = split_clips(clips, recipe.data.split)
