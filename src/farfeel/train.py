@@ -177,7 +177,7 @@ def validate(model: EmotionModel, val: Recordings, device: torch.device) -> tupl
 
 
 def computes_in_bf16() -> bool:
-    """Whether the processor at hand multiplies bfloat16 faster than float32."""
+    """Whether the GPU, or else the processor, has instructions for bfloat16."""
     if torch.cuda.is_available():
         return torch.cuda.is_bf16_supported(including_emulation=False)
     capabilities = torch.cpu.get_capabilities()
