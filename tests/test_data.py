@@ -2,9 +2,11 @@
 
 from collections.abc import Callable
 from dataclasses import fields, replace
+from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -73,15 +75,25 @@ def test_no_room_and_no_noise_leave_the_dry_clip(split: Split, small: Small) -> 
     torch.testing.assert_close(batch.audio[0], item.dry.expand(3, -1), atol=1e-6, rtol=0)
 
 
-def test_asked_snr_is_what_the_microphones_hear(split: Split, bank: Bank, small: Small) -> None:
-    quiet = ("augment.gain_db=0", "rooms.dry=0")
-    for kind in ("white", "babble"):
+@pytest.mark.parametrize("channels", [1, 3])
+def test_asked_snr_is_what_the_microphones_hear(
+    tmp_path: Path, split: Split, bank: Bank, small: Small, channels: int
+) -> None:
+    noise = np.random.default_rng(1).normal(0, 0.1, (30000, channels))
+    soundfile.write(tmp_path / "noise.wav", noise, 16000)
+    quiet = ("augment.gain_db=0", "rooms.dry=0", f"rooms.noise_folder={tmp_path}")
+    for kind in ("white", "babble", "recorded"):
         clips = TrainingClips(split.train, small(*quiet, "rooms.snr_db=[7, 7]", f"rooms.noise=[{kind}]"), bank)
         sources = collate([clips[0]])
         clean = to_microphones(replace(sources, snr_db=torch.tensor([float("inf")]))).audio
         noise = to_microphones(sources).audio - clean
         snr_db = 10 * torch.log10(clean.square().sum() / noise.square().sum())
         assert snr_db.item() == pytest.approx(7.0, abs=0.01)
+
+
+def test_a_noise_folder_without_sound_is_one_clear_line(tmp_path: Path, split: Split, bank: Bank, small: Small) -> None:
+    with pytest.raises(FarfeelError, match="has no audio file"):
+        TrainingClips(split.train, small("rooms.noise=[recorded]", f"rooms.noise_folder={tmp_path}"), bank)
 
 
 def test_fewer_microphones_than_asked_is_one_clear_line(split: Split, bank: Bank, small: Small) -> None:
