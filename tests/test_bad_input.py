@@ -153,14 +153,20 @@ def test_a_bad_clip_of_a_corpus_is_named_in_the_first_epoch(
     assert complain(*evaluate, "--out", out).startswith(f"{bad} {said}")
 
 
+def spoiled(voices: Path, corpus: Path, make: Callable[[Path], None]) -> tuple[Path, Path]:
+    """A copy of the corpus with one clip of a training speaker made bad; the copy and that clip."""
+    shutil.copytree(voices, corpus)
+    bad = sorted((corpus / "speaker_04").glob("*.flac"))[3]
+    make(bad)
+    return corpus, bad
+
+
 @pytest.mark.parametrize("kind", HEADERS_TELL)
 def test_a_bad_clip_of_a_corpus_is_named_by_a_scan(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], voices: Path, kind: str
 ) -> None:
     make, said = HEADERS_TELL[kind]
-    corpus = shutil.copytree(voices, tmp_path / "corpus")
-    bad = sorted((corpus / "speaker_04").glob("*.flac"))[3]
-    make(bad)
+    corpus, bad = spoiled(voices, tmp_path / "corpus", make)
     assert main(["scan", "synthetic", "--root", str(corpus)]) == 0
     printed = capsys.readouterr().out
     assert f"unreadable: {bad} {said}" in printed
@@ -499,9 +505,7 @@ def test_a_clip_that_training_leaves_out_is_named(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], voices: Path, kind: str
 ) -> None:
     make, said = HEADERS_TELL[kind]
-    corpus = shutil.copytree(voices, tmp_path / "corpus")
-    bad = sorted((corpus / "speaker_04").glob("*.flac"))[3]
-    make(bad)
+    corpus, bad = spoiled(voices, tmp_path / "corpus", make)
     words = ["train", "--corpus", "synthetic", "--root", corpus, "--out", tmp_path / "run", *TINY]
     assert main([str(word) for word in words]) == 0
     assert capsys.readouterr().err.splitlines()[0].startswith(f"left out: {bad} {said}")

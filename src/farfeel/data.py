@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
-from farfeel.media.audio import AUDIO_SUFFIXES, read_audio
+from farfeel.media.audio import audio_files, read_audio
 from farfeel.recipe import Recipe
 from farfeel.rooms.bank import Bank
 from farfeel.rooms.noise import babble, recorded_noise, white_noise
@@ -318,10 +318,7 @@ def check_emotions(clips: Sequence[Clip], recipe: Recipe, what: str) -> list[Cli
 def _noise_files(recipe: Recipe) -> list[Path]:
     if recipe.rooms.snr_db is None or "recorded" not in recipe.rooms.noise:
         return []
-    folder = Path(recipe.rooms.noise_folder or "")
-    files = (
-        sorted(p for p in folder.rglob("*") if p.suffix.lower() in AUDIO_SUFFIXES) if recipe.rooms.noise_folder else []
-    )
+    files = audio_files(Path(recipe.rooms.noise_folder)) if recipe.rooms.noise_folder else []
     if not files:
         raise FarfeelError(
             f"rooms.noise asks for recorded noise, rooms.noise_folder ({recipe.rooms.noise_folder}) has no audio file; "

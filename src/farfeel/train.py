@@ -250,12 +250,8 @@ def _restore(run_dir: Path, recipe: Recipe, model: EmotionModel, optimizer: torc
     for knobs in (theirs["train"], ours["train"]):
         knobs.pop("workers")  # changes nothing but the speed
     if theirs != ours:
-        differing = [
-            f"{section}.{key}" if isinstance(value, dict) else section
-            for section, value in ours.items()
-            for key in (value if isinstance(value, dict) else [section])
-            if (value[key] != theirs[section].get(key) if isinstance(value, dict) else value != theirs[section])
-        ]
+        before, now = _flat(theirs), _flat(ours)
+        differing = [key for key in now if key not in before or now[key] != before[key]]
         raise FarfeelError(
             f"{run_dir} was trained with another recipe ({', '.join(differing[:3])} differ); resume with the same, "
             "or choose another --out"
@@ -263,6 +259,14 @@ def _restore(run_dir: Path, recipe: Recipe, model: EmotionModel, optimizer: torc
     model.load_state_dict(state["model"])
     optimizer.load_state_dict(state["optimizer"])
     return [EpochReport(**row) for row in state["history"]]
+
+
+def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested dictionaries → dotted keys."""
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return flat
 
 
 def _start_afresh(run_dir: Path, recipe: Recipe) -> None:

@@ -68,14 +68,14 @@ def run_evaluation(
     clips: Sequence[Clip],
     banks: Sequence[Bank],
     out: Path,
-    mics: Sequence[int] | None,
+    mics: Sequence[int],
     details: dict[str, str],
 ) -> Metrics:
-    """Evaluate with a progress bar and write the evaluation's folder. `mics` None: all."""
+    """Evaluate with a progress bar and write the evaluation's folder."""
     recipe = recognizer.models[0].recipe
     with progress("evaluating", "recordings") as advance:
         table = prediction_table(recognizer, Recordings(clips, recipe, banks, mics), advance)
-    heard = "the dry signal" if not banks else "all" if mics is None else ", ".join(map(str, mics))
+    heard = ", ".join(map(str, mics)) if banks else "the dry signal"
     title = f"{recipe.name}: {recipe.microphones.strategy}"
     return write_evaluation(table, out, title, details | {"recipe": recipe.name, "microphones": heard})
 

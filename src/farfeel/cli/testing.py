@@ -192,12 +192,12 @@ def _predict(args: argparse.Namespace) -> int:
 
 
 def _audio_files(paths: Sequence[Path]) -> list[Path]:
-    from farfeel.media.audio import AUDIO_SUFFIXES
+    from farfeel.media.audio import AUDIO_SUFFIXES, audio_files
 
     files = []
     for path in paths:
         if path.is_dir():
-            inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in AUDIO_SUFFIXES and p.is_file())
+            inside = audio_files(path)
             if not inside:
                 raise FarfeelError(f"{path} has no audio file ({', '.join(AUDIO_SUFFIXES)}); name another folder")
             files += inside

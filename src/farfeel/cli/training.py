@@ -29,7 +29,8 @@ def _train_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="any knob; farfeel recipe lists them")
     parser.epilog = (
         "writes: recipe.yaml, metrics.csv, TensorBoard events, top/, best/ (the result), last.ckpt (to resume)\n"
-        "example: farfeel train --recipe tiny --corpus synthetic --root demo/corpus --rirs demo/rooms train.epochs=5"
+        "example, after farfeel demo:\n"
+        "  farfeel train --recipe tiny --corpus synthetic --root demo/corpus --rirs demo/rooms-train train.epochs=5"
     )
 
 
@@ -71,9 +72,9 @@ def _average_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _average(args: argparse.Namespace) -> None:
-    from farfeel.models.checkpoint import average_states, load_checkpoint, save_checkpoint
+    from farfeel.models.checkpoint import average_states, load_checkpoint, require_checkpoint_place, save_checkpoint
 
-    _require_checkpoint_place(args.out)
+    require_checkpoint_place(args.out)
     models = [load_checkpoint(path) for path in args.checkpoints]
     first = models[0].recipe
     for path, model in zip(args.checkpoints, models, strict=True):
@@ -93,24 +94,17 @@ def _convert_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _convert(args: argparse.Namespace) -> None:
-    from farfeel.models.checkpoint import save_checkpoint
+    from farfeel.models.checkpoint import require_checkpoint_place, save_checkpoint
     from farfeel.models.emotion import EmotionModel
     from farfeel.models.reference import load_reference
     from farfeel.recipe import load_recipe
 
-    _require_checkpoint_place(args.out)
+    require_checkpoint_place(args.out)
     recipe = load_recipe(args.recipe, args.overrides)
     model = EmotionModel(recipe)
     note("\n".join(load_reference(model, args.file).lines()))
     save_checkpoint(args.out, model.state_dict(), recipe, f"# Converted from {args.file.name}\n")
     print(args.out)
-
-
-def _require_checkpoint_place(out: Path) -> None:
-    from farfeel.files import require_folder_place, require_only
-    from farfeel.models.checkpoint import CARD, RECIPE, WEIGHTS
-
-    require_only(require_folder_place(out), (WEIGHTS, RECIPE, CARD), "a checkpoint")
 
 
 def _recipe_arguments(parser: argparse.ArgumentParser) -> None:

@@ -16,7 +16,7 @@ import soxr
 from farfeel.types import FarfeelError
 
 AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".mp3", ".aiff", ".aif", ".w64")
-MAX_SECONDS = 600.0  # One clip. A longer recording would silently be judged by one window of it.
+MAX_SECONDS = 600.0  # One clip, one answer: nobody feels the same for longer.
 MIN_SECONDS = 0.1  # Shorter than ten mel frames nothing can be told.
 SILENCE_DB = -90.0  # Peak below this, relative to full scale: quieter than the last bit of 16-bit audio.
 SHORTFALL = 0.01  # Share of its promised length that a file may lack: a last block cut short is no loss.
@@ -31,6 +31,11 @@ class AudioInfo:
     channels: int
     seconds: float
     subtype: str  # libsndfile's name of the sample format, "PCM_16"
+
+
+def audio_files(folder: Path) -> list[Path]:
+    """Audio files under a folder, any folders deep, in order, told by their suffixes."""
+    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in AUDIO_SUFFIXES and path.is_file())
 
 
 def audio_info(path: Path) -> AudioInfo:

@@ -10,7 +10,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-from farfeel.files import replacing_folder, require_only
+from farfeel.files import replacing_folder, require_folder_place, require_only
 from farfeel.models.emotion import EmotionModel
 from farfeel.recipe import Recipe, recipe_from_tree, save_recipe
 from farfeel.types import FarfeelError
@@ -18,9 +18,14 @@ from farfeel.types import FarfeelError
 WEIGHTS, RECIPE, CARD = "model.safetensors", "recipe.yaml", "card.md"
 
 
+def require_checkpoint_place(folder: Path) -> None:
+    """Raise FarfeelError where a checkpoint may not be put: at a file, or over anything but a checkpoint."""
+    require_only(require_folder_place(folder), (WEIGHTS, RECIPE, CARD), "a checkpoint")
+
+
 def save_checkpoint(folder: Path, state: dict[str, Tensor], recipe: Recipe, card: str) -> None:
     """Write a checkpoint folder whole, or not at all; FarfeelError where `folder` holds anything but a checkpoint."""
-    require_only(folder, (WEIGHTS, RECIPE, CARD), "a checkpoint")
+    require_checkpoint_place(folder)
     with replacing_folder(folder) as partial:
         # Written by Python, whose error for a full disk says so; the library's own writer has another for everything.
         (partial / WEIGHTS).write_bytes(save({name: tensor.contiguous() for name, tensor in state.items()}))
