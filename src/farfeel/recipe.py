@@ -171,8 +171,62 @@ class Model(Section):
         return self
 
 
+class Video(Section):
+    """From the film to the face's frames, and the shape of R(2+1)D."""
+
+    frames: Count = 8
+    """Frames of the face, evenly over the window that the microphones are heard in."""
+    size: Annotated[int, Field(ge=16, le=1024)] = 112
+    """Pixels of a side that every frame is fitted to."""
+    train_size: Annotated[int, Field(ge=16, le=1024)] | None = None
+    """Training sees a square of this side, cut out anywhere; null: the whole frame."""
+    crop: Literal["face", "none"] = "face"
+    """face: one steady square around the face. none: the whole picture, as the reference has it."""
+    margin: NotNegative = 0.25
+    """Room around the detected face on each side, as a share of its width."""
+    network: Literal["r2plus1d_18", "compact"] = "r2plus1d_18"
+    """r2plus1d_18: torchvision's, for Kinetics weights. compact: the same blocks, fewer and narrower."""
+    width: Count = 16
+    """Channels of the compact network's first stage; each following stage has twice as many."""
+    blocks: Stages = (1, 1, 1, 1)
+    """Blocks of the compact network's stages."""
+    dropout: Share = 0.0
+    """Of the pooled features, before the embedding."""
+
+
+class Fusion(Section):
+    """Late fusion: the two embeddings side by side, one hidden layer, logits."""
+
+    hidden: Count = 1536
+    """Width of the hidden layer (ReLU); the paper's is the sum of both embeddings, 1536."""
+    dropout: Share = 0.0
+    """Of the hidden layer."""
+
+
+class Camera(Section):
+    """How training films differ from those on the disk; on a still these movements make a film of it."""
+
+    shift: Share = 0.0
+    """Largest displacement of the picture, as a share of its side."""
+    zoom: Share = 0.0
+    """Nearer or farther by up to this factor: 0.2 is 1/1.2 to 1.2."""
+    turn_deg: NotNegative = 0.0
+    drift: Share = 0.0
+    """Movement within the film: the same share of the picture's side, and of zoom and turn above."""
+    mirror: Share = 0.0
+    """Chance that left and right are exchanged."""
+    upside_down: Share = 0.0
+    """Chance that the face stands on its head. No camera does that; the reference's augmentation does."""
+    light: Share = 0.0
+    """Largest change of contrast and of brightness."""
+    noise: Share = 0.0
+    """Largest standard deviation of the sensor's noise, as a share of white."""
+    erase: Share = 0.0
+    """Chance that a rectangle is hidden (Zhong et al., 2020)."""
+
+
 class Augment(Section):
-    """Training-time perturbation of the signal and the spectrogram."""
+    """Training-time perturbation of the signal, the spectrogram and the film."""
 
     time_shift_s: NotNegative = 0.0
     """The window starts up to this much earlier or later."""
@@ -192,6 +246,9 @@ class Augment(Section):
     mixup: NotNegative = 0.0
     """Alpha of the Beta distribution (Zhang et al., 2018) on log-mels and targets; 0 is off."""
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    camera: Camera = Camera()
+    modality_dropout: Share = 0.0
+    """Chance that a clip with sound and film loses one of them, each as often as the other."""
 
 
 class Train(Section):
@@ -225,12 +282,16 @@ class Recipe(Section):
     name: str = "default"
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 1
     """Everything random follows from it: weights, rooms, noise, augmentation, order."""
+    modalities: Literal["audio", "video", "both"] = "audio"
+    """What the model takes. both: sound and film, and either alone where the other is missing."""
     data: Data = Data()
     audio: Audio = Audio()
     microphones: Microphones = Microphones()
     rooms: Rooms = Rooms()
     simulation: Simulation = Simulation()
     model: Model = Model()
+    video: Video = Video()
+    fusion: Fusion = Fusion()
     augment: Augment = Augment()
     train: Train = Train()
 

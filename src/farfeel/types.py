@@ -1,7 +1,7 @@
 """The nouns of farfeel: clips, rooms, room impulse responses, batches, predictions, and its errors.
 
 Letters for shapes, used everywhere: B batch, M microphones, T samples, L response taps, F mel frames, Q mel bands,
-P patch tokens, D width, K emotions. Units live in names: `_s` seconds, `_m` metres, `_db` decibels, `_hz` hertz.
+P patch tokens, D width, N video frames, H x W pixels, K emotions. Units live in names: `_s` seconds, `_m` metres, `_db` decibels, `_hz` hertz.
 Everything here is frozen: a change returns a new value (`dataclasses.replace`).
 """
 
@@ -25,7 +25,12 @@ class FarfeelError(Exception):
 
 @dataclass(frozen=True)
 class Clip:
-    """One utterance of one speaker. `start_s` and `end_s` cut it out of its file; `end_s` None means to the end."""
+    """One utterance of one speaker: sound, film or both.
+
+    `start_s` and `end_s` cut it out of its audio file (of its film, where there is no audio); `end_s` None means to the
+    end. `video_offset_s` is the moment of the film at which the audio file begins. `face`: which face of the film is
+    the speaker's, `largest`, `left` or `right`, or `whole` where the film shows nothing but the face.
+    """
 
     id: str
     corpus: str
@@ -37,6 +42,8 @@ class Clip:
     end_s: float | None = None
     sentence: str = ""
     intensity: str = ""
+    video_offset_s: float = 0.0
+    face: str = "largest"
 
 
 @dataclass(frozen=True)
@@ -68,12 +75,15 @@ class Rir:
 
 @dataclass
 class Batch:
-    """What a model eats. audio (B, M, T); mic_mask (B, M) True where the microphone is alive; target (B,) or, after
-    mixup, (B, K) probabilities."""
+    """What a model eats. audio (B, M, T); mic_mask (B, M) True where the microphone is alive, nowhere in a clip without
+    sound; target (B,) or, after mixup, (B, K) probabilities; frames (B, 3, N, H, W) in [0, 1], None for a model without
+    eyes; video_mask (B,) True where there is a film."""
 
     audio: Tensor
     mic_mask: Tensor
     target: Tensor
+    frames: Tensor | None = None
+    video_mask: Tensor | None = None
 
 
 @dataclass(frozen=True)
