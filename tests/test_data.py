@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from farfeel.corpora.splits import Split
 from farfeel.data import (
+    Recording,
     Recordings,
     Sources,
     TrainingClips,
@@ -20,8 +21,8 @@ from farfeel.data import (
     divide_rooms,
     place,
     recording_windows,
-    to_microphones,
-    trim_silence,
+    speech_span,
+    to_sensors,
     window_samples,
 )
 from farfeel.recipe import Recipe
@@ -71,7 +72,7 @@ def test_no_room_and_no_noise_leave_the_dry_clip(split: Split, small: Small) -> 
     recipe = small("rooms.snr_db=null", "augment.gain_db=0", "augment.time_shift_s=0")
     clips = TrainingClips(split.train, recipe, None)
     item = clips[0]
-    batch = to_microphones(collate([item]))
+    batch = to_sensors(collate([item]))
     torch.testing.assert_close(batch.audio[0], item.dry.expand(3, -1), atol=1e-6, rtol=0)
 
 
@@ -85,8 +86,8 @@ def test_asked_snr_is_what_the_microphones_hear(
     for kind in ("white", "babble", "recorded"):
         clips = TrainingClips(split.train, small(*quiet, "rooms.snr_db=[7, 7]", f"rooms.noise=[{kind}]"), bank)
         sources = collate([clips[0]])
-        clean = to_microphones(replace(sources, snr_db=torch.tensor([float("inf")]))).audio
-        noise = to_microphones(sources).audio - clean
+        clean = to_sensors(replace(sources, snr_db=torch.tensor([float("inf")]))).audio
+        noise = to_sensors(sources).audio - clean
         snr_db = 10 * torch.log10(clean.square().sum() / noise.square().sum())
         assert snr_db.item() == pytest.approx(7.0, abs=0.01)
 
@@ -111,24 +112,25 @@ def test_validation_rooms_are_never_trained_in(bank: Bank) -> None:
 
 def test_what_a_test_clip_hears_does_not_depend_on_the_others(split: Split, bank: Bank, small: Small) -> None:
     recordings = Recordings(split.test, small(), [bank])
-    together = {(recording.clip.id, recording.room): recording.audio for recording in recordings}
+    together = {(take.clip.id, take.room): take.recording.audio for take in recordings}
     assert len(together) == len(split.test) * len(bank.rooms)
     for clip in split.test[:3]:
         for alone in Recordings([clip], small(), [bank]):
-            np.testing.assert_array_equal(together[clip.id, alone.room], alone.audio)
+            np.testing.assert_array_equal(together[clip.id, alone.room], alone.recording.audio)
 
 
 def test_without_rooms_a_recording_is_the_file(split: Split, small: Small) -> None:
     recordings = Recordings(split.test, small())
-    assert {recording.room for recording in recordings} == {"clean"}
-    assert all(recording.audio.shape[0] == 1 for recording in recordings)
+    assert {take.room for take in recordings} == {"clean"}
+    assert all(take.recording.audio.shape[0] == 1 for take in recordings)
 
 
 def test_choosing_microphones_keeps_their_order(split: Split, bank: Bank, small: Small) -> None:
     whole, chosen = Recordings(split.test[:1], small(), [bank]), Recordings(split.test[:1], small(), [bank], [2, 0])
-    assert chosen[0].audio.shape[0] == 2
+    assert chosen[0].recording.audio.shape[0] == 2
     # Each loses the delay that its own microphones have in common: equal but for a shift.
-    lags = [np.correlate(whole[0].audio[mic], chosen[0].audio[i], "full").argmax() for i, mic in enumerate((2, 0))]
+    all_three, two = whole[0].recording.audio, chosen[0].recording.audio
+    lags = [np.correlate(all_three[mic], two[i], "full").argmax() for i, mic in enumerate((2, 0))]
     assert lags[0] == lags[1]
 
 
@@ -136,25 +138,29 @@ def test_choosing_microphones_keeps_their_order(split: Split, bank: Bank, small:
 def test_windows_cover_a_recording_and_have_one_length(small: Small, samples: int, mics: int) -> None:
     recipe = small("audio.trim_silence=false")
     audio = np.arange(mics * samples, dtype=np.float32).reshape(mics, samples) + 1
-    windows = recording_windows(audio, recipe)
-    assert windows.shape[1:] == (mics, window_samples(recipe))
-    assert set(audio[0].tolist()) <= set(windows[:, 0].ravel().tolist())
+    windows = recording_windows(Recording(audio), recipe)
+    assert windows.audio.shape[1:] == (mics, window_samples(recipe))
+    assert windows.mic_mask.all()
+    assert set(audio[0].tolist()) <= set(windows.audio[:, 0].ravel().tolist())
+    assert windows.spans_s.min() == 0
+    assert windows.spans_s.max() == pytest.approx(samples / 16000)
 
 
 def test_trimming_removes_silence_and_nothing_else() -> None:
     rng = np.random.default_rng(1)
     speech = rng.normal(0, 0.1, (2, 16000)).astype(np.float32)
     audio = np.pad(speech, ((0, 0), (8000, 12000)))
-    trimmed = trim_silence(audio, 16000)
+    trimmed = audio[:, slice(*speech_span(audio, 16000))]
     assert 16000 <= trimmed.shape[1] <= 16000 + 2 * (0.1 + 0.025) * 16000
     assert np.square(trimmed).sum() == pytest.approx(np.square(speech).sum(), rel=1e-6)
-    np.testing.assert_array_equal(trim_silence(np.zeros((1, 16000), np.float32), 16000), np.zeros((1, 16000)))
+    assert speech_span(np.zeros((1, 16000), np.float32), 16000) == (0, 16000)  # of silence, nothing is removed
 
 
 @given(st.integers(1, 5000), st.integers(1, 5000), st.integers(0, 2**31))
 def test_a_placed_clip_is_whole_or_fills_the_window(length: int, samples: int, seed: int) -> None:
     dry = np.arange(1, length + 1, dtype=np.float32)
-    window = place(dry, samples, 0.0, np.random.default_rng(seed))
+    window, start = place(dry, samples, 0.0, np.random.default_rng(seed))
     assert window.shape == (samples,)
+    assert window[max(0, start)] == 1 + max(0, -start)  # where the clip begins
     assert np.count_nonzero(window) == min(length, samples)
     assert (np.diff(window[window > 0]) == 1).all()

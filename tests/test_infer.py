@@ -9,7 +9,7 @@ import soundfile
 import torch
 
 from farfeel.corpora.splits import Split
-from farfeel.data import Recordings
+from farfeel.data import Recording, Recordings
 from farfeel.evaluate.table import checked
 from farfeel.infer import Recognizer, prediction_table
 from farfeel.models.emotion import EmotionModel
@@ -40,18 +40,19 @@ def test_a_row_of_the_table_equals_the_prediction_of_that_recording_as_a_file(
     table = checked(prediction_table(recognizer, recordings), "table")
     assert len(table) == len(split.test) * len(bank.rooms)
     for index in (0, 7):
-        recording = recordings[index]
-        soundfile.write(tmp_path / "heard.wav", recording.audio.T, 16000, subtype="FLOAT")
+        take = recordings[index]
+        soundfile.write(tmp_path / "heard.wav", take.recording.audio.T, 16000, subtype="FLOAT")
         prediction = recognizer.predict(tmp_path / "heard.wav")
         row = table.iloc[index]
-        assert (row["clip"], row["room"]) == (recording.clip.id, recording.room)
+        assert (row["clip"], row["room"]) == (take.clip.id, take.room)
         columns = [f"p_{emotion}" for emotion in prediction.emotions]
         np.testing.assert_allclose(row[columns].astype(float), prediction.probabilities, atol=1e-6)
 
 
 def test_probabilities_do_not_depend_on_the_company_in_the_batch(recognizer: Recognizer) -> None:
     rng = np.random.default_rng(1)
-    recordings = [rng.normal(0, 0.1, (mics, n)).astype(np.float32) for mics, n in ((1, 9000), (3, 50000), (3, 20000))]
+    sizes = ((1, 9000), (3, 50000), (3, 20000))
+    recordings = [Recording(rng.normal(0, 0.1, size).astype(np.float32)) for size in sizes]
     together = recognizer.probabilities(recordings)
     for recording, expected in zip(recordings, together, strict=True):
         (alone,) = recognizer.probabilities([recording])
@@ -62,8 +63,8 @@ def test_probabilities_do_not_depend_on_the_company_in_the_batch(recognizer: Rec
 def test_an_ensemble_is_the_mean_of_its_members(small: Small) -> None:
     audio = np.random.default_rng(1).normal(0, 0.1, (2, 30000)).astype(np.float32)
     first, second = (Recognizer([model]) for model in make(small(), small()).models)
-    (mean,) = make(small(), small()).probabilities([audio])
-    each = [one.probabilities([audio])[0] for one in (first, second)]
+    (mean,) = make(small(), small()).probabilities([Recording(audio)])
+    each = [one.probabilities([Recording(audio)])[0] for one in (first, second)]
     np.testing.assert_allclose(mean, np.mean(each, axis=0), atol=1e-6)
 
 

@@ -1,6 +1,6 @@
-"""Clips x rooms -> Batch: what happens between a dry recording and the microphones.
+"""Clips x rooms -> Batch: what happens between a dry recording and the microphones, between a film and the frames.
 
-Training: each epoch a clip meets another room. Everything that chance decides about an example is drawn from
+Training: each epoch a clip meets another room, and its film another camera. Everything that chance decides about an example is drawn from
 `default_rng((seed, epoch, index))`, so that neither the order of reading, nor the number of workers, nor a resumption
 changes it. The dataset only reads and draws; convolution and mixing run batched on the model's device.
 
@@ -22,6 +22,8 @@ from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
 from farfeel.media.audio import audio_files, read_audio
+from farfeel.media.camera import shoot
+from farfeel.media.footage import Footage
 from farfeel.recipe import Recipe
 from farfeel.rooms.bank import Bank
 from farfeel.rooms.noise import babble, recorded_noise, white_noise
@@ -33,13 +35,14 @@ TRIM_FRAME_S = 0.025
 TRIM_MARGIN_S = 0.1
 CACHE_BYTES = 4 << 30  # Dry clips kept in memory; RAVDESS whole takes 0.3 GB.
 MAX_TALKERS = 6
+DEAD_DB = -90.0  # A channel whose peak is below this carries no signal: the microphone is dead.
 VALIDATION_ROOMS = 0.1  # Share of a training bank's rooms that only validation hears.
 
 
 @dataclass
 class Sources:
     """A batch before the room: dry (B, T), taps (B, M, L), noise (B, M, T), snr_db (B,), gain (B,), mic_mask (B, M),
-    target (B,)."""
+    film (B, N, S, S, 3) uint8 (empty for a model without eyes), video_mask (B,), target (B,)."""
 
     dry: Tensor
     taps: Tensor
@@ -47,44 +50,79 @@ class Sources:
     snr_db: Tensor
     gain: Tensor
     mic_mask: Tensor
+    film: Tensor
+    video_mask: Tensor
     target: Tensor
 
     def to(self, device: torch.device) -> Sources:
         return Sources(**{f.name: getattr(self, f.name).to(device, non_blocking=True) for f in fields(self)})
 
 
-def to_microphones(sources: Sources) -> Batch:
-    """Let the room act: convolution, noise at its level, gain; dead microphones are silent."""
+def to_sensors(sources: Sources) -> Batch:
+    """Let the room act: convolution, noise at its level, gain; dead microphones are silent. Films become frames."""
     wet = convolve(sources.dry, sources.taps)
     heard = add_noise(wet, sources.noise, sources.snr_db) * sources.gain[:, None, None]
-    return Batch(heard * sources.mic_mask[..., None], sources.mic_mask, sources.target)
+    frames = to_frames(sources.film) if sources.film.numel() else None
+    return Batch(heard * sources.mic_mask[..., None], sources.mic_mask, sources.target, frames, sources.video_mask)
 
 
-class DryClips:
-    """Decoded clips of a corpus as (T,) mono, cached in memory, with their silence trimmed where the recipe says so."""
+def to_frames(film: Tensor) -> Tensor:
+    """(B, N, H, W, 3) uint8 → (B, 3, N, H, W) float in [0, 1]."""
+    return film.permute(0, 4, 1, 2, 3).float() / 255
+
+
+class Clips:
+    """Decoded clips of a corpus, cached in memory: what the recipe's modalities need of them."""
 
     def __init__(self, clips: Sequence[Clip], recipe: Recipe, trim: bool) -> None:
         self.clips, self.recipe, self.trim = list(clips), recipe, trim
-        self._cache: dict[int, np.ndarray] = {}
+        self._dry: dict[int, tuple[np.ndarray, float]] = {}
+        self._footage: dict[int, Footage] = {}
         self._cached_bytes = 0
 
     def __len__(self) -> int:
         return len(self.clips)
 
-    def __getitem__(self, index: int) -> np.ndarray:
-        dry = self._cache.get(index)
-        if dry is None:
-            clip = self.clips[index]
-            if clip.audio is None:
-                raise FarfeelError(f"clip {clip.id} has no audio file; leave it out of the manifest")
+    def dry(self, index: int) -> tuple[np.ndarray, float] | None:
+        """The clip's sound (T,), mono, and the second at which it begins: 0 but for silence trimmed off."""
+        clip = self.clips[index]
+        if clip.audio is None or self.recipe.modalities == "video":
+            return None
+        found = self._dry.get(index)
+        if found is None:
             # Five published RAVDESS files are stereo, with the same voice in both channels.
             dry = read_audio(clip.audio, self.recipe.audio.sample_rate, clip.start_s, clip.end_s).mean(axis=0)
-            if self.trim:
-                dry = trim_silence(dry[None], self.recipe.audio.sample_rate)[0]
-            if self._cached_bytes + dry.nbytes <= CACHE_BYTES:
-                self._cache[index] = dry
-                self._cached_bytes += dry.nbytes
-        return dry
+            first, last = speech_span(dry[None], self.recipe.audio.sample_rate) if self.trim else (0, len(dry))
+            found = dry[first:last], first / self.recipe.audio.sample_rate
+            if self._fits(found[0].nbytes):
+                self._dry[index] = found
+        return found
+
+    def footage(self, index: int) -> Footage | None:
+        """The clip's film, in the time of its sound."""
+        clip = self.clips[index]
+        if clip.video is None or self.recipe.modalities == "audio":
+            return None
+        found = self._footage.get(index)
+        if found is None:
+            found = footage_of(clip, self.recipe)
+            if self._fits(found.decoded_bytes):
+                self._footage[index] = found
+        return found
+
+    def _fits(self, size: int) -> bool:
+        if self._cached_bytes + size > CACHE_BYTES:
+            return False
+        self._cached_bytes += size
+        return True
+
+
+def footage_of(clip: Clip, recipe: Recipe) -> Footage:
+    """The film of a clip, seen as the recipe sees films."""
+    assert clip.video is not None
+    end_s = None if clip.end_s is None else clip.end_s - clip.start_s
+    offset_s = clip.video_offset_s + clip.start_s
+    return Footage(clip.video, recipe.video, recipe.audio.seconds, offset_s, end_s, clip.face)
 
 
 class TrainingClips(Dataset[Sources]):
@@ -94,7 +132,7 @@ class TrainingClips(Dataset[Sources]):
         self, clips: Sequence[Clip], recipe: Recipe, bank: Bank | None, rooms: Sequence[str] | None = None
     ) -> None:
         self.recipe, self.bank, self.epoch = recipe, bank, 0
-        self.dry = DryClips(clips, recipe, trim=recipe.audio.trim_silence)
+        self.clips = Clips(clips, recipe, trim=recipe.audio.trim_silence)
         self.targets = [recipe.data.emotions.index(clip.emotion) for clip in clips]
         self.responses = {} if bank is None else {room: bank.indices(room) for room in rooms or bank.rooms}
         self.rooms = list(self.responses)
@@ -106,7 +144,7 @@ class TrainingClips(Dataset[Sources]):
         self.noise_files = _noise_files(recipe)
 
     def __len__(self) -> int:
-        return len(self.dry)
+        return len(self.clips)
 
     def set_epoch(self, epoch: int) -> None:
         self.epoch = epoch
@@ -115,22 +153,66 @@ class TrainingClips(Dataset[Sources]):
         recipe = self.recipe
         rng = np.random.default_rng((recipe.seed, self.epoch, index))
         mics, samples = recipe.microphones.count, window_samples(recipe)
-        dry = change_speed(self.dry[index], 1 + recipe.augment.speed * rng.uniform(-1, 1))
-        dry = place(dry, samples, recipe.augment.time_shift_s * recipe.audio.sample_rate, rng)
-        room, chosen = self._draw_room(mics, rng)
-        taps = self._response(room, chosen, rng)
-        noise, snr_db = self._draw_noise(index, room, chosen, samples, rng)
-        dead = rng.random(mics) < recipe.augment.mic_dropout
-        dead[rng.integers(mics)] = False
+        if sound := self.clips.dry(index):
+            speed = 1 + recipe.augment.speed * rng.uniform(-1, 1)
+            heard = change_speed(sound[0], speed)
+            dry, start = place(heard, samples, recipe.augment.time_shift_s * recipe.audio.sample_rate, rng)
+            # The same stretch of the film; what the window has beyond the clip is silence, and shows nothing.
+            inside = np.clip([-start, samples - start], 0, len(heard))
+            start_s, end_s = sound[1] + inside * speed / recipe.audio.sample_rate
+            room, chosen = self._draw_room(mics, rng)
+            taps = self._response(room, chosen, rng)
+            noise, snr_db = self._draw_noise(index, room, chosen, samples, rng)
+            alive = rng.random(mics) >= recipe.augment.mic_dropout
+            alive[rng.integers(mics)] = True
+        else:
+            samples = 1 if recipe.modalities == "video" else samples  # Nobody listens: nothing to convolve.
+            dry, taps = np.zeros(samples, np.float32), np.ones((mics, 1), np.float32)
+            noise, snr_db = np.zeros((mics, samples), np.float32), float("inf")
+            alive = np.zeros(mics, dtype=bool)
+            start_s = end_s = None
+        gain_db = recipe.augment.gain_db * rng.uniform(-1, 1)
+        film = self._film(index, start_s, end_s, rng)
+        if film is not None and alive.any() and rng.random() < recipe.augment.modality_dropout:
+            if rng.random() < 0.5:
+                film = None
+            else:
+                alive[:] = False
+        side = recipe.video.train_size or recipe.video.size
+        unseen = (recipe.video.frames, side, side, 3) if recipe.modalities != "audio" else (0,)
         return Sources(
             dry=torch.from_numpy(dry),
             taps=torch.from_numpy(taps),
             noise=torch.from_numpy(noise),
             snr_db=torch.tensor(snr_db, dtype=torch.float32),
-            gain=torch.tensor(10 ** (recipe.augment.gain_db * rng.uniform(-1, 1) / 20), dtype=torch.float32),
-            mic_mask=torch.from_numpy(~dead),
+            gain=torch.tensor(10 ** (gain_db / 20), dtype=torch.float32),
+            mic_mask=torch.from_numpy(alive),
+            film=torch.zeros(unseen, dtype=torch.uint8) if film is None else torch.from_numpy(film),
+            video_mask=torch.tensor(film is not None),
             target=torch.tensor(self.targets[index]),
         )
+
+    def _film(
+        self, index: int, start_s: float | None, end_s: float | None, rng: np.random.Generator
+    ) -> np.ndarray | None:
+        """(N, S, S, 3) of a stretch of the clip (without sound: of any), filmed by a camera that is drawn; None where
+        there is no film."""
+        footage = self.clips.footage(index)
+        if footage is None:
+            return None
+        if start_s is None or end_s is None:
+            window_s = min(self.recipe.audio.seconds, footage.seconds)
+            start_s = rng.uniform(0, footage.seconds - window_s)
+            end_s = start_s + window_s
+        found = footage.frames(start_s, end_s)
+        if found is None:
+            return None
+        video = self.recipe.video
+        film = shoot(found, video.size, video.frames, self.recipe.augment.camera, rng)
+        if video.train_size is None:
+            return film
+        top, left = rng.integers(video.size - video.train_size + 1, size=2)
+        return np.ascontiguousarray(film[:, top : top + video.train_size, left : left + video.train_size])
 
     def _draw_room(self, mics: int, rng: np.random.Generator) -> tuple[str | None, np.ndarray]:
         """A room's name, None for no room, and `mics` of the bank's microphones."""
@@ -159,13 +241,14 @@ class TrainingClips(Dataset[Sources]):
             path = self.noise_files[rng.integers(len(self.noise_files))]
             taps = self._response(room, mics, rng)
             return recorded_noise(path, len(mics), self.recipe.audio.sample_rate, samples, taps, rng), snr_db
-        speaker = self.dry.clips[index].speaker
-        others = [i for i, clip in enumerate(self.dry.clips) if clip.speaker != speaker]
+        speaker = self.clips.clips[index].speaker
+        others = [i for i, clip in enumerate(self.clips.clips) if clip.speaker != speaker and clip.audio is not None]
         if not others:
             raise FarfeelError("babble needs a second training speaker; set rooms.noise=[white] or add speakers")
         talkers = rng.choice(others, size=rng.integers(3, MAX_TALKERS + 1))
         places = [self._response(room, mics, rng) for _ in talkers]
-        return babble([self.dry[i] for i in talkers], places, samples, rng), snr_db
+        voices = [voice[0] for voice in map(self.clips.dry, talkers) if voice is not None]
+        return babble(voices, places, samples, rng), snr_db
 
 
 class EpochOrder(Sampler[int]):
@@ -194,20 +277,29 @@ def collate(items: list[Sources]) -> Sources:
 
 @dataclass(frozen=True)
 class Recording:
-    """A clip as microphones in a room heard it: audio (M, T) at the recipe's rate."""
+    """What the microphones and the camera took: audio (M, T) at the recipe's rate, and the film; one may be missing."""
+
+    audio: np.ndarray | None
+    footage: Footage | None = None
+
+
+@dataclass(frozen=True)
+class Take:
+    """A clip as it was recorded in a room."""
 
     clip: Clip
     room: str
     position: str
-    audio: np.ndarray
+    recording: Recording
 
 
-class Recordings(Sequence[Recording]):
+class Recordings(Sequence[Take]):
     """Every clip in every room once; a bank of None is the dry clip itself, called `clean`.
 
     Lazily computed: item i is clip i // rooms in room i % rooms; with `one_room_each`, item i is clip i in one room.
-    `mics` are the microphones of the bank, all by default. Room and position follow from the names of the clip and the
-    room alone, so that two evaluations, of whatever subset and in whatever order, hear the same.
+    `mics` are the microphones of the bank, all by default. In a share `camera_off` of the clips the film is missing.
+    Room, position and missing films follow from the names of the clip and the room alone, so that two evaluations, of
+    whatever subset and in whatever order, hear and see the same.
     """
 
     def __init__(
@@ -218,63 +310,98 @@ class Recordings(Sequence[Recording]):
         mics: Sequence[int] | None = None,
         rooms: Sequence[str] | None = None,
         one_room_each: bool = False,
+        camera_off: float = 0.0,
     ) -> None:
-        self.dry = DryClips(clips, recipe, trim=False)
-        self.mics, self.one_room_each = mics, one_room_each
+        self.clips = Clips(clips, recipe, trim=False)
+        self.mics, self.one_room_each, self.camera_off = mics, one_room_each, camera_off
         self.rooms: list[tuple[str, Bank | None]] = [
             (room, bank) for bank in banks for room in bank.rooms if rooms is None or room in rooms
         ] or [("clean", None)]
 
     def __len__(self) -> int:
-        return len(self.dry) * (1 if self.one_room_each else len(self.rooms))
+        return len(self.clips) * (1 if self.one_room_each else len(self.rooms))
 
-    def __getitem__(self, index: int) -> Recording:  # type: ignore[override]
+    def __getitem__(self, index: int) -> Take:  # type: ignore[override]
         if not 0 <= index < len(self):
             raise IndexError(index)
         if self.one_room_each:
-            which, where = index, zlib.crc32(self.dry.clips[index].id.encode()) % len(self.rooms)
+            which, where = index, zlib.crc32(self.clips.clips[index].id.encode()) % len(self.rooms)
         else:
             which, where = divmod(index, len(self.rooms))
-        clip, dry, (room, bank) = self.dry.clips[which], self.dry[which], self.rooms[where]
-        if bank is None:
-            return Recording(clip, room, "", dry[None])
+        clip, (room, bank) = self.clips.clips[which], self.rooms[where]
+        footage = self.clips.footage(which) if self.is_filmed(clip) else None
+        sound = self.clips.dry(which)
+        if sound is None or bank is None:
+            return Take(clip, room, "", Recording(None if sound is None else sound[0][None], footage))
         rng = np.random.default_rng(zlib.crc32(f"{clip.id}|{room}".encode()))
         chosen = int(rng.choice(bank.indices(room)))
         taps = remove_common_delay(bank.taps(chosen, self.mics))
-        wet = convolve(torch.from_numpy(dry)[None], torch.from_numpy(taps)[None])[0].numpy()
-        return Recording(clip, room, bank[chosen].position, wet)
+        wet = convolve(torch.from_numpy(sound[0])[None], torch.from_numpy(taps)[None])[0].numpy()
+        return Take(clip, room, bank[chosen].position, Recording(wet, footage))
+
+    def is_filmed(self, clip: Clip) -> bool:
+        """Whether there is a film of the clip, and the camera is on."""
+        return clip.video is not None and zlib.crc32(f"camera|{clip.id}".encode()) / 2**32 >= self.camera_off
 
 
-def recording_windows(audio: np.ndarray, recipe: Recipe) -> np.ndarray:
-    """(M, T) recording → (W, M, window) float32: silence trimmed, cut into windows that overlap by half or more and
-    cover it evenly; one shorter than a window lies in its centre."""
-    if recipe.audio.trim_silence:
-        audio = trim_silence(audio, recipe.audio.sample_rate)
-    samples = window_samples(recipe)
-    surplus = audio.shape[1] - samples
-    if surplus <= 0:
-        before = -surplus // 2
-        return np.pad(audio, ((0, 0), (before, -surplus - before)))[None]
+@dataclass(frozen=True)
+class Windows:
+    """A recording cut for the model: audio (W, M, T) float32, mic_mask (W, M), and the span of each window that the
+    recording fills, (W, 2) in seconds."""
+
+    audio: np.ndarray
+    mic_mask: np.ndarray
+    spans_s: np.ndarray
+
+
+def recording_windows(recording: Recording, recipe: Recipe) -> Windows:
+    """Silence trimmed, cut into windows that overlap by half or more and cover the recording evenly; one shorter than
+    a window lies in its centre. Without sound, the film's length is the recording's, and the microphone is dead."""
+    samples, rate = window_samples(recipe), recipe.audio.sample_rate
+    audio, first = recording.audio, 0
+    if audio is None:
+        assert recording.footage is not None, "a recording has sound or film"
+        length, alive = round(recording.footage.seconds * rate), np.zeros(1, dtype=bool)
+    else:
+        alive = is_alive(audio)
+        if recipe.audio.trim_silence:
+            first, last = speech_span(audio, rate)
+            audio = audio[:, first:last]
+        length = audio.shape[1]
+    surplus = max(0, length - samples)
     starts = np.linspace(0, surplus, 1 + int(np.ceil(2 * surplus / samples))).round().astype(int)
-    return np.stack([audio[:, start : start + samples] for start in starts])
+    if audio is None:
+        windows = np.zeros((len(starts), 1, samples), dtype=np.float32)
+    elif length < samples:
+        before = (samples - length) // 2
+        windows = np.pad(audio, ((0, 0), (before, samples - length - before)))[None]
+    else:
+        windows = np.stack([audio[:, start : start + samples] for start in starts])
+    spans_s = (first + np.stack([starts, starts + min(samples, length)], axis=1)) / rate
+    return Windows(windows, np.tile(alive, (len(starts), 1)), spans_s)
+
+
+def is_alive(audio: np.ndarray) -> np.ndarray:
+    """(M, T) → (M,) bool: microphones that carry a signal."""
+    return np.abs(audio).max(axis=1) >= 10 ** (DEAD_DB / 20)
 
 
 def window_samples(recipe: Recipe) -> int:
     return round(recipe.audio.seconds * recipe.audio.sample_rate)
 
 
-def trim_silence(audio: np.ndarray, sample_rate: int) -> np.ndarray:
-    """(M, T) → (M, T'): from the first to the last frame within 40 dB of the loudest, with a margin."""
+def speech_span(audio: np.ndarray, sample_rate: int) -> tuple[int, int]:
+    """(M, T) → first and last sample: from the first to the last frame within 40 dB of the loudest, with a margin."""
     frame = round(TRIM_FRAME_S * sample_rate)
     frames = audio.shape[1] // frame
     if frames == 0:
-        return audio
+        return 0, audio.shape[1]
     energy = np.square(audio[:, : frames * frame].reshape(len(audio), frames, frame)).sum(axis=(0, 2))
     loud = np.flatnonzero(energy > energy.max() * 10 ** (-TRIM_DB / 10))
     if not len(loud):  # digital silence
-        return audio
+        return 0, audio.shape[1]
     margin = round(TRIM_MARGIN_S * sample_rate)
-    return audio[:, max(0, loud[0] * frame - margin) : (loud[-1] + 1) * frame + margin]
+    return max(0, int(loud[0]) * frame - margin), min(audio.shape[1], (int(loud[-1]) + 1) * frame + margin)
 
 
 def change_speed(dry: np.ndarray, speed: float) -> np.ndarray:
@@ -282,15 +409,16 @@ def change_speed(dry: np.ndarray, speed: float) -> np.ndarray:
     return dry if speed == 1 else soxr.resample(dry, speed, 1.0, quality="MQ").astype(np.float32)
 
 
-def place(dry: np.ndarray, samples: int, shift: float, rng: np.random.Generator) -> np.ndarray:
-    """(T,) → (samples,): a shorter clip somewhere in the window, a longer one cut somewhere, then moved by ± shift."""
+def place(dry: np.ndarray, samples: int, shift: float, rng: np.random.Generator) -> tuple[np.ndarray, int]:
+    """(T,) → (samples,): a shorter clip somewhere in the window, a longer one cut somewhere, then moved by ± shift; and
+    the window's sample at which the clip begins, negative where its beginning is cut off."""
     start = int(rng.integers(abs(samples - len(dry)) + 1)) * (1 if len(dry) <= samples else -1)
     start += round(shift * rng.uniform(-1, 1))
     window = np.zeros(samples, dtype=np.float32)
     first, last = max(0, start), min(samples, start + len(dry))
     if first < last:
         window[first:last] = dry[first - start : last - start]
-    return window
+    return window, start
 
 
 def divide_rooms(bank: Bank | None) -> tuple[list[str] | None, list[str] | None]:
@@ -303,8 +431,9 @@ def divide_rooms(bank: Bank | None) -> tuple[list[str] | None, list[str] | None]
     return list(bank.rooms[:-held_out]), list(bank.rooms[-held_out:])
 
 
-def check_emotions(clips: Sequence[Clip], recipe: Recipe, what: str) -> list[Clip]:
-    """Clips whose emotion the recipe knows; an error where there is none."""
+def usable_clips(clips: Sequence[Clip], recipe: Recipe, what: str) -> list[Clip]:
+    """Clips whose emotion the recipe knows and that have what it takes: sound, film, or one of the two; an error where
+    there is none. `what` names them in the error."""
     known = [clip for clip in clips if clip.emotion in recipe.data.emotions]
     if not known:
         found = sorted({clip.emotion for clip in clips})
@@ -312,7 +441,16 @@ def check_emotions(clips: Sequence[Clip], recipe: Recipe, what: str) -> list[Cli
             f"{what} has no clip of {', '.join(recipe.data.emotions)}; found {', '.join(found) or 'no clip'}; "
             "choose other data or data.emotions"
         )
-    return known
+    heard = [clip for clip in known if clip.audio is not None]
+    seen = [clip for clip in known if clip.video is not None]
+    usable = {"audio": heard, "video": seen, "both": known}[recipe.modalities]
+    if not usable or (recipe.modalities == "both" and not seen):
+        lacking = "sound" if recipe.modalities == "audio" else "film"
+        raise FarfeelError(
+            f"{what}: none of {len(known)} clips has a {lacking}, the recipe's modalities are {recipe.modalities}; "
+            f"add the {lacking}s, or set modalities={'video' if lacking == 'sound' else 'audio'}"
+        )
+    return usable
 
 
 def _noise_files(recipe: Recipe) -> list[Path]:

@@ -1,7 +1,8 @@
 """Recognizer: recordings to predictions; and the prediction table of an evaluation.
 
 Whatever is recognised, a user's file or a test clip in a measured room, goes the same way:
-recording (M, T) -> windows (W, M, T') -> EmotionModel -> mean of the windows' probabilities -> (K,).
+Recording -> windows (W, M, T') and their frames (W, N, S, S, 3) -> EmotionModel -> mean of the windows'
+probabilities -> (K,).
 """
 
 from __future__ import annotations
@@ -12,16 +13,20 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
+from torch import Tensor
 
-from farfeel.data import Recordings, recording_windows
+from farfeel.data import Recording, Recordings, is_alive, recording_windows, to_frames
 from farfeel.media.audio import read_audio
+from farfeel.media.face import FaceDetector
+from farfeel.media.footage import Footage
+from farfeel.media.video import media_info
 from farfeel.models.checkpoint import load_checkpoint
 from farfeel.models.emotion import EmotionModel
 from farfeel.types import FarfeelError, Prediction
 
 BATCH_WINDOWS = 32  # in one pass through the network
 BATCH_RECORDINGS = 16  # in memory at once
-DEAD_DB = -90.0  # A channel whose peak is below this carries no signal: the microphone is dead.
+MISMATCH_S = 0.5  # Sound and film whose lengths differ by more are told so.
 
 
 class Recognizer:
@@ -45,6 +50,16 @@ class Recognizer:
                 raise FarfeelError(
                     f"the checkpoints hear at {first.audio.sample_rate} Hz and {model.recipe.audio.sample_rate} Hz; "
                     "an ensemble needs one sample rate"
+                )
+            ours, theirs = first, model.recipe
+            if ours.modalities != theirs.modalities or (
+                ours.modalities != "audio"
+                and (ours.video.frames, ours.video.size, ours.video.crop, ours.audio.seconds)
+                != (theirs.video.frames, theirs.video.size, theirs.video.crop, theirs.audio.seconds)
+            ):
+                raise FarfeelError(
+                    f"the checkpoints take {ours.modalities} and {theirs.modalities}, or other frames of the film; "
+                    "an ensemble needs the same"
                 )
         self.device = torch.device(device)
         self.models = [model.eval().to(self.device) for model in models]
@@ -77,13 +92,110 @@ class Recognizer:
             )
         return list(range(available))
 
-    def predict(self, path: str | Path, mics: Sequence[int] | None = None) -> Prediction:
-        """Emotion of one audio file with any number of channels. Raises FarfeelError with one line."""
-        audio = read_audio(Path(path), self.sample_rate)
-        return self.predict_audio(audio, mics, what=str(path))
+    @property
+    def modalities(self) -> str:
+        """audio, video or both: what the checkpoint takes."""
+        return self.models[0].recipe.modalities
+
+    def predict(
+        self,
+        path: str | Path,
+        mics: Sequence[int] | None = None,
+        *,
+        audio: str | Path | None = None,
+        audio_offset_s: float = 0.0,
+        face: str = "largest",
+        modalities: str = "both",
+        detector: FaceDetector | None = None,
+    ) -> Prediction:
+        """Emotion of one recording: a file with sound, film or both.
+
+        `audio` is another file with the sound, as of a microphone array, which begins `audio_offset_s` after the film.
+        `face`: largest, left, right or whole. `modalities`: audio or video, to use nothing but that. Where the
+        checkpoint takes both and one cannot be used, the prediction is made from the other, with a warning. Raises
+        FarfeelError with one line.
+        """
+        return self.predict_recording(
+            *self.open(path, audio, audio_offset_s, face, modalities, detector), mics=mics, what=str(audio or path)
+        )
+
+    def open(
+        self,
+        path: str | Path,
+        audio: str | Path | None = None,
+        audio_offset_s: float = 0.0,
+        face: str = "largest",
+        modalities: str = "both",
+        detector: FaceDetector | None = None,
+    ) -> tuple[Recording, list[str]]:
+        """The recording in a file (see predict), and warnings about what of it cannot be used."""
+        wanted = {"audio", "video"} if modalities == "both" else {modalities}
+        taken = wanted & ({"audio", "video"} if self.modalities == "both" else {self.modalities})
+        if not taken:
+            raise FarfeelError(f"the checkpoint takes {self.modalities}, --modalities asks for {modalities}; leave it out")
+        path, sound, footage, failures = Path(path), None, None, []
+        streams = media_info(path) if "video" in taken else None
+        filmed = streams is not None and streams.video is not None
+        if "audio" in taken and (audio or streams is None or streams.audio or not filmed):
+            try:
+                sound = read_audio(Path(audio or path), self.sample_rate)
+            except FarfeelError as error:
+                if not filmed:
+                    raise
+                failures.append(f"the sound is not used: {error}")
+        if filmed or taken == {"video"}:
+            recipe = self.models[0].recipe
+            end_s = None if sound is None else sound.shape[1] / self.sample_rate
+            try:
+                footage = Footage(path, recipe.video, recipe.audio.seconds, audio_offset_s, end_s, face, detector)
+                if sound is not None and streams is not None and not streams.video.is_still:
+                    rest_s = streams.video.seconds - audio_offset_s - end_s
+                    if abs(rest_s) > MISMATCH_S:
+                        longer = "film goes on" if rest_s > 0 else "sound goes on"
+                        failures.append(f"the {longer} for {abs(rest_s):.1f} s alone")
+            except FarfeelError as error:
+                if sound is None:
+                    raise
+                failures.append(f"the film is not used: {error}")
+        return Recording(sound, footage), failures
 
     def predict_audio(self, audio: np.ndarray, mics: Sequence[int] | None = None, what: str = "audio") -> Prediction:
         """Emotion of a recording (M, T) float32 at `sample_rate`."""
+        return self.predict_recording(Recording(audio), mics=mics, what=what)
+
+    def predict_recording(
+        self,
+        recording: Recording,
+        warnings: Sequence[str] = (),
+        mics: Sequence[int] | None = None,
+        what: str = "recording",
+    ) -> Prediction:
+        """Emotion of a recording. `what` names it in errors."""
+        notes, audio, footage, living = list(warnings), recording.audio, recording.footage, 0
+        if audio is not None:
+            chosen, living, heard_notes = self._choose_mics(audio, mics, what, footage is not None)
+            notes += heard_notes
+            recording = Recording(chosen, footage)
+        (probabilities,) = self.probabilities([recording])
+        modalities = ["audio"] * bool(living)
+        if footage is not None:
+            notes += footage.warnings
+            modalities += ["video"] * footage.looked
+        seconds = footage.seconds if audio is None and footage else audio.shape[1] / self.sample_rate
+        return Prediction(
+            tuple(map(float, probabilities)),
+            self.emotions,
+            0.0,
+            seconds,
+            microphones=living,
+            modalities=tuple(modalities),
+            warnings=tuple(notes),
+        )
+
+    def _choose_mics(
+        self, audio: np.ndarray, mics: Sequence[int] | None, what: str, filmed: bool
+    ) -> tuple[np.ndarray | None, int, list[str]]:
+        """Channels to hear, how many of them are alive, warnings. None where all are silent and there is a film."""
         warnings = []
         if mics is None:
             mics = self.default_mics(len(audio), what)
@@ -95,50 +207,54 @@ class Recognizer:
                 f"--mics asks for {max(mics)}; choose among them"
             )
         chosen = audio[list(mics)]
-        dead = ~_alive(chosen)
+        dead = ~is_alive(chosen)
         if dead.all():
-            raise FarfeelError(f"{what}: every chosen microphone is silent; choose others with --mics")
+            if not filmed:
+                raise FarfeelError(f"{what}: every chosen microphone is silent; choose others with --mics")
+            return None, 0, [*warnings, "every chosen microphone is silent; the film alone is used"]
         if dead.any():
             silent = ", ".join(str(mic) for mic, is_dead in zip(mics, dead, strict=True) if is_dead)
             warnings.append(f"microphone {silent} is silent and left out")
-        (probabilities,) = self.probabilities([chosen])
-        return Prediction(
-            tuple(map(float, probabilities)),
-            self.emotions,
-            0.0,
-            audio.shape[1] / self.sample_rate,
-            microphones=int((~dead).sum()),
-            warnings=tuple(warnings),
-        )
+        return chosen, int((~dead).sum()), warnings
 
-    def probabilities(self, recordings: Sequence[np.ndarray]) -> np.ndarray:
-        """Recordings (M, T) of any lengths and microphone counts, as one batch → (N, K); the silent are masked."""
+    def probabilities(self, recordings: Sequence[Recording]) -> np.ndarray:
+        """Recordings of any lengths, modalities and microphone counts → (N, K)."""
         return np.mean([self._one_model(model, recordings) for model in self.models], axis=0)
 
     @torch.inference_mode()
-    def _one_model(self, model: EmotionModel, recordings: Sequence[np.ndarray]) -> np.ndarray:
+    def _one_model(self, model: EmotionModel, recordings: Sequence[Recording]) -> np.ndarray:
         result = np.empty((len(recordings), len(self.emotions)))
-        for mics in {len(audio) for audio in recordings}:  # a batch has one number of microphones
-            group = [i for i, audio in enumerate(recordings) if len(audio) == mics]
+        mics_of = [1 if each.audio is None else len(each.audio) for each in recordings]
+        for mics in set(mics_of):  # a batch has one number of microphones
+            group = [i for i, count in enumerate(mics_of) if count == mics]
             windows = [recording_windows(recordings[i], model.recipe) for i in group]
-            counts = [len(each) for each in windows]
-            audio = torch.from_numpy(np.concatenate(windows))
-            mask = torch.from_numpy(np.repeat([_alive(recordings[i]) for i in group], counts, axis=0))
-            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.in_bf16):
-                logits = torch.cat(
-                    [
-                        model(some.to(self.device), alive.to(self.device)).float().cpu()
-                        for some, alive in zip(audio.split(BATCH_WINDOWS), mask.split(BATCH_WINDOWS), strict=True)
-                    ]
-                )
-            parts = torch.softmax(logits, dim=1).double().split(counts)
+            audio = torch.from_numpy(np.concatenate([each.audio for each in windows]))
+            mask = torch.from_numpy(np.concatenate([each.mic_mask for each in windows]))
+            views = [(recordings[i].footage, span) for i, each in zip(group, windows, strict=True) for span in each.spans_s]
+            logits = []
+            for start in range(0, len(views), BATCH_WINDOWS):
+                part = slice(start, start + BATCH_WINDOWS)
+                frames, seen = _frames(views[part], model)
+                with torch.autocast(self.device.type, torch.bfloat16, enabled=self.in_bf16):
+                    found = model(audio[part].to(self.device), mask[part].to(self.device), *self._to(frames, seen))
+                logits.append(found.float().cpu())
+            parts = torch.softmax(torch.cat(logits), dim=1).double().split([len(each.spans_s) for each in windows])
             result[group] = np.stack([part.mean(dim=0).numpy() for part in parts])
         return result
 
+    def _to(self, frames: Tensor | None, seen: Tensor) -> tuple[Tensor | None, Tensor]:
+        return None if frames is None else to_frames(frames.to(self.device)), seen.to(self.device)
 
-def _alive(audio: np.ndarray) -> np.ndarray:
-    """(M, T) → (M,) bool: microphones that carry a signal."""
-    return np.abs(audio).max(axis=1) >= 10 ** (DEAD_DB / 20)
+
+def _frames(views: Sequence[tuple[Footage | None, np.ndarray]], model: EmotionModel) -> tuple[Tensor | None, Tensor]:
+    """Footage and span of each window → frames (W, N, S, S, 3) uint8, None for a model without eyes; seen (W,)."""
+    video = model.recipe.video
+    if model.recipe.modalities == "audio":
+        return None, torch.zeros(len(views), dtype=torch.bool)
+    found = [None if footage is None else footage.frames(*span) for footage, span in views]
+    dark = np.zeros((video.frames, video.size, video.size, 3), dtype=np.uint8)
+    frames = np.stack([dark if each is None else each for each in found])
+    return torch.from_numpy(frames), torch.tensor([each is not None for each in found])
 
 
 def prediction_table(
@@ -148,9 +264,10 @@ def prediction_table(
     rows = []
     for start in range(0, len(recordings), BATCH_RECORDINGS):
         batch = [recordings[i] for i in range(start, min(start + BATCH_RECORDINGS, len(recordings)))]
-        for heard, probabilities in zip(batch, recognizer.probabilities([r.audio for r in batch]), strict=True):
-            clip = heard.clip
-            about = {"clip": clip.id, "speaker": clip.speaker, "room": heard.room, "position": heard.position}
+        found = recognizer.probabilities([take.recording for take in batch])
+        for take, probabilities in zip(batch, found, strict=True):
+            clip = take.clip
+            about = {"clip": clip.id, "speaker": clip.speaker, "room": take.room, "position": take.position}
             shares = {f"p_{emotion}": p for emotion, p in zip(recognizer.emotions, probabilities, strict=True)}
             rows.append(about | {"target": clip.emotion} | shares)
         if on_progress:

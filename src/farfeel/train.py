@@ -13,7 +13,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
-from farfeel.data import EpochOrder, Recordings, Sources, TrainingClips, collate, to_microphones
+from farfeel.data import EpochOrder, Recordings, Sources, TrainingClips, collate, to_sensors
 from farfeel.evaluate.table import probabilities_of, targets_of
 from farfeel.files import replacing_file
 from farfeel.infer import Recognizer, prediction_table
@@ -96,10 +96,10 @@ def fit(
                 rate = learning_rate(knobs, epoch + step / len(loader))
                 for group in optimizer.param_groups:
                     group["lr"] = rate
-                batch = to_microphones(sources.to(fabric.device))
+                batch = to_sensors(sources.to(fabric.device))
                 batch = mixup(batch, recipe.augment.mixup, len(recipe.data.emotions))
                 loss = F.cross_entropy(
-                    wrapped(batch.audio, batch.mic_mask).float(),
+                    wrapped(batch.audio, batch.mic_mask, batch.frames, batch.video_mask).float(),
                     batch.target,
                     label_smoothing=recipe.augment.label_smoothing,
                 )
@@ -150,20 +150,31 @@ def learning_rate(knobs: TrainKnobs, epoch: float) -> float:
 
 
 def mixup(batch: Batch, alpha: float, classes: int) -> Batch:
-    """Mix each clip with another of the batch, as two talkers at once, targets likewise (Zhang et al., 2018).
+    """Mix each clip with another of the batch, as two talkers at once, films and targets likewise (Zhang et al., 2018).
 
     A departure from HTS-AT, which mixes log-mels: waveforms add in a room, decibels do not (Tokozume et al., 2018).
+    A clip is mixed with one that has the same modalities, or not at all.
     """
     if not alpha:
         return batch
     share = torch.distributions.Beta(alpha, alpha).sample((len(batch.audio),)).to(batch.audio.device)
     share = torch.maximum(share, 1 - share)  # the clip itself dominates, so that its microphones' mask stays right
     other = torch.randperm(len(batch.audio), device=batch.audio.device)
-    one_hot = F.one_hot(batch.target, classes).float()
-    return Batch(
-        batch.audio * share[:, None, None] + batch.audio[other] * (1 - share)[:, None, None],
-        batch.mic_mask,
-        one_hot * share[:, None] + one_hot[other] * (1 - share)[:, None],
+    heard, seen = batch.mic_mask.any(dim=1), batch.video_mask
+    alike = heard == heard[other]
+    if seen is not None:
+        alike &= seen == seen[other]
+    share = torch.where(alike, share, 1.0)
+
+    def mixed(x: Tensor) -> Tensor:
+        weight = share.view(-1, *[1] * (x.ndim - 1))
+        return x * weight + x[other] * (1 - weight)
+
+    return replace(
+        batch,
+        audio=mixed(batch.audio),
+        target=mixed(F.one_hot(batch.target, classes).float()),
+        frames=None if batch.frames is None else mixed(batch.frames),
     )
 
 

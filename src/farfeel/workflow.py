@@ -14,11 +14,15 @@ from farfeel.evaluate.report import write_evaluation
 from farfeel.infer import Recognizer, prediction_table
 from farfeel.models.checkpoint import load_checkpoint
 from farfeel.models.emotion import EmotionModel
-from farfeel.models.reference import LoadReport, fill, load_reference
+from farfeel.models.reference import LoadReport, fill, fill_video, load_reference, read_video_weights
+from farfeel.models.video import kinetics_weights
 from farfeel.recipe import Recipe
 from farfeel.rooms.bank import Bank
 from farfeel.train import fit
-from farfeel.types import Clip
+from farfeel.types import Clip, FarfeelError
+
+
+TAKES = {"audio": "speech", "video": "faces", "both": "speech and faces, or either alone"}
 
 
 def run_training(
@@ -29,6 +33,7 @@ def run_training(
     out: Path,
     resume: bool = False,
     init: Path | None = None,
+    video_weights: str | None = None,
     trackers: Sequence[str] = (),
 ) -> Path:
     """Train with a progress bar and a line per epoch. The folder of the resulting checkpoint."""
@@ -36,6 +41,8 @@ def run_training(
     model = EmotionModel(recipe)
     if init:
         note("\n".join(initialise(model, init).lines()))
+    elif not resume:
+        initialise_video(model, video_weights)
     training_rooms, validation_rooms = divide_rooms(bank)
     clips = TrainingClips(train, recipe, bank, training_rooms)
     validation = Recordings(
@@ -63,6 +70,21 @@ def initialise(model: EmotionModel, path: Path) -> LoadReport:
     return load_reference(model, path)
 
 
+def initialise_video(model: EmotionModel, weights: str | None) -> None:
+    """Fill the face branch: `weights` is kinetics, none, a file of R(2+1)D weights or a checkpoint folder of ours;
+    None: kinetics where the recipe has the network they fit."""
+    recipe = model.recipe
+    if recipe.modalities == "audio":
+        if weights:
+            raise FarfeelError("--video-weights are given, the recipe has modalities=audio; choose video or both")
+        return
+    weights = weights or ("kinetics" if recipe.video.network == "r2plus1d_18" else "none")
+    if weights == "none":
+        return
+    state = kinetics_weights() if weights == "kinetics" else read_video_weights(Path(weights))
+    note("\n".join(fill_video(model, state, f"face branch from {weights}").lines()))
+
+
 def run_evaluation(
     recognizer: Recognizer,
     clips: Sequence[Clip],
@@ -70,14 +92,19 @@ def run_evaluation(
     out: Path,
     mics: Sequence[int],
     details: dict[str, str],
+    camera_off: float = 0.0,
 ) -> Metrics:
     """Evaluate with a progress bar and write the evaluation's folder."""
     recipe = recognizer.models[0].recipe
+    recordings = Recordings(clips, recipe, banks, mics, camera_off=camera_off)
     with progress("evaluating", "recordings") as advance:
-        table = prediction_table(recognizer, Recordings(clips, recipe, banks, mics), advance)
-    heard = ", ".join(map(str, mics)) if banks else "the dry signal"
-    title = f"{recipe.name}: {recipe.microphones.strategy}"
-    return write_evaluation(table, out, title, details | {"recipe": recipe.name, "microphones": heard})
+        table = prediction_table(recognizer, recordings, advance)
+    heard = sum(clip.audio is not None for clip in clips) * (recipe.modalities != "video")
+    filmed = sum(recordings.is_filmed(clip) for clip in clips) * (recipe.modalities != "audio")
+    microphones = ", ".join(map(str, mics)) if banks else "the dry signal"
+    about = {"recipe": recipe.name, "sound": f"{heard} of {len(clips)} clips", "film": f"{filmed} of {len(clips)} clips"}
+    title = f"{recipe.name}: {recipe.modalities}, {recipe.microphones.strategy}"
+    return write_evaluation(table, out, title, details | about | ({"microphones": microphones} if heard else {}))
 
 
 def training_card(recipe: Recipe, train: Sequence[Clip], val: Sequence[Clip], bank: Bank | None) -> str:
@@ -95,7 +122,8 @@ def training_card(recipe: Recipe, train: Sequence[Clip], val: Sequence[Clip], ba
         [
             f"# {recipe.name}",
             "",
-            f"Recognises {', '.join(recipe.data.emotions)} in speech; microphones: {recipe.microphones.strategy}.",
+            f"Recognises {', '.join(recipe.data.emotions)} in {TAKES[recipe.modalities]}; "
+            f"microphones: {recipe.microphones.strategy}.",
             "",
             *parts,
             f"- rooms: {rooms}",

@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 import soundfile
@@ -22,6 +23,24 @@ def real() -> Callable[[str], Path]:
         return data / name
 
     return folder
+
+
+@pytest.fixture
+def film() -> Callable[..., Path]:
+    """Path → a film of 64 by 48 pixels there, without sound: H.264, or MPEG-4 in an AVI. It brightens evenly."""
+
+    def shot(path: Path, frames: int = 5, fps: int = 10) -> Path:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with av.open(str(path), "w") as container:
+            stream = container.add_stream("mpeg4" if path.suffix == ".avi" else "libx264", rate=fps)
+            stream.width, stream.height, stream.pix_fmt, stream.thread_count = 64, 48, "yuv420p", 1
+            for number in range(frames):
+                picture = np.full((48, 64, 3), 40 + 150 * number // frames, dtype=np.uint8)
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+            container.mux(stream.encode(None))
+        return path
+
+    return shot
 
 
 @pytest.fixture

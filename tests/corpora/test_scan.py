@@ -47,7 +47,11 @@ def test_real_corpora_are_read_whole(real: Real, name: str, folder: str, clips: 
 
 
 def test_real_films_beside_sounds_join_them_by_name(real: Real, write: Write, tmp_path: Path) -> None:
-    (film, *_) = RAVDESS.clips(real("ravdess-av"))
+    report = scan(RAVDESS, real("ravdess-av"))
+    assert [clip.audio == clip.video for clip in report.clips] == [True, True]
+    assert report.unreadable == ()
+    assert "2 clips with video" in report.summary().splitlines()
+    film = report.clips[0]
     assert film.video is not None
     (tmp_path / "film.mp4").symlink_to(film.video)
     (tmp_path / film.video.name).symlink_to(film.video)
@@ -81,13 +85,64 @@ def test_unreadable_files_are_reported_and_not_fatal(write: Write, tmp_path: Pat
         assert reason in report.summary()
 
 
-def test_song_and_mute_films_are_left_out_and_counted(write: Write, tmp_path: Path) -> None:
+def test_song_is_left_out_and_counted(write: Write, tmp_path: Path) -> None:
     write(tmp_path / f"{NAME}.wav")
     write(tmp_path / "03-02-05-01-01-01-07.wav")
-    (tmp_path / "02-01-04-01-01-01-07.mp4").touch()
     report = scan(RAVDESS, tmp_path)
     assert [clip.id for clip in report.clips] == [NAME]
-    assert report.skipped == {"song": 1, "video without sound": 1}
+    assert report.skipped == {"song": 1}
+
+
+def test_a_film_without_sound_is_a_clip_as_long_as_the_film(write: Write, film: Write, tmp_path: Path) -> None:
+    write(tmp_path / f"{NAME}.wav")
+    mute = film(tmp_path / "02-01-04-01-01-01-07.mp4", frames=12, fps=10)
+    silent = film(tmp_path / "01-01-05-01-01-02-07.mp4", frames=5, fps=10)  # The name promises sound.
+    report = scan(RAVDESS, tmp_path)
+    assert [(clip.id, clip.audio, clip.video) for clip in report.clips] == [
+        ("03-01-04-01-01-01-07", None, mute),
+        (NAME, tmp_path / f"{NAME}.wav", None),
+        ("03-01-05-01-01-02-07", None, silent),
+    ]
+    assert [clip.end_s for clip in report.clips] == pytest.approx([1.2, 0.3, 0.5])
+    assert report.seconds == pytest.approx(2.0)
+    assert (report.sample_rates, report.channels) == ({16000: 1}, {1: 1})
+    for line in ("2 clips with video", "1 clips without film", "2 clips without sound"):
+        assert line in report.summary().splitlines()
+    assert not report.unreadable
+
+
+def test_without_any_film_or_mute_clip_nothing_is_said_of_them(write: Write, tmp_path: Path) -> None:
+    write(tmp_path / f"{NAME}.wav")
+    assert "without" not in scan(RAVDESS, tmp_path).summary()
+
+
+def test_an_unreadable_film_leaves_its_sound(write: Write, tmp_path: Path) -> None:
+    heard = write(tmp_path / f"{NAME}.wav")
+    (tmp_path / f"02{NAME[2:]}.mp4").write_bytes(b"no film")
+    (tmp_path / "02-01-04-01-01-01-07.mp4").write_bytes(b"no film either")
+    report = scan(RAVDESS, tmp_path)
+    assert [(clip.audio, clip.video) for clip in report.clips] == [(heard, None)]
+    assert len(report.unreadable) == 2
+    assert all(str(path) in reason and "\n" not in reason for path, reason in report.unreadable)
+
+
+def test_a_git_lfs_pointer_is_called_one(tmp_path: Path) -> None:
+    pointer = f"version https://git-lfs.github.com/spec/v1\noid sha256:{64 * '0'}\nsize 72862\n"
+    for name in ("AudioWAV/1001_DFA_ANG_XX.wav", "VideoFlash/1001_DFA_ANG_XX.flv"):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).write_text(pointer)
+    report = scan(get_corpus("crema-d"), tmp_path)
+    assert not report.clips
+    assert len(report.unreadable) == 2
+    assert all("Git LFS pointer" in reason and "git lfs pull" in reason for _, reason in report.unreadable)
+
+
+def test_of_many_unreadable_files_the_summary_names_some(tmp_path: Path) -> None:
+    for name in RAVDESS.expected[:60]:
+        (tmp_path / f"{name}.wav").touch()
+    lines = scan(RAVDESS, tmp_path).summary().splitlines()
+    assert lines[-1] == "unreadable: 40 more"
+    assert sum(line.startswith("unreadable: ") for line in lines) == 21
 
 
 def test_emotions_not_asked_for_are_neither_clips_nor_missing(write: Write, tmp_path: Path) -> None:
@@ -138,12 +193,16 @@ def test_unfinished_and_hidden_files_are_no_clips(write: Write, tmp_path: Path) 
     assert [clip.id for clip in RAVDESS.clips(tmp_path)] == [NAME]
 
 
-def test_a_manifest_returns_the_same_clips(write: Write, tmp_path: Path) -> None:
+def test_a_manifest_returns_the_same_clips(write: Write, film: Write, tmp_path: Path) -> None:
     root = tmp_path / "data"
     write(root / "a" / f"{NAME}.wav")
-    (root / f"01{NAME[2:]}.mp4").touch()
+    film(root / f"01{NAME[2:]}.mp4")
+    film(root / "02-01-04-01-01-01-07.mp4")
     elsewhere = write(tmp_path / "other" / "03-01-05-01-01-02-07.wav")
-    clips = [*scan(RAVDESS, root).clips, *(replace(clip, start_s=0.1) for clip in RAVDESS.clips(elsewhere.parent))]
+    clips = [
+        *scan(RAVDESS, root).clips,
+        *(replace(clip, start_s=0.1, video_offset_s=2.5, face="left") for clip in RAVDESS.clips(elsewhere.parent)),
+    ]
     write_manifest(clips, tmp_path / "clips.parquet", root)
     assert read_manifest(tmp_path / "clips.parquet") == clips
     assert load_clips(str(tmp_path / "clips.parquet")) == clips
@@ -172,9 +231,13 @@ def test_a_file_that_is_no_manifest_is_one_line(write: Write, tmp_path: Path) ->
     (tmp_path / "half.parquet").write_bytes(whole.read_bytes()[:-100])
     strange = [replace(clip, emotion="bored") for clip in scan(RAVDESS, tmp_path).clips]
     write_manifest(strange, tmp_path / "strange.parquet", tmp_path)
+    write_manifest(
+        [replace(clip, face="nose") for clip in scan(RAVDESS, tmp_path).clips], tmp_path / "f.parquet", tmp_path
+    )
     for name, found in {
+        "f": "faces nose",
         "lacking": "lacks the columns speaker",
-        "newer": "version 99, expected 1",
+        "newer": "version 99, expected 2",
         "foreign": "version none",
         "text": "cannot be read as Parquet",
         "half": "cannot be read as Parquet",

@@ -133,6 +133,42 @@ def test_a_speaker_that_no_part_names_is_refused_not_dropped() -> None:
         split_clips(clips_of("ravdess", ("01", "77")), "paper")
 
 
+def test_a_published_split_of_stills_goes_by_their_folders() -> None:
+    clips = clips_of("stills", ("train-happy-1", "train-sad-1", "validation-sad-1"))
+    parts = split_clips(clips, "published")
+    assert speakers_of(parts.train) == {"train-happy-1", "train-sad-1"}
+    assert speakers_of(parts.val) == {"validation-sad-1"}
+    with pytest.raises(FarfeelError, match="wants stills of that part"):
+        parts.part("test")
+    with pytest.raises(FarfeelError, match="divides stills"):
+        split_clips(clips_of("tess", ("OAF", "YAF")), "published")
+
+
+def test_an_error_names_some_of_many_speakers() -> None:
+    parts = split_clips(clips_of("stills", tuple(f"train-sad-{n}" for n in range(500))), "published")
+    with pytest.raises(FarfeelError, match="and 460 more") as caught:
+        parts.part("val")
+    assert len(str(caught.value)) < 2000
+
+
+@pytest.mark.parametrize("split", ["paper", "folds-6:1", "folds-5:2", "folds-7:3"])
+def test_a_surrogate_corpus_is_split_like_the_one_its_sound_is_from(split: str) -> None:
+    real, surrogate = (split_clips(clips_of(name, ACTORS[:21]), split) for name in ("ravdess", "ravdess-surrogate"))
+    for part in PARTS:
+        assert [clip.id for clip in getattr(real, part)] == [clip.id for clip in getattr(surrogate, part)]
+
+
+@given(st.sampled_from(range(1, 6)), st.sampled_from((3, 5)))
+def test_the_two_actors_of_a_session_stay_together(fold: int, count: int) -> None:
+    fold = min(fold, count)
+    parts = split_clips(clips_of("iemocap", CORPORA["iemocap"].speakers), f"folds-{count}:{fold}")
+    for part in PARTS:
+        speakers = speakers_of(getattr(parts, part))
+        assert {f"{speaker[:-1]}{sex}" for speaker in speakers for sex in "FM"} == speakers
+    if count == 5:
+        assert speakers_of(parts.test) == {f"Ses0{fold}F", f"Ses0{fold}M"}
+
+
 def test_a_split_with_a_common_speaker_cannot_be_made() -> None:
     first, second = clips_of("ravdess", ("01",))
     with pytest.raises(ValueError, match="in two parts"):

@@ -75,6 +75,42 @@ def test_every_audio_case_agrees_to_1e_4(name: str, cases: dict, state: dict) ->
     np.testing.assert_allclose(heard.framewise.sigmoid(), golden["framewise_output"], atol=1e-4)
 
 
+@pytest.fixture(scope="module")
+def audio_visual(cases: dict) -> dict[str, torch.Tensor]:
+    return {name: torch.tensor(formula(name, shape), dtype=torch.float32) for name, shape in cases["all_parameters"]}
+
+
+def audio_visual_recipe(case: dict) -> Recipe:
+    return recipe_from_tree(recipe_of(case).model_dump() | {"modalities": "both"}, source="case")
+
+
+def test_the_audio_visual_case_agrees_to_1e_4(cases: dict, audio_visual: dict) -> None:
+    case = cases["cases"]["av_sum_3"]
+    model = EmotionModel(audio_visual_recipe(case)).eval()
+    fill(model, audio_visual, LoadReport("golden"))
+    normalised = torch.tensor(np.random.default_rng(case["seed"] + 1).standard_normal((2, 3, 8, 112, 112))).float()
+    frames = normalised * model.video.std + model.video.mean  # The case starts behind the Kinetics normalisation.
+    audio, mic_mask = waveforms(case), torch.ones(2, case["mics"], dtype=torch.bool)
+    golden = np.load(GOLDEN / "av_sum_3.npz", allow_pickle=False)
+    with torch.inference_mode():
+        np.testing.assert_allclose(model.hear(audio, mic_mask).latent, golden["latent_output"], atol=1e-4)
+        np.testing.assert_allclose(model.video(frames), golden["video_latent"], atol=1e-4)
+        np.testing.assert_allclose(model(audio, mic_mask, frames), golden["clipwise_output"], atol=1e-4)
+
+
+def test_a_reference_audio_visual_checkpoint_loads_but_for_the_stand_ins(
+    tmp_path: Path, cases: dict, audio_visual: dict
+) -> None:
+    file = tmp_path / "reference.ckpt"
+    torch.save({"state_dict": audio_visual}, file)
+    model = EmotionModel(audio_visual_recipe(cases["cases"]["av_sum_3"]))
+    report = load_reference(model, file)
+    assert set(report.missing) == {"classifier.absent_audio", "classifier.absent_video"}
+    assert set(report.unused) == {"sed_model.head.weight", "sed_model.head.bias"}
+    loaded = model.state_dict()["video.network.layer4.1.conv2.0.3.weight"]
+    assert torch.equal(loaded, audio_visual["sed_model.video_encoder.model.layer4.1.conv2.0.3.weight"])
+
+
 @pytest.mark.parametrize("fmax", [8000, 14000])
 def test_mel_filters_are_the_reference_s(fmax: int) -> None:
     golden = np.load(GOLDEN / f"mel_fmax{fmax}.npz", allow_pickle=False)

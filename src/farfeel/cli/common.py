@@ -58,6 +58,25 @@ def device_argument(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def modalities_argument(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--modalities",
+        choices=["audio", "video", "both"],
+        default="both",
+        help="use only the sound, or only the film (default both, as far as the checkpoint takes them)",
+    )
+
+
+def share(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a share from 0 to 1")
+    return value
+
+
 def _device_name(text: str) -> str:
     if not re.fullmatch(r"auto|cpu|cuda(:\d{1,3})?", text):
         raise argparse.ArgumentTypeError(f"{text!r} is not auto, cpu, cuda or cuda:N")
@@ -102,13 +121,14 @@ def chosen_clips(args: argparse.Namespace, recipe: Recipe, *parts: str) -> tuple
     """Clips of each part of the split ("all": undivided), and a note on who is absent."""
     from farfeel.corpora.scan import load_clips
     from farfeel.corpora.splits import split_clips
-    from farfeel.data import check_emotions
+    from farfeel.data import usable_clips
 
     found = load_clips(args.corpus, args.root, note)
-    clips = check_emotions(found, recipe, str(args.root or args.corpus))
-    if len(clips) < len(found):
-        others = ", ".join(sorted({clip.emotion for clip in found} - set(recipe.data.emotions)))
-        note(f"left out: {len(found) - len(clips)} clips of other emotions ({others})")
+    clips = usable_clips(found, recipe, str(args.root or args.corpus))
+    if others := [clip.emotion for clip in found if clip.emotion not in recipe.data.emotions]:
+        note(f"left out: {len(others)} clips of other emotions ({', '.join(sorted(set(others)))})")
+    if lacking := len(found) - len(others) - len(clips):
+        note(f"left out: {lacking} clips without {'sound' if recipe.modalities == 'audio' else 'film'}")
     if parts == ("all",):
         return [clips], ""
     divided = split_clips(clips, recipe.data.split)

@@ -6,7 +6,9 @@ import argparse
 import shlex
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from farfeel.cli.common import (
     Command,
@@ -16,10 +18,16 @@ from farfeel.cli.common import (
     device_argument,
     fail,
     mic_list,
+    modalities_argument,
     open_banks,
+    share,
 )
 from farfeel.console import note
 from farfeel.types import FarfeelError
+
+if TYPE_CHECKING:
+    from farfeel.recipe import Recipe
+    from farfeel.types import Clip
 
 
 def _evaluate_arguments(parser: argparse.ArgumentParser) -> None:
@@ -45,6 +53,14 @@ def _evaluate_arguments(parser: argparse.ArgumentParser) -> None:
         type=mic_list,
         help="microphones of the responses to use, from 0: 0,1,2 (default: all that the checkpoint takes)",
     )
+    modalities_argument(parser)
+    parser.add_argument(
+        "--camera-off",
+        type=share,
+        default=0.0,
+        metavar="SHARE",
+        help="leave out the films of this share of the clips, drawn by their names (default 0)",
+    )
     parser.add_argument(
         "--split",
         default="test",
@@ -66,6 +82,7 @@ def _evaluate(args: argparse.Namespace) -> None:
     recognizer = Recognizer.load(args.checkpoint, device(args.device))
     recipe = recognizer.models[0].recipe
     (clips,), absent = chosen_clips(args, recipe, args.split)
+    clips = take_away(clips, recipe, args.modalities, args.camera_off)
     speakers = sorted({clip.speaker for clip in clips})
     note(f"{len(clips)} clips of {len(speakers)} speakers ({', '.join(speakers)}), split {recipe.data.split}{absent}")
     banks = open_banks(args.rirs, recipe.audio.sample_rate, 1 + max(args.mics or [0]))
@@ -85,10 +102,32 @@ def _evaluate(args: argparse.Namespace) -> None:
             "corpus": args.corpus,
             "split": f"{recipe.data.split}, {args.split} part",
             "rooms": ", ".join(map(str, args.rirs)) or "none: dry speech",
+            "tested on": args.modalities,
         },
+        args.camera_off,
     )
     print(systems_table({recipe.name: found}))
     note(f"report: {args.out / 'report.html'}")
+
+
+def take_away(clips: list[Clip], recipe: Recipe, modalities: str, camera_off: float) -> list[Clip]:
+    """The clips without the modality that is not wanted. Raises FarfeelError where nothing would be left."""
+    if {recipe.modalities, modalities} == {"audio", "video"}:
+        raise FarfeelError(
+            f"the checkpoint takes {recipe.modalities} alone, --modalities asks for {modalities}; leave it out"
+        )
+    if camera_off and "video" in (recipe.modalities, modalities):
+        raise FarfeelError("--camera-off leaves nothing where film is all there is; test a checkpoint of both")
+    if modalities == "audio":
+        clips = [replace(clip, video=None) for clip in clips]
+    elif modalities == "video":
+        clips = [replace(clip, audio=None) for clip in clips]
+    whole = [clip for clip in clips if clip.audio or clip.video]
+    if len(whole) < len(clips):
+        note(f"left out: {len(clips) - len(whole)} clips without {modalities}")
+    if not whole:
+        raise FarfeelError(f"no clip has {modalities}; choose other data or leave --modalities out")
+    return whole
 
 
 def _compare_arguments(parser: argparse.ArgumentParser) -> None:
@@ -143,7 +182,9 @@ def _report(args: argparse.Namespace) -> None:
 
 
 def _predict_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("files", nargs="+", type=Path, metavar="FILE|FOLDER", help="audio files of any channel count")
+    parser.add_argument(
+        "files", nargs="+", type=Path, metavar="FILE|FOLDER", help="recordings: sound of any channel count, film or both"
+    )
     parser.add_argument(
         "--checkpoint",
         type=Path,
@@ -153,6 +194,16 @@ def _predict_arguments(parser: argparse.ArgumentParser) -> None:
         help="checkpoint folder, e.g. runs/default/best; repeat it for an ensemble",
     )
     parser.add_argument("--mics", type=mic_list, help="channels to use, from 0: 0,1,2 (default: all)")
+    modalities_argument(parser)
+    parser.add_argument("--audio", type=Path, help="the sound of the film FILE, as of a microphone array")
+    parser.add_argument(
+        "--audio-offset", type=float, default=0.0, metavar="S", help="seconds after the film's start that --audio begins"
+    )
+    parser.add_argument(
+        "--face", choices=["largest", "left", "right", "whole"], default="largest", help="whose (whole: no search for one)"
+    )
+    parser.add_argument("--face-model", type=Path, help="YuNet's ONNX file, to find faces instead of the Haar cascade")
+    parser.add_argument("--debug-dir", type=Path, help="write what the model saw of each film there, as pictures")
     parser.add_argument("--precision", choices=["32", "bf16"], default="32", help="of the network (default 32)")
     parser.add_argument("--format", choices=["table", "json", "csv"], default="table")
     parser.add_argument("--out", type=Path, help="write there instead of standard output")
@@ -160,23 +211,37 @@ def _predict_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _predict(args: argparse.Namespace) -> int:
-    from farfeel.files import replacing_file, require_file_place
+    from farfeel.files import replacing_file, require_file_place, require_folder_place
     from farfeel.infer import Recognizer
     from farfeel.media.audio import AUDIO_SUFFIXES
-    from farfeel.show import render
+    from farfeel.media.face import FaceDetector
+    from farfeel.media.video import VIDEO_SUFFIXES
+    from farfeel.show import render, write_views
     from farfeel.types import Prediction
 
-    if args.out and args.out.suffix.lower() in AUDIO_SUFFIXES:
-        raise FarfeelError(f"--out {args.out} is an audio file, expected a place for a table; name another")
+    if args.out and args.out.suffix.lower() in (*AUDIO_SUFFIXES, *VIDEO_SUFFIXES):
+        raise FarfeelError(f"--out {args.out} is an audio or video file, expected a place for a table; name another")
     if args.out:
         require_file_place(args.out)
-    files = _audio_files(args.files)
+    if args.debug_dir:
+        require_folder_place(args.debug_dir)
+    files = _recordings(args.files)
+    if args.audio and len(files) > 1:
+        raise FarfeelError(f"--audio is the sound of one film, {len(files)} files are named; name them one by one")
     recognizer = Recognizer.load(args.checkpoint, device(args.device), args.precision)
+    detector = FaceDetector(args.face_model) if recognizer.modalities != "audio" else None
     predictions: list[tuple[Path, Prediction]] = []
     failures = []
     for path in files:
         try:
-            predictions.append((path, recognizer.predict(path, args.mics)))
+            recording, notes = recognizer.open(
+                path, args.audio, args.audio_offset, args.face, args.modalities, detector
+            )
+            what = str(args.audio or path)
+            predictions.append((path, recognizer.predict_recording(recording, notes, args.mics, what)))
+            if args.debug_dir and recording.footage:
+                for picture in write_views(args.debug_dir, path, recording.footage):
+                    note(f"written: {picture}")
         except FarfeelError as error:  # the other files are still worth recognising
             failures.append(str(error))
     text = render(predictions, ", ".join(map(str, args.checkpoint)), args.format)
@@ -191,15 +256,17 @@ def _predict(args: argparse.Namespace) -> int:
     return 1 if failures else 0
 
 
-def _audio_files(paths: Sequence[Path]) -> list[Path]:
-    from farfeel.media.audio import AUDIO_SUFFIXES, audio_files
+def _recordings(paths: Sequence[Path]) -> list[Path]:
+    from farfeel.media.audio import AUDIO_SUFFIXES
+    from farfeel.media.video import VIDEO_SUFFIXES
 
-    files = []
+    suffixes = (*AUDIO_SUFFIXES, *VIDEO_SUFFIXES)
+    files: list[Path] = []
     for path in paths:
         if path.is_dir():
-            inside = audio_files(path)
+            inside = sorted(file for file in path.rglob("*") if file.suffix.lower() in suffixes and file.is_file())
             if not inside:
-                raise FarfeelError(f"{path} has no audio file ({', '.join(AUDIO_SUFFIXES)}); name another folder")
+                raise FarfeelError(f"{path} has no recording ({', '.join(suffixes)}); name another folder")
             files += inside
         else:
             files.append(path)
@@ -210,5 +277,5 @@ COMMANDS = (
     Command("evaluate", "Test a checkpoint, per room, with intervals over speakers.", _evaluate_arguments, _evaluate),
     Command("compare", "Paired test of two evaluations.", _compare_arguments, _compare),
     Command("report", "Several evaluations side by side.", _report_arguments, _report),
-    Command("predict", "Recognise the emotion in audio files.", _predict_arguments, _predict),
+    Command("predict", "Recognise the emotion in recordings: sound, film or both.", _predict_arguments, _predict),
 )

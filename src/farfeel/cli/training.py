@@ -23,6 +23,12 @@ def _train_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--init", type=Path, help="start from these weights: a checkpoint, or a reference's .ckpt or .pth"
     )
+    parser.add_argument(
+        "--video-weights",
+        metavar="kinetics|none|FILE",
+        help="start the face branch from torchvision's Kinetics weights (default for r2plus1d_18), from nothing, from a "
+        "file of R(2+1)D weights, or from a checkpoint folder",
+    )
     parser.add_argument("--out", type=Path, help="folder of the run (default runs/RECIPE)")
     parser.add_argument("--resume", action="store_true", help="go on where the run in --out stopped")
     parser.add_argument("--track", action="append", default=[], choices=["wandb", "mlflow"], help="log there too")
@@ -48,7 +54,8 @@ def _train(args: argparse.Namespace) -> None:
     (train, val), absent = chosen_clips(args, recipe, "train", "val")
     note(f"{len(train)} training clips, {len(val)} validation clips, split {recipe.data.split}{absent}")
     banks = open_banks([args.rirs], recipe.audio.sample_rate, recipe.microphones.count) if args.rirs else []
-    best = run_training(recipe, train, val, banks[0] if banks else None, out, args.resume, args.init, args.track)
+    bank = banks[0] if banks else None
+    best = run_training(recipe, train, val, bank, out, args.resume, args.init, args.video_weights, args.track)
     print(best)
 
 

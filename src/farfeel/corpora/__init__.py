@@ -10,14 +10,19 @@ from __future__ import annotations
 import difflib
 
 from farfeel.corpora.corpus import Corpus
+from farfeel.corpora.crema_d import CREMA_D
 from farfeel.corpora.emodb import EMODB
+from farfeel.corpora.iemocap import IEMOCAP
 from farfeel.corpora.ravdess import RAVDESS
+from farfeel.corpora.stills import STILLS
 from farfeel.corpora.synthetic import SYNTHETIC
 from farfeel.corpora.tess import TESS
 from farfeel.corpora.urdu import URDU
 from farfeel.types import FarfeelError
 
-CORPORA: dict[str, Corpus] = {corpus.name: corpus for corpus in (RAVDESS, TESS, EMODB, URDU, SYNTHETIC)}
+CORPORA: dict[str, Corpus] = {
+    corpus.name: corpus for corpus in (RAVDESS, CREMA_D, IEMOCAP, TESS, EMODB, URDU, STILLS, SYNTHETIC)
+}
 
 
 def get_corpus(name: str) -> Corpus:

@@ -1,19 +1,24 @@
 """What a corpus is: where it comes from, and how its file names become clips.
 
 A corpus module decodes one file name; everything else (walking the folder, order, joining sound with film, counting a
-copied file once) is here, once for all. No file is opened: `scan` reads headers.
+copied file once) is here, once for all. No recording is opened: `scan` reads headers. Where labels are in files
+(IEMOCAP), the module finds them from the recording's path.
 """
 
 from __future__ import annotations
 
 import os
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from farfeel.files import require_folder
 from farfeel.types import Clip
+
+SURROGATE = "-surrogate"
+"""Ends the name of a corpus whose films were made for it: `ravdess-surrogate` is split like `ravdess`."""
+LOSSY_SUFFIXES = (".mp3", ".ogg")  # Where the same sound is there in another form too, these are the surplus copies.
 
 
 @dataclass(frozen=True)
@@ -29,6 +34,10 @@ def _sex_unknown(speaker: str) -> str:
     return ""
 
 
+def _alone(speaker: str) -> str:
+    return speaker
+
+
 @dataclass(frozen=True)
 class Corpus:
     """A published set of emotional speech.
@@ -36,6 +45,7 @@ class Corpus:
     decode: a file's path → its Clip; or the reason why it is left out; or None where the name is not this corpus's.
     speakers and expected: those of the whole corpus, and the ids of all its clips, where names tell them.
     sex: speaker → "female", "male", or "" where it is not known.
+    together: speaker → a name that speakers who talk to each other share: no split parts them.
     """
 
     name: str
@@ -49,6 +59,7 @@ class Corpus:
     speakers: tuple[str, ...] = ()
     expected: tuple[str, ...] = ()
     sex: Callable[[str], str] = _sex_unknown
+    together: Callable[[str], str] = _alone
 
     def clips(self, root: Path) -> Iterator[Clip]:
         """The clips under `root`, any folders deep, by speaker and id. Raises FarfeelError where root is no folder."""
@@ -71,6 +82,12 @@ class Corpus:
         return Listing(tuple(clips), dict(sorted(skipped.items())), tuple(duplicates))
 
 
+def few(names: Sequence[object], limit: int = 5) -> str:
+    """The first of them, and how many more."""
+    more = f" and {len(names) - limit} more" if len(names) > limit else ""
+    return ", ".join(str(name) for name in names[:limit]) + more
+
+
 def media_files(root: Path) -> Iterator[Path]:
     """All files under `root` in sorted order, hidden ones (unfinished writes, macOS's `._` files) left out."""
     for folder, subfolders, names in os.walk(root):
@@ -82,6 +99,7 @@ def media_files(root: Path) -> Iterator[Path]:
 
 def _join(files: list[Clip]) -> tuple[Clip, list[Path]]:
     """Files of one utterance → one clip with the best sound and the best film, and the surplus copies."""
+    files = sorted(files, key=lambda clip: clip.audio is not None and clip.audio.suffix.lower() in LOSSY_SUFFIXES)
     first: dict[tuple[bool, bool], Clip] = {}
     copies = []
     for clip in files:
@@ -93,4 +111,6 @@ def _join(files: list[Clip]) -> tuple[Clip, list[Path]]:
     sound, sound_and_film, film = first.get((True, False)), first.get((True, True)), first.get((False, True))
     heard = sound or sound_and_film or film or files[0]
     seen = sound_and_film or film
-    return (replace(heard, video=seen.video) if seen else heard), copies
+    if seen:
+        heard = replace(heard, video=seen.video, video_offset_s=seen.video_offset_s, face=seen.face)
+    return heard, copies

@@ -18,11 +18,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from farfeel.corpora import CORPORA, Corpus, get_corpus
+from farfeel.corpora.corpus import few
 from farfeel.files import replacing_file, require_folder
-from farfeel.media.audio import MIN_SECONDS, AudioInfo, audio_info
+from farfeel.media.audio import MIN_SECONDS, audio_info
+from farfeel.media.video import media_info
 from farfeel.types import EMOTIONS, Clip, FarfeelError
 
-MANIFEST_VERSION = 1
+MANIFEST_VERSION = 2
 _METADATA_KEY = b"farfeel.manifest"
 _SCHEMA = pa.schema(
     [
@@ -36,18 +38,40 @@ _SCHEMA = pa.schema(
         pa.field("end_s", pa.float64()),
         pa.field("sentence", pa.string(), nullable=False),
         pa.field("intensity", pa.string(), nullable=False),
+        pa.field("video_offset_s", pa.float64(), nullable=False),
+        pa.field("face", pa.string(), nullable=False),
     ]
 )
 _READERS = 4  # Headers wait for the disk, not for the processor.
+_FACES = ("largest", "left", "right", "whole")
+_MOST_ROWS = 100  # of a table of speakers; CREMA-D has 91
+_MOST_LINES = 20  # of unreadable files
+_LFS_POINTER = b"version https://git-lfs.github.com/spec/"
+_JPEG, _PNG = (b"\xff\xd8\xff", b"\xff\xd9"), (b"\x89PNG\r\n\x1a\n", b"IEND\xaeB`\x82")
+_STILLS = {".jpg": _JPEG, ".jpeg": _JPEG, ".png": _PNG}
+"""First and last bytes of a whole picture: decoding tens of thousands would take minutes, this takes seconds."""
+_STILL_END = 64  # Programs that append a few bytes do no harm.
+
+
+@dataclass(frozen=True)
+class _Header:
+    """What a file holds: a film's seconds (None: a still), its sound (0 channels: none)."""
+
+    film_s: float | None = None
+    sound_s: float = 0.0
+    sample_rate: int = 0
+    channels: int = 0
 
 
 @dataclass(frozen=True)
 class ScanReport:
-    """What a folder holds of one corpus. `clips` are those that can be used, with `end_s` set to their length.
+    """What a folder holds of one corpus. `clips` are those that can be used, with `end_s` set to the length of their
+    sound, or of their film where there is none (a still has no length). A clip whose sound is not readable is left out;
+    one whose film is not stays with its sound alone.
 
-    sample_rates and channels: value → clips. absent_speakers: of the whole corpus, not here. missing: ids of expected
-    clips of the speakers that are here. unreadable: file and reason. skipped: reason → files. duplicates: files that
-    repeat a clip already counted.
+    seconds: in all. sample_rates and channels: value → clips with sound. absent_speakers: of the whole corpus, not
+    here. missing: ids of expected clips of the speakers that are here. unreadable: file and reason. skipped: reason →
+    files. duplicates: files that repeat a clip already counted.
     """
 
     corpus: str
@@ -71,31 +95,45 @@ class ScanReport:
         return {emotion: {speaker: counted[emotion, speaker] for speaker in speakers} for emotion in emotions}
 
     def summary(self) -> str:
-        """A plain-text table, speakers by emotions, and a line for each thing that was noticed."""
+        """A plain-text table, speakers by emotions, and a line for each thing that was noticed.
+
+        Where there are more speakers than a reader can take in, those alike up to a hyphen share a row.
+        """
         counts = self.counts
         speakers = sorted({clip.speaker for clip in self.clips})
+        row_of = {
+            speaker: speaker if len(speakers) <= _MOST_ROWS else speaker.partition("-")[0] for speaker in speakers
+        }
+        counted = Counter((row_of[clip.speaker], clip.emotion) for clip in self.clips)
         rows = [["speaker", *counts, "all"]]
-        for speaker in speakers:
-            row = [counts[emotion][speaker] for emotion in counts]
-            rows.append([speaker, *map(str, row), str(sum(row))])
+        for name in dict.fromkeys(row_of.values()):
+            row = [counted[name, emotion] for emotion in counts]
+            rows.append([name, *map(str, row), str(sum(row))])
         totals = [sum(counts[emotion].values()) for emotion in counts]
         rows.append(["all", *map(str, totals), str(sum(totals))])
         widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
         lines = ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
         lines = [*lines, ""] if self.clips else []
-        lines += [f"{len(self.clips)} clips of {len(speakers)} speakers, {self.seconds / 60:.1f} minutes"]
+        length = f", {self.seconds / 60:.1f} minutes" if self.seconds else ""
+        lines += [f"{len(self.clips)} clips of {len(speakers)} speakers{length}"]
         lines += [f"{clips} clips at {rate} Hz" for rate, clips in self.sample_rates.items()]
         lines += [f"{clips} clips with {_counted(channels, 'channel')}" for channels, clips in self.channels.items()]
         if films := sum(clip.video is not None for clip in self.clips):
             lines.append(f"{films} clips with video")
+            if films < len(self.clips):
+                lines.append(f"{len(self.clips) - films} clips without film")
+        if mute := sum(clip.audio is None for clip in self.clips):
+            lines.append(f"{mute} clips without sound")
         if self.absent_speakers:
             lines.append(f"absent speakers: {', '.join(self.absent_speakers)}")
         if self.missing:
-            lines.append(f"{_counted(len(self.missing), 'missing clip')}: {_few(self.missing)}")
+            lines.append(f"{_counted(len(self.missing), 'missing clip')}: {few(self.missing)}")
         if self.duplicates:
-            lines.append(f"{_counted(len(self.duplicates), 'duplicate file')} left out: {_few(self.duplicates)}")
+            lines.append(f"{_counted(len(self.duplicates), 'duplicate file')} left out: {few(self.duplicates)}")
         lines += [f"{_counted(files, 'file')} left out: {reason}" for reason, files in self.skipped.items()]
-        lines += [f"unreadable: {reason}" for _, reason in self.unreadable]
+        lines += [f"unreadable: {reason}" for _, reason in self.unreadable[:_MOST_LINES]]
+        if len(self.unreadable) > _MOST_LINES:
+            lines.append(f"unreadable: {len(self.unreadable) - _MOST_LINES} more")
         return "\n".join(lines)
 
 
@@ -116,44 +154,49 @@ def scan(
     if not listing.clips:
         raise _nothing_here(corpus, root, listing.skipped)
     skipped = Counter(listing.skipped)
-    heard: list[tuple[Clip, Path]] = []
-    for clip in listing.clips:
-        if clip.emotion not in wanted:
-            skipped[f"{clip.emotion} not asked for"] += 1
-        elif clip.audio is None:
-            skipped["video without sound"] += 1
-        else:
-            heard.append((clip, clip.audio))
-    if not heard:
+    chosen = [clip for clip in listing.clips if clip.emotion in wanted]
+    skipped.update(f"{clip.emotion} not asked for" for clip in listing.clips if clip.emotion not in wanted)
+    if not chosen:
         found = ", ".join(f"{files} files: {reason}" for reason, files in skipped.items())
         raise FarfeelError(
-            f"{root} holds no usable clip of {corpus.title} ({found}); expected files with sound of "
-            f"{', '.join(wanted)}; choose among {', '.join(corpus.emotions)} or correct --root"
+            f"{root} holds no usable clip of {corpus.title} ({found}); expected clips of {', '.join(wanted)}; "
+            f"choose among {', '.join(corpus.emotions)} or correct --root"
         )
 
-    clips, infos, unreadable = [], [], []
+    headers: dict[Path, _Header | str] = {}  # of each file once: a film may show many clips
+    films = {clip.video for clip in chosen if clip.video}
+    files = sorted(films | {clip.audio for clip in chosen if clip.audio})
     with ThreadPoolExecutor(_READERS) as pool:
-        headers = pool.map(_header, [audio for _, audio in heard])
-        for done, ((clip, audio), header) in enumerate(zip(heard, headers, strict=True), start=1):
-            if isinstance(header, str):
-                unreadable.append((audio, header))
-            else:
-                clips.append(replace(clip, end_s=header.seconds))
-                infos.append(header)
+        read = pool.map(lambda file: _header(file, file in films), files)
+        for done, (file, header) in enumerate(zip(files, read, strict=True), start=1):
+            headers[file] = header
             if progress:
-                progress(done, len(heard))
+                progress(done, len(files))
+    readable = {file: header for file, header in headers.items() if isinstance(header, _Header)}
+    clips, sounds, lengths_s = [], [], []
+    for clip in chosen:
+        sound = readable.get(clip.audio) if clip.audio else _Header()
+        film = readable.get(clip.video) if clip.video else None
+        if sound is None or not (sound.channels or film):
+            continue
+        if sound.channels:
+            sounds.append(sound)
+        end_s = sound.sound_s if sound.channels else film.film_s if film else None
+        lengths_s.append(end_s or 0.0)
+        audio, video = clip.audio if sound.channels else None, clip.video if film else None
+        clips.append(replace(clip, audio=audio, video=video, end_s=end_s))
 
     present = {clip.speaker for clip in listing.clips}
     return ScanReport(
         corpus=corpus.name,
         root=root,
         clips=tuple(clips),
-        seconds=sum(info.seconds for info in infos),
-        sample_rates=dict(sorted(Counter(info.sample_rate for info in infos).items())),
-        channels=dict(sorted(Counter(info.channels for info in infos).items())),
+        seconds=sum(lengths_s),
+        sample_rates=dict(sorted(Counter(sound.sample_rate for sound in sounds).items())),
+        channels=dict(sorted(Counter(sound.channels for sound in sounds).items())),
         absent_speakers=tuple(speaker for speaker in corpus.speakers if speaker not in present),
         missing=_missing(corpus, listing.clips, present, wanted),
-        unreadable=tuple(unreadable),
+        unreadable=tuple((file, header) for file, header in headers.items() if isinstance(header, str)),
         skipped=dict(sorted(skipped.items())),
         duplicates=listing.duplicates,
     )
@@ -197,11 +240,11 @@ def read_manifest(path: Path, root: Path | None = None) -> list[Clip]:
         found = f"lacks the columns {', '.join(lacking)}" if lacking else "has columns of other types or order"
         raise FarfeelError(f"{path} {found}; expected {', '.join(_SCHEMA.names)}; write it again with farfeel scan")
     rows = table.to_pylist()
-    unknown = sorted({row["emotion"] for row in rows} - set(EMOTIONS))
-    if unknown:
-        raise FarfeelError(
-            f"{path} holds the emotions {', '.join(unknown)}, expected those of {', '.join(EMOTIONS)}; rename them"
-        )
+    for what, known in (("emotion", EMOTIONS), ("face", _FACES)):
+        if unknown := sorted({row[what] for row in rows} - set(known)):
+            raise FarfeelError(
+                f"{path} holds the {what}s {', '.join(unknown)}, expected those of {', '.join(known)}; rename them"
+            )
     folder = Path(root or facts["root"])
     if rows:
         require_folder(folder, f"the folder that the files of {path.name} are in", "name it with --root")
@@ -233,22 +276,66 @@ def load_clips(
     return list(report.clips)
 
 
-def _header(audio: Path) -> AudioInfo | str:
-    """The header of a file, or the one line that says why it cannot be used."""
+def _header(file: Path, is_film: bool) -> _Header | str:
+    """What a file holds, or the one line that says why it cannot be used."""
     try:
-        info = audio_info(audio)
+        if file.suffix.lower() in _STILLS:
+            return _still_header(file)
+        return _film_header(file) if is_film else _sound_header(file)
     except FarfeelError as error:
-        return str(error)
-    if info.seconds < MIN_SECONDS:
-        return (
-            f"{audio} has {info.seconds * 1000:.1f} ms of audio, expected at least {MIN_SECONDS * 1000:.0f} ms; "
+        return _pointer_line(file) or str(error)
+
+
+def _sound_header(file: Path) -> _Header:
+    info = audio_info(file)
+    _require_length(file, "audio", info.seconds)
+    return _Header(sound_s=info.seconds, sample_rate=info.sample_rate, channels=info.channels)
+
+
+def _film_header(file: Path) -> _Header:
+    info = media_info(file)
+    if info.video is None:
+        raise FarfeelError(f"{file} has no picture, expected a film; copy or convert it again")
+    film_s = None if info.video.is_still else info.video.seconds
+    if film_s is not None:
+        _require_length(file, "film", film_s)
+    if info.audio is None:
+        return _Header(film_s=film_s)
+    return _Header(film_s, info.audio.seconds, info.audio.sample_rate, info.audio.channels)
+
+
+def _still_header(file: Path) -> _Header:
+    begin, end = _STILLS[file.suffix.lower()]
+    try:
+        held = file.read_bytes()
+    except OSError as error:
+        raise FarfeelError(f"{file} cannot be read ({error.strerror}); check its permissions") from None
+    if not held.startswith(begin) or end not in held[-_STILL_END:]:
+        found = f"a damaged picture ({len(held)} bytes)" if held else "empty (0 bytes)"
+        raise FarfeelError(f"{file} is {found}, expected a whole JPEG or PNG; copy it again")
+    return _Header()
+
+
+def _require_length(file: Path, what: str, seconds: float) -> None:
+    if seconds < MIN_SECONDS:
+        raise FarfeelError(
+            f"{file} has {seconds * 1000:.1f} ms of {what}, expected at least {MIN_SECONDS * 1000:.0f} ms; "
             "copy it again"
         )
-    return info
+
+
+def _pointer_line(file: Path) -> str:
+    """What to do about a file that Git has not fetched; empty where it is none."""
+    try:
+        with file.open("rb") as opened:
+            is_pointer = opened.read(len(_LFS_POINTER)) == _LFS_POINTER
+    except OSError:
+        return ""
+    return f"{file} is a Git LFS pointer, expected the recording; fetch it with git lfs pull" if is_pointer else ""
 
 
 def _missing(corpus: Corpus, clips: Sequence[Clip], present: set[str], wanted: tuple[str, ...]) -> tuple[str, ...]:
-    found = {clip.id for clip in clips if clip.audio is not None}
+    found = {clip.id for clip in clips}
     suffix = Path(corpus.example).suffix
     expected = [corpus.decode(Path(id_ + suffix)) for id_ in corpus.expected if id_ not in found]
     return tuple(
@@ -277,7 +364,7 @@ def _nothing_here(corpus: Corpus, root: Path, skipped: dict[str, int]) -> Farfee
         found = " and ".join(f"{files} files of {reason}" for reason, files in skipped.items())
         remedy = f"there are only {found}, which farfeel leaves out: get the rest from {corpus.source}"
     elif archives:
-        remedy = f"unpack {_few([archive.name for archive in archives])} there first"
+        remedy = f"unpack {few([archive.name for archive in archives])} there first"
     else:
         remedy = f"correct --root, or get the files from {corpus.source}"
     return FarfeelError(
@@ -293,8 +380,3 @@ def _relative(file: Path, root: Path) -> str:
 
 def _counted(count: int, noun: str) -> str:
     return f"{count} {noun}" + ("" if count == 1 else "s")
-
-
-def _few(names: Sequence[object], limit: int = 5) -> str:
-    more = f" and {len(names) - limit} more" if len(names) > limit else ""
-    return ", ".join(str(name) for name in names[:limit]) + more

@@ -3,10 +3,14 @@
 paper       RAVDESS: training actors 1 to 18, validation 19 to 21, test 22 to 24.
 folds-6:K   RAVDESS: the folds of EmoBox (Ma et al., 2024, arXiv 2406.07162), fold K from 1 is the test.
 folds-5:K   RAVDESS: the folds of Luna-Jiménez et al. (2021), Sensors 21(22): 7665.
+published   Stills: the parts that their folders name; validation may be empty, and so may test.
 folds-N:K   Any other N, and any N on another corpus: the speakers that are there are dealt into N folds, men first,
             then women, each in order of name, one to each fold in turn. So every fold mixes the sexes where the
             corpus's names tell them, and folds-7 of RAVDESS without actors 22 to 24 is seven folds of three.
+            Speakers who talk to each other stay together: folds-5:K of IEMOCAP tests session K.
             The deal depends on which speakers are there: choose emotions and actors before splitting.
+
+A corpus with surrogate films is divided like the corpus that its sound is from.
 
 In folds, validation is the fold after the test fold (after the last, the first); training is the rest. A published
 split works on a part of its corpus and says which of its speakers are absent. Clips of several corpora are split corpus
@@ -17,13 +21,17 @@ from __future__ import annotations
 
 import difflib
 import re
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from farfeel.corpora import CORPORA
+from farfeel.corpora.corpus import SURROGATE, few
+from farfeel.corpora.stills import SPLITS as STILL_PARTS
 from farfeel.types import Clip, FarfeelError
 
 PARTS = ("train", "val", "test")
+_NAMED = 40  # Speakers that an error names.
 
 _PAPER = (tuple(range(1, 19)), (19, 20, 21), (22, 23, 24))
 _FOLDS = {
@@ -64,10 +72,11 @@ class Split:
         clips = self.train + self.val + self.test if name == "all" else getattr(self, name)
         if not clips:
             here = sorted({clip.speaker for part in PARTS for clip in getattr(self, part)})
-            wanted = ", ".join(self.wanted.get(name, ())) or "no speaker (more folds than speakers)"
+            nobody = "no speaker (more folds than speakers)" if _parse(self.name) else "stills of that part"
+            wanted = few(self.wanted.get(name, ()), _NAMED) or nobody
             raise FarfeelError(
                 f"the {name} part of {self.name} has no clip: it wants {wanted}, and here are "
-                f"{', '.join(here) or 'none'}; add those speakers or choose another split or part"
+                f"{few(here, _NAMED) or 'none'}; add those speakers or choose another split or part"
             )
         return clips
 
@@ -75,7 +84,8 @@ class Split:
 def split_clips(clips: Sequence[Clip], split: str) -> Split:
     """Clips → training, validation and test part, speaker-independent; each keeps the order of `clips`.
 
-    A part may be empty. Raises FarfeelError for an unknown split, and for `paper` on a corpus other than RAVDESS.
+    A part may be empty. Raises FarfeelError for an unknown split, and for `paper` and `published` on a corpus that they
+    do not divide.
     """
     wanted: dict[tuple[str, str], str] = {}  # (corpus, speaker) → part, for all whom the split names
     for corpus in sorted({clip.corpus for clip in clips}):
@@ -106,6 +116,14 @@ def split_clips(clips: Sequence[Clip], split: str) -> Split:
 def _divide(corpus: str, here: Speakers, split: str) -> tuple[Speakers, Speakers, Speakers]:
     """The speakers of the three parts: those the published split names, or a deal of those that are here."""
     folding = _parse(split)
+    corpus = corpus.removesuffix(SURROGATE)
+    if split == "published":
+        if corpus != "stills":
+            raise FarfeelError(f"split published divides stills, found {corpus}; choose e.g. folds-5:1")
+        train, val, test = (
+            tuple(speaker for speaker in here if speaker.startswith(f"{part}-")) for part in STILL_PARTS
+        )
+        return train, val, test
     if folding is None:
         if corpus != "ravdess":
             raise FarfeelError(f"split paper divides the actors of ravdess, found {corpus}; choose e.g. folds-5:1")
@@ -122,11 +140,17 @@ def _divide(corpus: str, here: Speakers, split: str) -> tuple[Speakers, Speakers
 
 
 def deal(corpus: str, speakers: Sequence[str], count: int) -> list[Speakers]:
-    """Speakers → `count` folds whose sizes, and numbers of men and of women, differ by one at most."""
-    known = CORPORA.get(corpus)
-    sex = {speaker: known.sex(speaker) if known else "" for speaker in speakers}
-    in_turn = sorted(speakers, key=lambda speaker: (sex[speaker] == "female", speaker))
-    return [tuple(sorted(in_turn[fold::count])) for fold in range(count)]
+    """Speakers → `count` folds whose sizes, and numbers of men and of women, differ by one at most; where speakers
+    belong together, so do the numbers of their groups."""
+    known = CORPORA.get(corpus.removesuffix(SURROGATE))
+    groups: dict[str, list[str]] = defaultdict(list)
+    for speaker in sorted(speakers):
+        groups[known.together(speaker) if known else speaker].append(speaker)
+    women = {
+        name: all(known.sex(one) == "female" for one in group) if known else False for name, group in groups.items()
+    }
+    in_turn = sorted(groups, key=lambda name: (women[name], name))
+    return [tuple(sorted(one for name in in_turn[fold::count] for one in groups[name])) for fold in range(count)]
 
 
 def _names(actors: Sequence[int]) -> Speakers:
@@ -134,16 +158,20 @@ def _names(actors: Sequence[int]) -> Speakers:
 
 
 def _parse(split: str) -> tuple[int, int] | None:
-    """Split name → number of folds and test fold from 0; None for paper."""
-    if split == "paper":
+    """Split name → number of folds and test fold from 0; None for paper and published."""
+    if split in ("paper", "published"):
         return None
     parts = re.fullmatch(r"folds-(\d{1,3}):(\d{1,3})", split)
     if parts is None:
-        known = ("paper", *(f"folds-{count}:{fold}" for count in (5, 6, 7) for fold in range(1, count + 1)))
+        known = (
+            "paper",
+            "published",
+            *(f"folds-{count}:{fold}" for count in (5, 6, 7) for fold in range(1, count + 1)),
+        )
         begun = [name for name in known if split and name.startswith(split)]
         near = begun or difflib.get_close_matches(split, known, n=1)
         remedy = f"did you mean {near[0]}?" if near else "choose one of these"
-        raise FarfeelError(f"split {split} is not paper or folds-N:K, e.g. folds-6:1; {remedy}")
+        raise FarfeelError(f"split {split} is not paper, published or folds-N:K, e.g. folds-6:1; {remedy}")
     count, fold = int(parts[1]), int(parts[2])
     if count < 3:  # one fold each for test and validation, one or more for training
         raise FarfeelError(f"split {split} has {count} folds, expected 3 or more; choose folds-3:K or more")

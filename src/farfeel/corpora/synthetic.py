@@ -1,17 +1,21 @@
-"""The embedded corpus: artificial voices that speak nonsense with eight emotions, made from a seed.
+"""The embedded corpus: artificial voices that speak nonsense, and drawn faces, with eight emotions, made from a seed.
 
 For demonstrations and tests where no recordings are at hand; a result on it says nothing about people. Licence: none
-needed. 16 kHz, mono, 16 bit.
+needed. Sound is 16 kHz, mono, 16 bit; the film, without sound, 64 x 64 at 12.5 frames a second, is nothing but a face.
 
-Names are synthetic - speaker - emotion - take: synthetic-03-angry-02.flac, in speaker_03/. Odd speakers have low
-voices, even ones high.
+Names are synthetic - speaker - emotion - take: synthetic-03-angry-02.flac, and .mp4, in speaker_03/. Odd speakers have
+low voices, even ones high.
+
+Neither modality tells all emotions apart, so that fusing them has something to win: happy and angry sound the same, and
+so do calm and sad (`SAME_VOICE`); neutral and calm look the same, and so do fearful and surprised (`SAME_FACE`). Who
+only hears or only sees is right in at most three clips of four; who does both may be right in all.
 
 A voice is source and filter (Fant, 1960): a glottal pulse train (Rosenberg, 1971) with jitter, shimmer and breath noise
 through formant resonators (Klatt, 1980) that glide from vowel to vowel (formants of Peterson and Barney, 1952), with
 noise bursts for consonants. Speakers differ in pitch, vocal-tract length, rate, loudness and spectral tilt. An emotion
 moves pitch level, range and contour, rate, loudness, tilt and roughness relative to the speaker's own, in directions
 that actors take (Banse and Scherer, 1996); by how much was chosen here. The strength differs from clip to clip, so that
-emotions overlap.
+emotions overlap. The faces are those of `drawn_faces`.
 """
 
 from __future__ import annotations
@@ -27,12 +31,16 @@ import numpy as np
 import soundfile
 from scipy.signal import lfilter, sosfilt
 
+from farfeel.corpora import drawn_faces
 from farfeel.corpora.corpus import Corpus
 from farfeel.files import replacing_folder
+from farfeel.media.film import write_film
 from farfeel.types import EMOTIONS, Clip, FarfeelError
 
 SAMPLE_RATE = 16000
-VERSION = 1  # Raise it when the sound changes: folders of another version are made anew.
+SAME_VOICE = (("happy", "angry"), ("calm", "sad"))
+SAME_FACE = (("neutral", "calm"), ("fearful", "surprised"))
+VERSION = 2  # Raise it when sound or film changes: folders of another version are made anew.
 MAX_COUNT = 99  # Speakers and takes have two digits in a name.
 _MARKER = "synthetic.json"  # In each speaker's folder: what it was made from.
 _NAME = re.compile(rf"synthetic-(\d\d)-({'|'.join(EMOTIONS)})-(\d\d)")
@@ -78,15 +86,19 @@ class _Manner:
     smile_log2: float = 0.0  # lips spread: the tract is shorter
 
 
+_AROUSED = _Manner(3.5, 3.0, -2.0, 0.1, 8.0, 1.2, 0.02, 0.0, -2.0, 0.04)
+_SUBDUED = _Manner(-2.0, 0.7, -3.0, 0.0, -7.0, -1.0, 0.015, 0.1, 5.0, -0.02)
+
 _MANNERS = {  # pitch, range, slope, rate, level, effort, roughness, tremor, breath, smile
+    # Emotions of one face have one rate, else the lips and the length of the film would tell them apart.
     "neutral": _Manner(),
-    "calm": _Manner(-0.5, 1.0, -1.0, -0.25, -3.0, -0.6, 0.006, 0.0, 4.0, 0.03),
-    "happy": _Manner(4.0, 3.2, 1.0, 0.15, 4.0, 0.6, 0.01, 0.0, 0.0, 0.08),
-    "sad": _Manner(-2.0, 0.7, -4.0, -0.4, -7.5, -1.0, 0.02, 0.2, 6.0, -0.04),
-    "angry": _Manner(2.5, 2.6, -4.5, 0.2, 9.0, 1.3, 0.05, 0.0, -3.0, 0.0),
-    "fearful": _Manner(6.0, 1.5, 0.0, 0.4, 0.0, 0.2, 0.03, 0.9, 5.0, 0.03),
-    "disgust": _Manner(-2.5, 2.2, -6.0, -0.2, 1.0, 0.3, 0.08, 0.0, 2.0, -0.09),
-    "surprised": _Manner(5.0, 3.8, 9.0, -0.05, 4.0, 0.4, 0.01, 0.0, 2.0, 0.02),
+    "calm": _SUBDUED,
+    "happy": _AROUSED,
+    "sad": _SUBDUED,
+    "angry": _AROUSED,
+    "fearful": _Manner(6.0, 1.2, 0.0, 0.2, 0.0, 0.0, 0.04, 0.9, 6.0, 0.03),
+    "disgust": _Manner(-2.5, 2.2, -6.0, -0.3, 1.0, 0.3, 0.09, 0.0, 2.0, -0.09),
+    "surprised": _Manner(5.0, 3.8, 9.0, 0.2, 4.0, 0.4, 0.01, 0.0, 2.0, 0.02),
 }
 _SPREAD = _Manner(0.9, 0.35, 1.1, 0.08, 1.5, 0.2, 0.005, 0.1, 1.7, 0.015)
 """Standard deviation between clips of one emotion and speaker."""
@@ -94,18 +106,27 @@ _SPREAD = _Manner(0.9, 0.35, 1.1, 0.08, 1.5, 0.2, 0.005, 0.1, 1.7, 0.015)
 
 def _decode(path: Path) -> Clip | str | None:
     parts = _NAME.fullmatch(path.stem)
-    if parts is None or path.suffix.lower() != ".flac":
+    if parts is None or path.suffix.lower() not in (".flac", ".mp4"):
         return None
     speaker, emotion, take = parts.groups()
-    sentence = _sentence(int(take))
-    return Clip(id=path.stem, corpus="synthetic", speaker=speaker, emotion=emotion, audio=path, sentence=sentence)
+    heard = path.suffix.lower() == ".flac"
+    return Clip(
+        id=path.stem,
+        corpus="synthetic",
+        speaker=speaker,
+        emotion=emotion,
+        audio=path if heard else None,
+        video=None if heard else path,
+        sentence=_sentence(int(take)),
+        face="whole",
+    )
 
 
 SYNTHETIC = Corpus(
     name="synthetic",
     title="the synthetic corpus",
     source="farfeel.corpora.synthetic.generate",
-    citation="farfeel's own artificial voices",
+    citation="farfeel's own artificial voices and drawn faces",
     licence="none needed",
     emotions=EMOTIONS,
     example="synthetic-03-angry-02.flac",
@@ -151,17 +172,31 @@ def _is_complete(folder: Path, recipe: dict[str, int]) -> bool:
     marker = folder / _MARKER
     if not marker.is_file() or marker.read_text(encoding="utf-8") != json.dumps(recipe):
         return False
-    return len(list(folder.glob("synthetic-*.flac"))) == len(EMOTIONS) * recipe["clips_per_emotion"]
+    count = len(EMOTIONS) * recipe["clips_per_emotion"]
+    return all(len(list(folder.glob(f"synthetic-*{suffix}"))) == count for suffix in (".flac", ".mp4"))
 
 
 def _write_speaker(folder: Path, speaker: int, clips_per_emotion: int, seed: int) -> None:
+    # Voice and face are drawn apart: a change to one leaves the other as it was.
     voice = _draw_voice(speaker, np.random.default_rng((seed, speaker)))
+    person = drawn_faces.draw_person(np.random.default_rng((seed, speaker, 0, 0, 1)))
     for index, emotion in enumerate(EMOTIONS):
         for take in range(1, clips_per_emotion + 1):
+            path = folder / f"synthetic-{speaker:02d}-{emotion}-{take:02d}"
             rng = np.random.default_rng((seed, speaker, index, take))
             audio = speak(voice, _draw_manner(emotion, rng), _sentence(take), rng)
-            path = folder / f"synthetic-{speaker:02d}-{emotion}-{take:02d}.flac"
-            soundfile.write(path, audio, SAMPLE_RATE, subtype="PCM_16")
+            soundfile.write(path.with_suffix(".flac"), audio, SAMPLE_RATE, subtype="PCM_16")
+            rng = np.random.default_rng((seed, speaker, index, take, 1))
+            frames = drawn_faces.film(person, drawn_faces.draw_expression(emotion, rng), _loudness(audio), rng)
+            write_film(path.with_suffix(".mp4"), frames, drawn_faces.FPS)
+
+
+def _loudness(audio: np.ndarray) -> np.ndarray:
+    """(T,) → (N,) RMS in the time of each frame of the film, relative to the loudest."""
+    span = round(SAMPLE_RATE / drawn_faces.FPS)
+    spans = np.pad(audio, (0, -len(audio) % span)).reshape(-1, span)
+    rms = np.sqrt(np.mean(spans**2, axis=1))
+    return np.asarray(rms / rms.max())
 
 
 def _sentence(take: int) -> str:

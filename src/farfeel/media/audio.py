@@ -1,6 +1,7 @@
 """Audio files in and out: all channels kept, resampled together so that inter-microphone delays survive.
 
-Samples are float32 in [-1, 1], shape (M, T), channel first. Decoding is libsndfile (soundfile), resampling is soxr.
+Samples are float32 in [-1, 1], shape (M, T), channel first. Decoding is libsndfile (soundfile), FFmpeg for what that
+does not know (the sound of films, AAC), resampling is soxr.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import numpy as np
 import soundfile
 import soxr
 
+from farfeel.media.video import read_sound, sound_info
 from farfeel.types import FarfeelError
 
 AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".mp3", ".aiff", ".aif", ".w64")
@@ -30,7 +32,8 @@ class AudioInfo:
     sample_rate: int
     channels: int
     seconds: float
-    subtype: str  # libsndfile's name of the sample format, "PCM_16"
+    subtype: str  # libsndfile's name of the sample format, "PCM_16", or FFmpeg's of the codec, "AAC"
+    by_ffmpeg: bool = False  # read by FFmpeg, not by libsndfile
 
 
 def audio_files(folder: Path) -> list[Path]:
@@ -45,7 +48,7 @@ def audio_info(path: Path) -> AudioInfo:
     except UnicodeEncodeError:
         raise FarfeelError(f"{str(path)!r} is not a name in UTF-8; rename the file") from None
     except (soundfile.LibsndfileError, OSError) as error:
-        raise _unreadable(path, error) from None
+        return _sound_of_film(Path(path), error)
     for promised, held in ((int(found[1]), int(found[2])) for found in PROMISE.finditer(info.extra_info)):
         if held < (1 - SHORTFALL) * promised and promised < ENDLESS_BYTES:
             raise FarfeelError(f"{path} is cut off: {held} of {promised} bytes; copy the file again")
@@ -74,17 +77,14 @@ def read_audio(path: Path, sample_rate: int, start_s: float = 0.0, end_s: float 
         )
     # Both ends are rounded, not the length: adjacent spans then share no sample and lose none.
     start, stop = round(start_s * info.sample_rate), round(end_s * info.sample_rate)
-    try:
-        samples, _ = soundfile.read(str(path), start=start, stop=stop, dtype="float32", always_2d=True)
-    except (soundfile.LibsndfileError, OSError) as error:
-        raise _unreadable(path, error) from None
-    if len(samples) < (1 - SHORTFALL) * (stop - start):
-        raise FarfeelError(f"{path} is cut off: {len(samples)} of {stop - start} samples; copy the file again")
+    samples = read_sound(path, start_s, end_s)[0] if info.by_ffmpeg else _samples(path, start, stop)
+    if samples.shape[1] < (1 - SHORTFALL) * (stop - start):
+        raise FarfeelError(f"{path} is cut off: {samples.shape[1]} of {stop - start} samples; copy the file again")
     if not np.isfinite(samples).all():
         raise FarfeelError(f"{path} holds NaN or infinite samples, expected finite numbers; export it again")
     if np.abs(samples).max() < 10 ** (SILENCE_DB / 20):
         raise FarfeelError(f"{path} is silent (peak below {SILENCE_DB:.0f} dB), expected speech; check the recording")
-    return resample(samples.T, info.sample_rate, sample_rate)
+    return resample(samples, info.sample_rate, sample_rate)
 
 
 def resample(audio: np.ndarray, from_rate: int, to_rate: int) -> np.ndarray:
@@ -92,6 +92,25 @@ def resample(audio: np.ndarray, from_rate: int, to_rate: int) -> np.ndarray:
     if from_rate == to_rate:
         return np.ascontiguousarray(audio, dtype=np.float32)
     return np.ascontiguousarray(soxr.resample(audio.T, from_rate, to_rate, quality="VHQ").T, dtype=np.float32)
+
+
+def _samples(path: Path, start: int, stop: int) -> np.ndarray:
+    """(M, T) float32 by libsndfile."""
+    try:
+        return soundfile.read(str(path), start=start, stop=stop, dtype="float32", always_2d=True)[0].T
+    except (soundfile.LibsndfileError, OSError) as error:
+        raise _unreadable(path, error) from None
+
+
+def _sound_of_film(path: Path, error: Exception) -> AudioInfo:
+    """Header of the sound in a container that libsndfile does not know; `error` is what it said."""
+    try:
+        sound = sound_info(path)
+    except FarfeelError:
+        raise _unreadable(path, error) from None
+    if sound is None:
+        raise FarfeelError(f"{path} has no audio (film only), expected a sound track; name a file with sound")
+    return AudioInfo(sound.sample_rate, sound.channels, sound.seconds, sound.codec.upper(), by_ffmpeg=True)
 
 
 def _unreadable(path: Path, error: Exception) -> FarfeelError:
@@ -103,5 +122,5 @@ def _unreadable(path: Path, error: Exception) -> FarfeelError:
         return FarfeelError(f"{path} is empty (0 bytes), expected an audio file; copy it again")
     reason = str(error).split(": ")[-1].strip().rstrip(".")
     return FarfeelError(
-        f"{path} cannot be read as audio ({reason}); expected WAV, FLAC, OGG or MP3; copy or convert it"
+        f"{path} cannot be read as audio ({reason}); expected WAV, FLAC, OGG, MP3 or a film; copy or convert it"
     )

@@ -1,16 +1,23 @@
-"""EmotionModel: waveforms at several microphones to logits over emotions.
+"""EmotionModel: waveforms at several microphones, and frames of a face, to logits over emotions.
 
 audio (B, M, T) -- LogMel --> (B, M, Q, F) -- augment --> MicFusion(embed) --> HTS-AT --> logits (B, K)
+                                                                                `-> latent (B, Da) -.
+frames (B, 3, N, H, W) -- R(2+1)D --------------------------------------------------> latent (B, Dv) --> LateFusion
+
+A recipe's `modalities` say which of these there are: audio ends at the first line, video has a linear head of its own.
 """
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
 from farfeel.models.augment import Equaliser, SpecAugment
+from farfeel.models.fusion import LateFusion, where_present
 from farfeel.models.htsat import HTSAT, Heard
 from farfeel.models.logmel import LogMel
 from farfeel.models.microphones import STRATEGIES
+from farfeel.models.video import EMBEDDING, VideoEncoder
 from farfeel.recipe import Recipe
 
 
@@ -18,17 +25,44 @@ class EmotionModel(nn.Module):
     def __init__(self, recipe: Recipe) -> None:
         super().__init__()
         self.recipe = recipe
-        self.logmel = LogMel(recipe.audio)
-        self.augment = nn.Sequential(Equaliser(recipe.augment), SpecAugment(recipe.augment))
-        self.fusion = STRATEGIES[recipe.microphones.strategy]()
-        self.htsat = HTSAT(recipe.model, recipe.audio.mel_bands, len(recipe.data.emotions))
+        classes = len(recipe.data.emotions)
+        if recipe.modalities != "video":
+            self.logmel = LogMel(recipe.audio)
+            self.augment = nn.Sequential(Equaliser(recipe.augment), SpecAugment(recipe.augment))
+            self.fusion = STRATEGIES[recipe.microphones.strategy]()
+            self.htsat = HTSAT(recipe.model, recipe.audio.mel_bands, classes)
+        if recipe.modalities != "audio":
+            self.video = VideoEncoder(recipe.video)
+        if recipe.modalities == "video":
+            self.classifier: nn.Module = nn.Linear(EMBEDDING, classes)
+        elif recipe.modalities == "both":
+            self.classifier = LateFusion(self.htsat.latent_dim, EMBEDDING, classes, recipe.fusion)
 
-    def forward(self, audio: Tensor, mic_mask: Tensor) -> Tensor:
-        """audio (B, M, T) float at the recipe's sample rate, mic_mask (B, M) bool → logits (B, K)."""
-        return self.hear(audio, mic_mask).logits
+    def forward(
+        self, audio: Tensor, mic_mask: Tensor, frames: Tensor | None = None, video_mask: Tensor | None = None
+    ) -> Tensor:
+        """audio (B, M, T) float at the recipe's sample rate, mic_mask (B, M) bool, frames (B, 3, N, H, W) in [0, 1],
+        video_mask (B,) bool → logits (B, K). A clip without a living microphone has no sound; no video_mask: all clips
+        have their film. What the recipe's modalities leave out is not looked at."""
+        modalities = self.recipe.modalities
+        if modalities == "audio":
+            return self.hear(audio, mic_mask).logits
+        if modalities == "video":
+            return self.classifier(torch.relu(self.video(frames)))
+        fusion = self.classifier
+        assert isinstance(fusion, LateFusion)
+        heard = where_present(
+            mic_mask.any(dim=1), fusion.absent_audio, lambda rows: self.hear(audio[rows], mic_mask[rows]).latent
+        )
+        if frames is None:
+            video_mask = torch.zeros(len(audio), dtype=torch.bool, device=audio.device)
+        elif video_mask is None:
+            video_mask = torch.ones(len(audio), dtype=torch.bool, device=audio.device)
+        seen = where_present(video_mask, fusion.absent_video, lambda rows: self.video(frames[rows]))
+        return fusion(heard, seen)
 
     def hear(self, audio: Tensor, mic_mask: Tensor) -> Heard:
-        """As forward, with the embedding and the logits over time."""
+        """What HTS-AT makes of the sound: logits, the embedding, the logits over time."""
         if self.recipe.audio.normalise_level:
             audio = normalise_level(audio, mic_mask)
         mels = self.augment(self.logmel(audio))

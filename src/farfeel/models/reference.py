@@ -6,6 +6,8 @@ Three kinds of files are read, always with `weights_only=True`, so that no code 
 - a reference model fine-tuned on emotions: the same names; the head is kept where its classes are as many as ours.
 - a Swin transformer for images (`patch_embed.…`, three input channels): its first convolution is averaged over RGB.
 
+and, for the face branch alone, R(2+1)D as torchvision publishes it, Kinetics (`stem.…`, `layer1.…`, 400 classes).
+
 Names map one to one but for `layers.i.downsample`, which timm files under the stage that follows.
 """
 
@@ -19,6 +21,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from farfeel.models.checkpoint import load_checkpoint
 from farfeel.models.emotion import EmotionModel
 from farfeel.types import FarfeelError
 
@@ -92,6 +95,26 @@ def load_reference(model: EmotionModel, path: Path) -> LoadReport:
     return fill(model, state, LoadReport(kind))
 
 
+def read_video_weights(path: Path) -> dict[str, Tensor]:
+    """The face branch of a checkpoint folder of ours, or the R(2+1)D weights of a file, by torchvision's names."""
+    if not path.is_dir():
+        return read_state_dict(path)
+    state = load_checkpoint(path).state_dict()
+    if not any(name.startswith("video.") for name in state):
+        raise FarfeelError(f"checkpoint {path} has no face branch; name one with modalities=video or both")
+    return {name.removeprefix("video.network."): tensor for name, tensor in state.items() if name.startswith("video.")}
+
+
+def fill_video(model: EmotionModel, state: dict[str, Tensor], kind: str) -> LoadReport:
+    """Copy R(2+1)D weights (names `stem.…`, `layer1.…`) into the face branch. Raises FarfeelError where none fits."""
+    if "stem.0.weight" not in state:
+        raise FarfeelError(f"{kind}: no stem.0.weight, as R(2+1)D has; found {next(iter(state), 'nothing')}")
+    ours = {name for name in model.state_dict() if not name.startswith("video.")}
+    report = fill(model, {f"video.network.{name}": tensor for name, tensor in state.items()}, LoadReport(kind))
+    report.missing = [name for name in report.missing if name not in ours]  # The rest was never expected in the file.
+    return report
+
+
 def fill(model: EmotionModel, state: dict[str, Tensor], report: LoadReport) -> LoadReport:
     """Copy every tensor that fits by name (ours or the reference's) and shape."""
     ours = model.state_dict()
@@ -121,9 +144,11 @@ def fill(model: EmotionModel, state: dict[str, Tensor], report: LoadReport) -> L
 
 def our_name(name: str) -> str:
     """The name in EmotionModel of a tensor of the reference, of HTS-AT or of Swin."""
-    if name.startswith(("htsat.", "logmel.")):
+    if name.startswith(("htsat.", "logmel.", "video.", "classifier.")):
         return name
     name = name.removeprefix("sed_model.")
+    if name.startswith(("video_encoder.model.", "classifier.")):  # the reference's audio-visual model
+        return name.replace("video_encoder.model.", "video.network.")
     name = re.sub(r"^layers\.(\d+)\.downsample", lambda found: f"layers.{int(found[1]) + 1}.downsample", name)
     inside_swin = name.startswith(("patch_embed.", "layers.", "norm."))
     return f"htsat.swin.{name}" if inside_swin else f"htsat.{name}"

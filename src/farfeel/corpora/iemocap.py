@@ -1,0 +1,118 @@
+"""IEMOCAP: five sessions of two actors each, who improvise and play scenes; 10,039 utterances judged by listeners.
+
+Source: https://sail.usc.edu/iemocap (on request). Licence: research use, as in its release form.
+Citation: Busso et al. (2008), IEMOCAP: Interactive emotional dyadic motion capture database, LREV 42(4).
+
+Layout, as released; the labels are in files, not in names:
+
+    Session1/sentences/wav/Ses01F_impro01/Ses01F_impro01_M000.wav   one utterance of the man of session 1
+    Session1/dialog/EmoEvaluation/Ses01F_impro01.txt                [6.2901 - 8.2357] <tab> utterance <tab> neu <tab> …
+    Session1/dialog/transcriptions/Ses01F_impro01.txt               utterance [006.2901-008.2357]: Excuse me.
+    Session1/dialog/avi/DivX/Ses01F_impro01.avi                     the film of the dialogue
+
+The letter after the session, here F, says who wears the markers in this recording; the one before the number, here M,
+who speaks. `exc` (excited) counts as happy, as in the usual four-class results; fru (frustrated), oth (other) and xxx
+(no agreement) are none of farfeel's emotions and are left out.
+
+A film shows both actors side by side. The one who wears the markers is on the left: so, without a word on it in the
+release, in code that crops these films (https://github.com/IoannisKansizoglou/Iemocap-preprocess,
+extractionmapCreator.py). It could not be checked here on the films themselves: look at a few crops before you trust it.
+Utterances are cut from the film by the times in EmoEvaluation.
+
+The two actors of a session talk to each other, and are never divided: folds-5:K tests session K.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+from farfeel.corpora.corpus import Corpus
+from farfeel.types import Clip
+
+_NAME = re.compile(r"((Ses0[1-5])([FM])_(?:impro|script)[0-9a-z_]+)_([FM])\d{3}")
+_LABEL = re.compile(r"\[\s*([\d.]+) - [\d.]+\s*\]\t(\S+)\t([a-z]+)\t")
+_TEXT = re.compile(r"(\S+) \[[\d.]+-[\d.]+\]:\s*(.*?)\s*")
+_EMOTIONS = {
+    "neu": "neutral",
+    "hap": "happy",
+    "exc": "happy",
+    "sad": "sad",
+    "ang": "angry",
+    "fea": "fearful",
+    "dis": "disgust",
+    "sur": "surprised",
+}
+_LEFT_OUT = {"fru": "frustrated", "oth": "other emotions", "xxx": "listeners did not agree"}
+
+
+@dataclass(frozen=True)
+class _Dialogue:
+    """What the files of one recording say. labels: utterance → start in seconds, emotion; texts: utterance → words."""
+
+    labels: dict[str, tuple[float, str]]
+    texts: dict[str, str]
+    film: Path | None
+
+
+def _decode(path: Path) -> Clip | str | None:
+    parts = _NAME.fullmatch(path.stem)
+    if parts is None or path.suffix.lower() != ".wav":
+        return None
+    name, session, wears_markers, speaks = parts.groups()
+    if len(path.parents) < 4:
+        return "utterances outside a session's folder"
+    dialogue = _read_dialogue(path.parents[3] / "dialog", name)
+    if path.stem not in dialogue.labels:
+        return "utterances without a label in dialog/EmoEvaluation"
+    start_s, emotion = dialogue.labels[path.stem]
+    if emotion not in _EMOTIONS:
+        return _LEFT_OUT.get(emotion, emotion)
+    return Clip(
+        id=path.stem,
+        corpus="iemocap",
+        speaker=session + speaks,
+        emotion=_EMOTIONS[emotion],
+        audio=path,
+        video=dialogue.film,
+        sentence=dialogue.texts.get(path.stem, ""),
+        video_offset_s=start_s if dialogue.film else 0.0,
+        face="left" if speaks == wears_markers else "right",
+    )
+
+
+@lru_cache(maxsize=1)  # A folder is walked one dialogue after the other.
+def _read_dialogue(folder: Path, name: str) -> _Dialogue:
+    labels, texts = {}, {}
+    for line in _lines(folder / "EmoEvaluation" / f"{name}.txt"):
+        if found := _LABEL.match(line):
+            labels[found[2]] = float(found[1]), found[3]
+    for line in _lines(folder / "transcriptions" / f"{name}.txt"):
+        if found := _TEXT.fullmatch(line):
+            texts[found[1]] = found[2]
+    film = folder / "avi" / "DivX" / f"{name}.avi"
+    return _Dialogue(labels, texts, film if film.is_file() else None)
+
+
+def _lines(file: Path) -> list[str]:
+    return file.read_text(encoding="latin-1").splitlines() if file.is_file() else []
+
+
+IEMOCAP = Corpus(
+    name="iemocap",
+    title="IEMOCAP",
+    source="https://sail.usc.edu/iemocap",
+    citation=(
+        "Busso C, Bulut M, Lee CC, Kazemzadeh A, Mower E, Kim S, Chang JN, Lee S, Narayanan SS (2008). IEMOCAP: "
+        "Interactive emotional dyadic motion capture database. Language Resources and Evaluation 42(4): 335-359"
+    ),
+    licence="research use, as in its release form",
+    emotions=tuple(dict.fromkeys(_EMOTIONS.values())),
+    example="Session1/sentences/wav/Ses01F_impro01/Ses01F_impro01_F000.wav",
+    decode=_decode,
+    speakers=tuple(f"Ses0{session}{sex}" for session in range(1, 6) for sex in "FM"),
+    sex=lambda speaker: "female" if speaker.endswith("F") else "male",
+    together=lambda speaker: speaker[:-1],
+)

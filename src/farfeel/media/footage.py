@@ -1,0 +1,104 @@
+"""The face in one film, looked at window by window: which frames, cropped how.
+
+Times are those of the recording that the film belongs to: 0 is where its sound begins. A film of some seconds is
+decoded once, at the spacing that a window's frames have, with one steady crop, and every window takes the frames
+nearest to its times; a longer one is decoded anew for each window, which then has a crop of its own.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from farfeel.media.camera import fit
+from farfeel.media.face import Crop, FaceDetector, crop_face
+from farfeel.media.video import media_info, read_frames
+from farfeel.recipe import Video
+from farfeel.types import FarfeelError
+
+WHOLE_S = 10.0  # A film up to this long is one view of one face; a longer one may cut or pan.
+COVERED = 0.5  # Share of a window that the film must cover for its frames to stand for the window.
+
+
+class Footage:
+    """A film and the span of it that a recording is about. Nothing is decoded before `frames` asks for it.
+
+    `offset_s`: the film's moment at which the recording begins. `end_s`: where it ends, in the recording's time; None:
+    with the film. Raises FarfeelError where the file has no film.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        knobs: Video,
+        window_s: float,
+        offset_s: float = 0.0,
+        end_s: float | None = None,
+        face: str = "largest",
+        detector: FaceDetector | None = None,
+    ) -> None:
+        info = media_info(path).video
+        if info is None:
+            raise FarfeelError(f"{path} has no film; expected a video, or use the sound alone: --modalities audio")
+        self.path, self.knobs, self.offset_s = path, knobs, offset_s
+        self.face = "whole" if knobs.crop == "none" else face
+        self.spacing_s = window_s / knobs.frames
+        filmed_s = float("inf") if info.is_still else info.seconds - offset_s
+        self.end_s = min(filmed_s, window_s if info.is_still and end_s is None else end_s or filmed_s)
+        self.begin_s = max(0.0, -offset_s)  # the recording's part before the film began is not seen
+        self.is_still = info.is_still
+        if self.end_s <= self.begin_s:
+            raise FarfeelError(
+                f"{path} lasts {info.seconds:.1f} s, the recording begins {offset_s:.1f} s into it; "
+                "correct the offset between sound and film"
+            )
+        self.crops: list[Crop] = []
+        self.looked = False  # whether any window got frames
+        self._detector = detector
+        self._whole: tuple[np.ndarray, np.ndarray] | None = None
+
+    @property
+    def seconds(self) -> float:
+        """From the recording's begin to the film's last frame."""
+        return self.end_s
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What was noticed in the frames decoded so far."""
+        return tuple(dict.fromkeys(warning for crop in self.crops for warning in crop.warnings))
+
+    @property
+    def decoded_bytes(self) -> int:
+        """What its frames take in memory once they are decoded: an upper bound."""
+        count = min(self.end_s - self.begin_s, WHOLE_S) / self.spacing_s + 1
+        return int(count * 3 * self.knobs.size**2)
+
+    def frames(self, start_s: float, end_s: float) -> np.ndarray | None:
+        """(N, S, S, 3) uint8, evenly over what the film shows of a window; None where it shows less than half."""
+        first_s, last_s = max(start_s, self.begin_s), min(end_s, self.end_s)
+        if last_s - first_s < COVERED * (end_s - start_s):
+            return None
+        self.looked = True
+        times_s = middles(first_s, last_s, self.knobs.frames)
+        if self.end_s - self.begin_s > WHOLE_S:
+            return self._decode(times_s)
+        if self._whole is None:
+            count = 1 if self.is_still else max(1, int(np.ceil((self.end_s - self.begin_s) / self.spacing_s)))
+            at_s = middles(self.begin_s, self.end_s, count)
+            self._whole = at_s, self._decode(at_s)
+        at_s, pixels = self._whole
+        return pixels[np.abs(times_s[:, None] - at_s).argmin(axis=1)]
+
+    def _decode(self, times_s: np.ndarray) -> np.ndarray:
+        found = read_frames(self.path, list(times_s + self.offset_s)).pixels
+        if self.knobs.crop == "none":
+            return fit(found, self.knobs.size)
+        crop = crop_face(found, self.knobs.size, self.face, self.knobs.margin, self._detector)
+        self.crops.append(crop)
+        return crop.pixels
+
+
+def middles(start_s: float, end_s: float, count: int) -> np.ndarray:
+    """(count,) middles of as many equal parts of a span."""
+    return start_s + (np.arange(count) + 0.5) * (end_s - start_s) / count

@@ -1,0 +1,114 @@
+"""IEMOCAP's layout is read as released. The files here are generated: no recording of IEMOCAP is at hand."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from farfeel.cli import main
+from farfeel.corpora.iemocap import IEMOCAP
+from farfeel.corpora.scan import load_clips, read_manifest, scan
+from farfeel.corpora.splits import split_clips
+from farfeel.types import FarfeelError
+
+Write = Callable[..., Path]
+LABELS = {
+    "Ses01F_impro01": [
+        (0.2, 0.8, "F000", "neu", "Excuse me."),
+        (1.0, 1.6, "M000", "exc", "Do you have your forms?"),
+        (1.5, 2.0, "F001", "fru", "Yeah."),
+        (2.1, 2.6, "M001", "xxx", "Let me see them."),
+        (2.6, 2.9, "F002", "ang", "Is there a problem?"),
+    ],
+    "Ses01M_script01_1b": [(0.1, 0.6, "M000", "sad", "So?"), (0.7, 1.4, "F000", "sur", "What?")],
+    "Ses02F_impro01": [(0.1, 0.6, "F000", "fea", "Oh."), (0.7, 1.4, "M000", "dis", "Ugh.")],
+}
+
+
+@pytest.fixture
+def release(write: Write, film: Write, tmp_path: Path) -> Path:
+    root = tmp_path / "IEMOCAP_full_release"
+    for name, rows in LABELS.items():
+        session = root / f"Session{name[4]}"
+        labels, words = ["% [START_TIME - END_TIME] TURN_NAME EMOTION [V, A, D]", ""], []
+        for start_s, end_s, turn, emotion, text in rows:
+            utterance = f"{name}_{turn}"
+            write(session / "sentences/wav" / name / f"{utterance}.wav", seconds=end_s - start_s)
+            labels += [f"[{start_s:.4f} - {end_s:.4f}]\t{utterance}\t{emotion}\t[2.5000, 2.5000, 2.5000]"]
+            labels += ["C-E2:\tNeutral;\t()", "A-E3:\tval 3; act 2; dom  2;\t()", ""]
+            words += [f"{utterance} [{start_s:08.4f}-{end_s:08.4f}]: {text}"]
+        for folder, lines in {"EmoEvaluation": labels, "transcriptions": words}.items():
+            place = session / "dialog" / folder / f"{name}.txt"
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.write_text("\n".join(lines) + "\n", encoding="latin-1")
+        film(session / "dialog/avi/DivX" / f"{name}.avi", frames=30)
+        write(session / "dialog/wav" / f"{name}.wav", seconds=3.0)
+    return root
+
+
+def test_labels_times_words_and_film_come_from_the_dialogue(release: Path) -> None:
+    report = scan(IEMOCAP, release)
+    assert [(clip.id, clip.speaker, clip.emotion, clip.sentence) for clip in report.clips] == [
+        ("Ses01F_impro01_F000", "Ses01F", "neutral", "Excuse me."),
+        ("Ses01F_impro01_F002", "Ses01F", "angry", "Is there a problem?"),
+        ("Ses01M_script01_1b_F000", "Ses01F", "surprised", "What?"),
+        ("Ses01F_impro01_M000", "Ses01M", "happy", "Do you have your forms?"),
+        ("Ses01M_script01_1b_M000", "Ses01M", "sad", "So?"),
+        ("Ses02F_impro01_F000", "Ses02F", "fearful", "Oh."),
+        ("Ses02F_impro01_M000", "Ses02M", "disgust", "Ugh."),
+    ]
+    assert [clip.video_offset_s for clip in report.clips] == [0.2, 2.6, 0.7, 1.0, 0.1, 0.1, 0.7]
+    assert [clip.end_s for clip in report.clips] == pytest.approx([0.6, 0.3, 0.7, 0.6, 0.5, 0.5, 0.7])
+    assert {clip.start_s for clip in report.clips} == {0.0}
+    for clip in report.clips:
+        assert clip.video == release / f"Session{clip.id[4]}/dialog/avi/DivX" / f"{clip.id.rpartition('_')[0]}.avi"
+    assert report.skipped == {"frustrated": 1, "listeners did not agree": 1}
+    assert not report.unreadable
+    assert report.absent_speakers == ("Ses03F", "Ses03M", "Ses04F", "Ses04M", "Ses05F", "Ses05M")
+
+
+def test_who_wears_the_markers_is_on_the_left(release: Path) -> None:
+    faces = {clip.id: clip.face for clip in IEMOCAP.clips(release)}
+    assert faces["Ses01F_impro01_F000"] == "left"
+    assert faces["Ses01F_impro01_M000"] == "right"
+    assert faces["Ses01M_script01_1b_M000"] == "left"
+    assert faces["Ses01M_script01_1b_F000"] == "right"
+
+
+def test_the_root_may_be_any_folder_above_the_sessions(release: Path) -> None:
+    assert len(list(IEMOCAP.clips(release.parent))) == len(list(IEMOCAP.clips(release))) == 7
+    assert len(list(IEMOCAP.clips(release / "Session1"))) == 5
+
+
+def test_without_films_the_sound_alone_is_read(release: Path) -> None:
+    for film in release.rglob("*.avi"):
+        film.unlink()
+    assert {(clip.video, clip.video_offset_s) for clip in scan(IEMOCAP, release).clips} == {(None, 0.0)}
+
+
+def test_an_unreadable_film_is_reported_once_and_leaves_the_sound(release: Path) -> None:
+    broken = release / "Session1/dialog/avi/DivX/Ses01F_impro01.avi"
+    broken.write_bytes(b"no film")
+    report = scan(IEMOCAP, release)
+    assert [path for path, _ in report.unreadable] == [broken]
+    assert sum(clip.video is None for clip in report.clips) == 3
+    assert len(report.clips) == 7
+
+
+def test_utterances_without_their_labels_are_left_out_with_the_reason(release: Path, tmp_path: Path) -> None:
+    (release / "Session2/dialog/EmoEvaluation/Ses02F_impro01.txt").unlink()
+    reason = "utterances without a label in dialog/EmoEvaluation"
+    assert IEMOCAP.listing(release / "Session2").skipped == {reason: 2}
+    with pytest.raises(FarfeelError, match=reason):
+        scan(IEMOCAP, release / "Session2")
+
+
+def test_a_manifest_keeps_offset_and_side(release: Path, tmp_path: Path) -> None:
+    out = tmp_path / "iemocap.parquet"
+    assert main(["scan", "iemocap", "--root", str(release), "--out", str(out)]) == 0
+    assert read_manifest(out) == load_clips("iemocap", release)
+
+
+def test_one_session_is_tested_at_a_time(release: Path) -> None:
+    parts = split_clips(load_clips("iemocap", release), "folds-5:1")
+    assert {clip.speaker for clip in parts.test} == {"Ses01F", "Ses01M"}

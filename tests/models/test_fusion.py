@@ -1,0 +1,152 @@
+"""Laws of the face branch and of late fusion: who is absent has no influence, whoever else is in the batch."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from farfeel.models.checkpoint import save_checkpoint
+from farfeel.models.emotion import EmotionModel
+from farfeel.models.fusion import where_present
+from farfeel.models.reference import fill_video, read_video_weights
+from farfeel.models.video import VideoEncoder
+from farfeel.recipe import Recipe, Video
+from farfeel.types import FarfeelError
+from farfeel.workflow import initialise_video
+
+Small = Callable[..., Recipe]
+CLIPS, MICS = 4, 3
+
+
+@pytest.fixture
+def model(small: Small) -> EmotionModel:
+    torch.manual_seed(1)
+    model = EmotionModel(small("modalities=both", "augment.camera.mirror=0"))
+    with torch.no_grad():  # as if learned
+        model.classifier.absent_audio.normal_()
+        model.classifier.absent_video.normal_()
+    return model.eval()
+
+
+@pytest.fixture
+def batch(model: EmotionModel) -> dict[str, torch.Tensor]:
+    video = model.recipe.video
+    samples = round(model.recipe.audio.seconds * 16000)
+    generator = torch.Generator().manual_seed(1)
+    return {
+        "audio": 0.1 * torch.randn(CLIPS, MICS, samples, generator=generator),
+        "mic_mask": torch.ones(CLIPS, MICS, dtype=torch.bool),
+        "frames": torch.rand(CLIPS, 3, video.frames, video.size, video.size, generator=generator),
+        "video_mask": torch.ones(CLIPS, dtype=torch.bool),
+    }
+
+
+@torch.inference_mode()
+def test_a_mixed_batch_equals_its_clips_alone(model: EmotionModel, batch: dict) -> None:
+    batch["mic_mask"][1] = False  # film alone
+    batch["video_mask"][2] = False  # sound alone
+    together = model(**batch)
+    for i in range(CLIPS):
+        alone = model(**{name: tensor[i : i + 1] for name, tensor in batch.items()})
+        torch.testing.assert_close(alone[0], together[i], atol=1e-5, rtol=1e-5)
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize(("absent", "mask"), [("frames", "video_mask"), ("audio", "mic_mask")])
+def test_what_stands_in_the_place_of_an_absent_modality_does_not_matter(
+    model: EmotionModel, batch: dict, absent: str, mask: str
+) -> None:
+    batch[mask][:] = False
+    before = model(**batch)
+    batch[absent] = torch.full_like(batch[absent], float("nan"))
+    assert torch.equal(model(**batch), before)
+    assert before.isfinite().all()
+
+
+@torch.inference_mode()
+def test_no_frames_at_all_are_films_that_are_absent(model: EmotionModel, batch: dict) -> None:
+    without = model(batch["audio"], batch["mic_mask"])
+    batch["video_mask"][:] = False
+    assert torch.equal(model(**batch), without)
+
+
+@torch.inference_mode()
+def test_both_modalities_have_a_say(model: EmotionModel, batch: dict) -> None:
+    both = model(**batch)
+    assert not torch.allclose(model(**batch | {"frames": torch.zeros_like(batch["frames"])}), both, atol=1e-3)
+    tone = torch.sin(torch.arange(batch["audio"].shape[-1]) / 10).expand_as(batch["audio"])
+    assert not torch.allclose(model(**batch | {"audio": tone}), both, atol=1e-3)
+
+
+def test_an_absent_film_leaves_the_batch_norm_of_the_others_alone(model: EmotionModel, batch: dict) -> None:
+    present = torch.tensor([True, False, True, True])
+
+    def statistics(frames: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        model.train()
+        norm = model.video.network.stem[1]
+        norm.reset_running_stats()
+        where_present(mask, model.classifier.absent_video, lambda rows: model.video(frames[rows]))
+        return norm.running_mean.clone()
+
+    whole = statistics(batch["frames"][present], torch.ones(3, dtype=torch.bool))
+    torch.testing.assert_close(statistics(batch["frames"], present), whole)
+
+
+def test_the_stand_in_learns_from_absent_clips_and_the_encoder_does_not(model: EmotionModel, batch: dict) -> None:
+    batch["video_mask"][:] = False
+    model(**batch).sum().backward()
+    assert model.classifier.absent_video.grad.abs().sum() > 0
+    assert model.classifier.absent_audio.grad is None or not model.classifier.absent_audio.grad.any()
+    assert all(parameter.grad is None for parameter in model.video.parameters())
+
+
+def test_the_compact_network_s_layers_have_the_names_and_the_form_of_torchvision_s() -> None:
+    full, compact = VideoEncoder(Video()), VideoEncoder(Video(network="compact", width=8, blocks=(2, 2, 2, 2)))
+    assert set(compact.state_dict()) == set(full.state_dict())
+    assert {name: tensor.ndim for name, tensor in compact.state_dict().items()} == {
+        name: tensor.ndim for name, tensor in full.state_dict().items()
+    }
+
+
+def test_kinetics_weights_fill_all_but_the_head(tmp_path: Path, small: Small) -> None:
+    from torchvision.models.video import r2plus1d_18
+
+    torch.manual_seed(2)
+    published = r2plus1d_18().state_dict()  # 400 classes, as published
+    torch.save(published, tmp_path / "r2plus1d_18.pth")
+    model = EmotionModel(small("modalities=video", "video.network=r2plus1d_18"))
+    report = fill_video(model, read_video_weights(tmp_path / "r2plus1d_18.pth"), "Kinetics")
+    assert torch.equal(model.video.network.stem[0].weight, published["stem.0.weight"])
+    assert set(report.unused) == {"video.network.fc.weight", "video.network.fc.bias"}
+    assert set(report.missing) == {"video.network.fc.1.weight", "video.network.fc.1.bias"}
+
+
+def test_a_face_branch_trained_alone_starts_one_of_both(tmp_path: Path, small: Small) -> None:
+    alone = EmotionModel(small("modalities=video"))
+    save_checkpoint(tmp_path / "face", alone.state_dict(), alone.recipe, "# faces\n")
+    both = EmotionModel(small("modalities=both"))
+    initialise_video(both, str(tmp_path / "face"))
+    ours, theirs = both.video.state_dict(), alone.video.state_dict()
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+def test_without_network_the_remedy_is_named(tmp_path: Path, small: Small, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))  # nothing cached
+    monkeypatch.setattr(torch.hub, "download_url_to_file", _offline)
+    model = EmotionModel(small("modalities=both", "video.network=r2plus1d_18"))
+    with pytest.raises(FarfeelError, match=r"cannot be downloaded.*--video-weights FILE.*--video-weights none"):
+        initialise_video(model, None)
+    initialise_video(model, "none")
+
+
+def _offline(*_: object, **__: object) -> None:
+    raise OSError("Network is unreachable")
+
+
+def test_weights_of_another_network_are_one_clear_line(tmp_path: Path, small: Small) -> None:
+    torch.save({"conv1.weight": torch.zeros(3)}, tmp_path / "resnet.pth")
+    with pytest.raises(FarfeelError, match=r"no stem\.0\.weight"):
+        initialise_video(EmotionModel(small("modalities=both")), str(tmp_path / "resnet.pth"))
+    with pytest.raises(FarfeelError, match="modalities=audio"):
+        initialise_video(EmotionModel(small()), str(tmp_path / "resnet.pth"))
