@@ -1,4 +1,4 @@
-"""`python -m benchmarks [model] [rooms]`: print the tables; without a word, all of them."""
+"""`python -m benchmarks [model] [rooms] [video]`: print the tables; without a word, all of them."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import sys
 
 import torch
 
-from benchmarks import model, rooms
+from benchmarks import model, rooms, video
 
-TABLES = {"model": model.run, "rooms": rooms.run}
+TABLES = {"model": model.run, "rooms": rooms.run, "video": video.run}
 
 
 def processor() -> str:

@@ -173,11 +173,6 @@ class TrainingClips(Dataset[Sources]):
             start_s = end_s = None
         gain_db = recipe.augment.gain_db * rng.uniform(-1, 1)
         film = self._film(index, start_s, end_s, rng)
-        if film is not None and alive.any() and rng.random() < recipe.augment.modality_dropout:
-            if rng.random() < 0.5:
-                film = None
-            else:
-                alive[:] = False
         side = recipe.video.train_size or recipe.video.size
         unseen = (recipe.video.frames, side, side, 3) if recipe.modalities != "audio" else (0,)
         return Sources(

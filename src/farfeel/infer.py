@@ -132,7 +132,9 @@ class Recognizer:
         wanted = {"audio", "video"} if modalities == "both" else {modalities}
         taken = wanted & ({"audio", "video"} if self.modalities == "both" else {self.modalities})
         if not taken:
-            raise FarfeelError(f"the checkpoint takes {self.modalities}, --modalities asks for {modalities}; leave it out")
+            raise FarfeelError(
+                f"the checkpoint takes {self.modalities}, --modalities asks for {modalities}; leave it out"
+            )
         path, sound, footage, failures = Path(path), None, None, []
         streams = media_info(path) if "video" in taken else None
         filmed = streams is not None and streams.video is not None
@@ -230,7 +232,9 @@ class Recognizer:
             windows = [recording_windows(recordings[i], model.recipe) for i in group]
             audio = torch.from_numpy(np.concatenate([each.audio for each in windows]))
             mask = torch.from_numpy(np.concatenate([each.mic_mask for each in windows]))
-            views = [(recordings[i].footage, span) for i, each in zip(group, windows, strict=True) for span in each.spans_s]
+            views = [
+                (recordings[i].footage, span) for i, each in zip(group, windows, strict=True) for span in each.spans_s
+            ]
             logits = []
             for start in range(0, len(views), BATCH_WINDOWS):
                 part = slice(start, start + BATCH_WINDOWS)

@@ -248,7 +248,8 @@ class Augment(Section):
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
     camera: Camera = Camera()
     modality_dropout: Share = 0.0
-    """Chance that a clip with sound and film loses one of them, each as often as the other."""
+    """Chance that a clip with sound and film loses one of them, each as often as the other. The loss is the expected
+    one: nothing is drawn."""
 
 
 class Train(Section):

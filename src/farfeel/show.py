@@ -51,8 +51,7 @@ def as_csv(predictions: Named) -> str:
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(
-        ["path", "start_s", "end_s", "label", *(f"p_{e}" for e in emotions)]
-        + ["modalities", "microphones", "warnings"]
+        ["path", "start_s", "end_s", "label", *(f"p_{e}" for e in emotions)] + ["modalities", "microphones", "warnings"]
     )
     for path, p in predictions:
         shares = [f"{probability:.6f}" for probability in p.probabilities]
@@ -65,10 +64,12 @@ def as_table(predictions: Named) -> str:
     """One block per recording: its label, and a bar for each emotion."""
     lines = []
     for path, prediction in predictions:
-        took = [f"{prediction.microphones} microphone{'s' * (prediction.microphones != 1)}"] * bool(prediction.microphones)
+        took = [f"{prediction.microphones} microphone{'s' * (prediction.microphones != 1)}"] * bool(
+            prediction.microphones
+        )
         took += ["camera"] * ("video" in prediction.modalities)
         best = max(prediction.probabilities)
-        lines.append(f"{path}  ({prediction.end_s:.1f} s, {", ".join(took)}): {prediction.label} {best:.0%}")
+        lines.append(f"{path}  ({prediction.end_s:.1f} s, {', '.join(took)}): {prediction.label} {best:.0%}")
         for emotion, p in zip(prediction.emotions, prediction.probabilities, strict=True):
             lines.append(f"  {emotion:<10} {p:5.1%} {'█' * round(p * BAR)}")
         lines += [f"  warning: {warning}" for warning in prediction.warnings]

@@ -31,7 +31,7 @@ from farfeel.files import replacing_file
 from farfeel.infer import Recognizer, prediction_table
 from farfeel.models.checkpoint import average_states, load_checkpoint, save_checkpoint
 from farfeel.models.emotion import EmotionModel
-from farfeel.recipe import Recipe, save_recipe
+from farfeel.recipe import Augment, Recipe, save_recipe
 from farfeel.recipe import Train as TrainKnobs
 from farfeel.tracking import Tracker, require_trackers
 from farfeel.types import Batch, FarfeelError
@@ -98,10 +98,12 @@ def fit(
                     group["lr"] = rate
                 batch = to_sensors(sources.to(fabric.device))
                 batch = mixup(batch, recipe.augment.mixup, len(recipe.data.emotions))
-                loss = F.cross_entropy(
-                    wrapped(batch.audio, batch.mic_mask, batch.frames, batch.video_mask).float(),
-                    batch.target,
-                    label_smoothing=recipe.augment.label_smoothing,
+                alone = recipe.modalities == "both" and recipe.augment.modality_dropout > 0
+                logits = wrapped(batch.audio, batch.mic_mask, batch.frames, batch.video_mask, alone=alone).float()
+                loss = (
+                    dropout_loss(logits, batch, recipe.augment)
+                    if alone
+                    else _loss(logits, batch, recipe.augment).mean()
                 )
                 optimizer.zero_grad()
                 fabric.backward(loss)
@@ -176,6 +178,25 @@ def mixup(batch: Batch, alpha: float, classes: int) -> Batch:
         target=mixed(F.one_hot(batch.target, classes).float()),
         frames=None if batch.frames is None else mixed(batch.frames),
     )
+
+
+def dropout_loss(views: Tensor, batch: Batch, augment: Augment) -> Tensor:
+    """views (3, B, K), from all there is, from sound alone, from film alone → the expected loss under modality dropout.
+
+    A clip with sound and film loses one of them with probability `modality_dropout`. Drawing that would waste what the
+    encoders have computed; all three judgements cost no more than the classifier, so they are weighed by their chance.
+    """
+    assert batch.video_mask is not None
+    p = augment.modality_dropout
+    complete = (batch.mic_mask.any(dim=1) & batch.video_mask).float()
+    chances = torch.stack([1 - p * complete, p / 2 * complete, p / 2 * complete])  # (3, B)
+    losses = torch.stack([_loss(logits, batch, augment) for logits in views])
+    return (chances * losses).sum(dim=0).mean()
+
+
+def _loss(logits: Tensor, batch: Batch, augment: Augment) -> Tensor:
+    """(B, K) → (B,)"""
+    return F.cross_entropy(logits, batch.target, label_smoothing=augment.label_smoothing, reduction="none")
 
 
 def validate(model: EmotionModel, val: Recordings, device: torch.device) -> tuple[float, float, float]:

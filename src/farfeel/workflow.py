@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from farfeel.console import note, progress
+from farfeel.corpora.corpus import few
 from farfeel.data import Recordings, TrainingClips, divide_rooms
 from farfeel.evaluate.metrics import Metrics
 from farfeel.evaluate.report import write_evaluation
@@ -20,7 +21,6 @@ from farfeel.recipe import Recipe
 from farfeel.rooms.bank import Bank
 from farfeel.train import fit
 from farfeel.types import Clip, FarfeelError
-
 
 TAKES = {"audio": "speech", "video": "faces", "both": "speech and faces, or either alone"}
 
@@ -102,7 +102,11 @@ def run_evaluation(
     heard = sum(clip.audio is not None for clip in clips) * (recipe.modalities != "video")
     filmed = sum(recordings.is_filmed(clip) for clip in clips) * (recipe.modalities != "audio")
     microphones = ", ".join(map(str, mics)) if banks else "the dry signal"
-    about = {"recipe": recipe.name, "sound": f"{heard} of {len(clips)} clips", "film": f"{filmed} of {len(clips)} clips"}
+    about = {
+        "recipe": recipe.name,
+        "sound": f"{heard} of {len(clips)} clips",
+        "film": f"{filmed} of {len(clips)} clips",
+    }
     title = f"{recipe.name}: {recipe.modalities}, {recipe.microphones.strategy}"
     return write_evaluation(table, out, title, details | about | ({"microphones": microphones} if heard else {}))
 
@@ -111,7 +115,7 @@ def training_card(recipe: Recipe, train: Sequence[Clip], val: Sequence[Clip], ba
     """The card of a checkpoint: what it is, what it was trained on, how, and what that means for its use."""
     parts = [
         f"- {what}: {len(clips)} clips of {', '.join(sorted({clip.corpus for clip in clips}))}, "
-        f"speakers {', '.join(sorted({clip.speaker for clip in clips}))}"
+        f"speakers {few(sorted({clip.speaker for clip in clips}), 40)}"
         for what, clips in (("training", train), ("validation (chooses the epoch)", val))
     ]
     origins = {bank[i].origin for i in range(len(bank))} if bank else set()

@@ -59,7 +59,13 @@ def test_fer2013s_csv_is_unpacked_pixel_by_pixel(tmp_path: Path) -> None:
     greys = np.random.default_rng(1).integers(0, 256, 48 * 48)
     pixels = " ".join(map(str, greys))
     rows = [f"{code},{pixels},{usage}" for code, usage in enumerate(["Training"] * 5 + ["PublicTest", "PrivateTest"])]
-    rows += [f"7,{pixels},Training", f"3,{pixels[:-9]},Training", f"3,{pixels} x,Training", f"3,{pixels},Elsewhere"]
+    rows += [
+        f"7,{pixels},Training",
+        f"3,{pixels[:-9]},Training",
+        f"3,{pixels} x,Training",
+        f"3,{pixels},Elsewhere",
+        "3",
+    ]
     (tmp_path / "fer2013.csv").write_text("emotion,pixels,Usage\n" + "\n".join(rows) + "\n")
     unpacked = unpack(tmp_path / "fer2013.csv", tmp_path / "faces")
     assert unpacked.stills == {
@@ -72,6 +78,7 @@ def test_fer2013s_csv_is_unpacked_pixel_by_pixel(tmp_path: Path) -> None:
         "row 8 (undecodable picture)",
         "row 9 (undecodable picture)",
         "row 10 (unknown split 'Elsewhere')",
+        "row 11 (unknown split '')",
     )
     written = cv2.imread(str(tmp_path / "faces/train/happy/000003.png"), cv2.IMREAD_UNCHANGED)
     np.testing.assert_array_equal(written, greys.reshape(48, 48))
@@ -129,7 +136,7 @@ def test_what_is_no_table_of_stills_is_one_line(tmp_path: Path) -> None:
     parquet(tmp_path / "bad.parquet", [(b"no picture", "sad", "train")])
     for name, found in {
         "text.csv": "lacks the columns emotion, pixels, Usage",
-        "empty.csv": "cannot be read as Parquet or CSV",
+        "empty.csv": "found nothing",
         "noise.csv": "cannot be read as Parquet or CSV|lacks the columns",
         "half.parquet": "cannot be read as Parquet or CSV",
         "other.parquet": "lacks the columns jpeg, emotion, split",

@@ -1,8 +1,10 @@
-"""The embedded corpus is the same for the same seed, whole or absent, and its emotions can be heard."""
+"""The embedded corpus is the same for the same seed, whole or absent; some emotions are heard, others are seen."""
 
 import hashlib
+from itertools import combinations
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 import soundfile
@@ -12,12 +14,14 @@ from sklearn.model_selection import GroupKFold, cross_val_predict
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from farfeel.corpora import drawn_faces
 from farfeel.corpora.scan import scan
-from farfeel.corpora.synthetic import SAMPLE_RATE, SYNTHETIC, generate
+from farfeel.corpora.synthetic import SAME_FACE, SAME_VOICE, SAMPLE_RATE, SYNTHETIC, _draw_manner, generate
 from farfeel.media.audio import read_audio
 from farfeel.types import EMOTIONS, FarfeelError
 
-SPEAKERS, TAKES = 6, 3
+SPEAKERS, TAKES = 6, 2
+PAIRS = list(combinations(EMOTIONS, 2))
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +32,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def digest(root: Path) -> dict[str, str]:
     return {
         file.relative_to(root).as_posix(): hashlib.sha256(file.read_bytes()).hexdigest()
-        for file in sorted(root.rglob("*.flac"))
+        for file in sorted(root.rglob("synthetic-*"))
     }
 
 
@@ -47,6 +51,42 @@ def test_clips_are_speech_length_and_never_clip(corpus: Path) -> None:
         audio = read_audio(clip.audio, SAMPLE_RATE)
         assert 1.0 < audio.shape[1] / SAMPLE_RATE < 6.0
         assert np.abs(audio).max() < 0.99
+
+
+def test_every_clip_is_heard_and_seen_for_the_same_time(corpus: Path) -> None:
+    clips = list(SYNTHETIC.clips(corpus))
+    assert len(clips) == SPEAKERS * len(EMOTIONS) * TAKES
+    for clip in clips:
+        assert clip.audio is not None
+        assert clip.video is not None
+        assert clip.face == "whole"
+        with av.open(str(clip.video)) as film:
+            stream = film.streams.video[0]
+            assert (stream.width, stream.height, float(stream.average_rate or 0)) == (64, 64, drawn_faces.FPS)
+            assert stream.frames == -(-soundfile.info(clip.audio).frames * drawn_faces.FPS // SAMPLE_RATE)
+            assert not film.streams.audio
+
+
+@pytest.mark.parametrize("pair", PAIRS, ids="-".join)
+def test_two_emotions_sound_alike_only_where_it_is_said(pair: tuple[str, str]) -> None:
+    first, second = (
+        np.array([list(vars(_draw_manner(emotion, np.random.default_rng(clip))).values()) for clip in range(200)])
+        for emotion in pair
+    )
+    assert np.array_equal(first, second) == (pair in SAME_VOICE)
+    # Elsewhere the means of at least one habit lie apart by more than a clip deviates.
+    apart = np.abs(first.mean(axis=0) - second.mean(axis=0)) / (0.5 * (first.std(axis=0) + second.std(axis=0)))
+    assert (apart.max() > 2) == (pair not in SAME_VOICE)
+
+
+def test_a_pair_that_sounds_the_same_looks_different() -> None:
+    assert not set(SAME_VOICE) & set(SAME_FACE)
+
+
+@pytest.mark.parametrize("pair", SAME_FACE, ids="-".join)
+def test_the_length_of_a_film_does_not_tell_what_the_face_hides(pair: tuple[str, str]) -> None:
+    rates = [[_draw_manner(emotion, np.random.default_rng(clip)).rate_log2 for clip in range(50)] for emotion in pair]
+    assert np.allclose(rates[0], rates[1])
 
 
 def test_same_seed_same_bytes_other_seed_other_bytes(corpus: Path, tmp_path: Path) -> None:
@@ -98,8 +138,9 @@ def test_other_parameters_replace_what_was_there(tmp_path: Path) -> None:
 
 def test_a_lost_clip_is_made_again(tmp_path: Path) -> None:
     before = digest(generate(tmp_path, 1, 1))
-    (tmp_path / "speaker_01/synthetic-01-sad-01.flac").unlink()
-    assert digest(generate(tmp_path, 1, 1)) == before
+    for suffix in (".flac", ".mp4"):
+        (tmp_path / "speaker_01/synthetic-01-sad-01").with_suffix(suffix).unlink()
+        assert digest(generate(tmp_path, 1, 1)) == before
 
 
 @pytest.mark.parametrize("counts", [(0, 1), (100, 1), (1, 0), (1, 100)])
@@ -108,7 +149,7 @@ def test_counts_beyond_the_names_are_refused(tmp_path: Path, counts: tuple[int, 
         generate(tmp_path, *counts)
 
 
-def test_emotions_of_unknown_speakers_can_be_told_but_not_all(corpus: Path) -> None:
+def test_emotions_of_unknown_speakers_can_be_heard_but_not_all(corpus: Path) -> None:
     features, emotions, speakers = [], [], []
     for clip in SYNTHETIC.clips(corpus):
         assert clip.audio is not None
@@ -122,4 +163,4 @@ def test_emotions_of_unknown_speakers_can_be_told_but_not_all(corpus: Path) -> N
     model = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=1000))
     told = cross_val_predict(model, np.array(features), np.array(emotions), groups=speakers, cv=GroupKFold(3))
     accuracy = np.mean(told == np.array(emotions))
-    assert 4 / len(EMOTIONS) <= accuracy < 1  # chance is one in eight
+    assert 4 / len(EMOTIONS) <= accuracy < 0.85  # chance is one in eight, two pairs of which sound the same

@@ -1,8 +1,10 @@
 """Laws of audio files: channels, delays and levels survive; what is no sound recording is one clear line."""
 
 import struct
+from fractions import Fraction
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 import soundfile
@@ -11,6 +13,7 @@ from hypothesis import strategies as st
 
 from farfeel.media import audio as audio_module
 from farfeel.media.audio import MAX_SECONDS, audio_info, read_audio, resample
+from farfeel.media.film import write_film
 from farfeel.types import FarfeelError
 
 RATE = 16000
@@ -200,3 +203,82 @@ def test_a_bad_file_is_one_line_that_names_it_once(tmp_path: Path, kind: str, fo
 def test_a_name_that_is_not_utf8_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(FarfeelError, match="is not a name in UTF-8; rename the file"):
         audio_info(tmp_path / "na\udcffme.wav")
+
+
+def talkie(path: Path, samples: np.ndarray, codec: str, form: str) -> Path:
+    """(M, T) at RATE, in a container with a small film beside it where `form` can hold one."""
+    layout = {1: "mono", 2: "stereo", 4: "4.0"}[len(samples)]
+    with av.open(str(path), "w", format=form) as output:
+        film = None
+        if form not in ("adts", "ipod"):
+            film = output.add_stream("flv" if form == "flv" else "mpeg4", rate=10)
+            film.width, film.height, film.pix_fmt = 64, 48, "yuv420p"
+        sound = output.add_stream(codec, rate=RATE, layout=layout)
+        resampler = av.AudioResampler(format=sound.format.name, layout=layout, rate=RATE)
+        if film is not None:
+            for _ in range(10):
+                output.mux(film.encode(av.VideoFrame.from_ndarray(np.zeros((48, 64, 3), np.uint8), format="rgb24")))
+            output.mux(film.encode(None))
+        step = sound.codec_context.frame_size or 1024
+        for start in range(0, samples.shape[1], step):
+            block = np.ascontiguousarray(samples[:, start : start + step])
+            frame = av.AudioFrame.from_ndarray(block, format="fltp", layout=layout)
+            frame.sample_rate, frame.time_base, frame.pts = RATE, Fraction(1, RATE), start
+            for converted in resampler.resample(frame):
+                output.mux(sound.encode(converted))
+        output.mux(sound.encode(None))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("form", "codec", "channels"),
+    [
+        *[("mp4", "aac", 2), ("ipod", "aac", 1), ("adts", "aac", 2), ("flv", "aac", 1), ("avi", "pcm_s16le", 2)],
+        *[("matroska", "pcm_s16le", 4), ("matroska", "flac", 2), ("mov", "pcm_s24le", 4)],
+    ],
+)
+def test_the_sound_of_films_is_read_whatever_they_are_called(
+    tmp_path: Path, form: str, codec: str, channels: int
+) -> None:
+    samples = speech_band(channels, RATE)
+    path = talkie(tmp_path / "clip.wav", samples, codec, form)
+    info = audio_info(path)
+    assert (info.channels, info.sample_rate) == (channels, RATE)
+    assert info.seconds == pytest.approx(1.0, abs=0.15)
+    assert info.by_ffmpeg
+    read = read_audio(path, RATE)
+    assert read.dtype == np.float32
+    assert read.shape[0] == channels
+    lossy = codec == "aac"
+    late = 1024 if form == "adts" else 0  # A bare AAC stream does not tell that its encoder began a block early.
+    length = 14000
+    difference = read[:, late : late + length] - samples[:, :length]
+    assert np.std(difference[:, 2000:]) < (0.3 if lossy else 1e-3) * np.std(samples)
+    span = read_audio(path, RATE, 0.25, 0.75)
+    np.testing.assert_allclose(span, read[:, 4000:12000], atol=1e-4)
+
+
+@pytest.mark.parametrize("form", ["matroska", "mp4", "flv"])
+def test_sound_that_ends_before_its_film_is_not_cut_off(tmp_path: Path, form: str) -> None:
+    path = talkie(tmp_path / "clip", speech_band(1, RATE, 0.5), "aac", form)
+    assert read_audio(path, RATE).shape[1] == pytest.approx(8000, abs=1100)
+
+
+def test_a_film_without_sound_is_one_line(tmp_path: Path) -> None:
+    write_film(tmp_path / "film.mp4", np.zeros((5, 48, 64, 3), np.uint8), fps=10)
+    with pytest.raises(FarfeelError, match=r"has no audio \(film only\), expected a sound track"):
+        read_audio(tmp_path / "film.mp4", RATE)
+
+
+def test_eight_bit_sound_in_a_film_is_refused_too(tmp_path: Path) -> None:
+    with pytest.raises(FarfeelError, match="is 8-bit audio"):
+        read_audio(talkie(tmp_path / "old.avi", noise(), "pcm_u8", "avi"), RATE)
+
+
+def test_a_film_whose_sound_is_cut_off_is_one_line(tmp_path: Path) -> None:
+    path = cut_in_half(talkie(tmp_path / "clip.mkv", noise(2, seconds=3), "pcm_s16le", "matroska"))
+    with pytest.raises(FarfeelError, match=r"is cut off: .* samples; copy the file again"):
+        read_audio(path, RATE)
+    path = cut_in_half(talkie(tmp_path / "clip.mp4", noise(2, seconds=3), "aac", "mp4"))
+    with pytest.raises(FarfeelError, match="cannot be read as audio"):  # its index is at the end
+        read_audio(path, RATE)

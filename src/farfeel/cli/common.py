@@ -45,7 +45,11 @@ def mic_list(text: str) -> list[int]:
 
 
 def corpus_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--corpus", required=True, help="ravdess, tess, emodb, urdu, synthetic, or a manifest file")
+    parser.add_argument(
+        "--corpus",
+        required=True,
+        help="ravdess, crema-d, iemocap, tess, emodb, urdu, stills, synthetic, or a manifest file",
+    )
     parser.add_argument("--root", type=Path, help="folder of the corpus (with a manifest: only where it has moved)")
 
 

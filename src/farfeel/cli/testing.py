@@ -183,7 +183,11 @@ def _report(args: argparse.Namespace) -> None:
 
 def _predict_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "files", nargs="+", type=Path, metavar="FILE|FOLDER", help="recordings: sound of any channel count, film or both"
+        "files",
+        nargs="+",
+        type=Path,
+        metavar="FILE|FOLDER",
+        help="recordings: sound of any channel count, film or both",
     )
     parser.add_argument(
         "--checkpoint",
@@ -197,10 +201,17 @@ def _predict_arguments(parser: argparse.ArgumentParser) -> None:
     modalities_argument(parser)
     parser.add_argument("--audio", type=Path, help="the sound of the film FILE, as of a microphone array")
     parser.add_argument(
-        "--audio-offset", type=float, default=0.0, metavar="S", help="seconds after the film's start that --audio begins"
+        "--audio-offset",
+        type=float,
+        default=0.0,
+        metavar="S",
+        help="seconds after the film's start that --audio begins",
     )
     parser.add_argument(
-        "--face", choices=["largest", "left", "right", "whole"], default="largest", help="whose (whole: no search for one)"
+        "--face",
+        choices=["largest", "left", "right", "whole"],
+        default="largest",
+        help="whose (whole: no search for one)",
     )
     parser.add_argument("--face-model", type=Path, help="YuNet's ONNX file, to find faces instead of the Haar cascade")
     parser.add_argument("--debug-dir", type=Path, help="write what the model saw of each film there, as pictures")

@@ -18,6 +18,7 @@ the same person, even the same picture, can be on both sides of it. `unpack` cou
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import json
 from collections import Counter, defaultdict
@@ -27,7 +28,6 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -55,6 +55,7 @@ _EMOTION_NAMES = {
 _SPLIT_OF = {name: split for split, names in _SPLIT_NAMES.items() for name in names}
 _EMOTION_OF = {name: emotion for emotion in EMOTIONS for name in (emotion, *_EMOTION_NAMES.get(emotion, ()))}
 _CSV_EMOTIONS = ("angry", "disgust", "fearful", "happy", "sad", "surprised", "neutral")
+_CSV_CODES = tuple(str(code) for code in range(len(_CSV_EMOTIONS)))
 _ROWS = 1000  # read at once
 
 
@@ -139,7 +140,11 @@ def unpack(table: Path, out: Path, progress: Callable[[int, int], None] | None =
         seen = set(digests["train"])
         copies = {split: sum(digest in seen for digest in digests[split]) for split in SPLITS[1:]}
         unpacked = Unpacked(
-            {split: dict(stills[split]) for split in SPLITS if split in stills},
+            {
+                split: {name: stills[split][name] for name in EMOTIONS if name in stills[split]}
+                for split in SPLITS
+                if split in stills
+            },
             tuple(bad),
             {split: number for split, number in copies.items() if number},
         )
@@ -169,22 +174,23 @@ Row = tuple[str, str, bytes, str]
 
 def _rows(table: Path) -> tuple[int, Iterator[Row]]:
     """Number of rows, and the rows. What cannot be read of a row is empty in it."""
-    with table.open("rb") as file:
-        is_parquet = file.read(4) == b"PAR1"
+    with table.open("rb") as beginning:
+        is_parquet = beginning.read(4) == b"PAR1"
     try:
         if is_parquet:
             parquet = pq.ParquetFile(table)
             _require_columns(table, parquet.schema_arrow.names, ("jpeg", "emotion", "split"))
             return parquet.metadata.num_rows, _parquet_rows(parquet)
-        columns = pd.read_csv(table, nrows=0, encoding="utf-8").columns
-        _require_columns(table, list(columns), ("emotion", "pixels", "Usage"))
-    except (pa.ArrowException, OSError, pd.errors.EmptyDataError, pd.errors.ParserError, UnicodeDecodeError) as error:
+        with table.open(encoding="utf-8", newline="") as file:
+            columns = next(csv.reader(file), [])
+        _require_columns(table, columns, ("emotion", "pixels", "Usage"))
+    except (pa.ArrowException, OSError, csv.Error, UnicodeDecodeError) as error:
         reason = " ".join(str(error).split())
         raise FarfeelError(
             f"{table} cannot be read as Parquet or CSV ({reason}); expected FER2013's table; copy it again"
         ) from None
-    with table.open("rb") as file:
-        count = sum(bool(line.strip()) for line in file) - 1
+    with table.open("rb") as lines:
+        count = sum(bool(line.strip()) for line in lines) - 1
     return count, _csv_rows(table)
 
 
@@ -192,7 +198,7 @@ def _require_columns(table: Path, found: list[str], expected: tuple[str, ...]) -
     if lacking := [name for name in expected if name not in found]:
         raise FarfeelError(
             f"{table} lacks the columns {', '.join(lacking)}; expected {', '.join(expected)}; found "
-            f"{', '.join(found[:5])}; rename them or choose another table"
+            f"{', '.join(found[:5]) or 'nothing'}; rename them or choose another table"
         )
 
 
@@ -204,11 +210,16 @@ def _parquet_rows(parquet: pq.ParquetFile) -> Iterator[Row]:
 
 
 def _csv_rows(table: Path) -> Iterator[Row]:
-    wanted = ["Usage", "emotion", "pixels"]
-    for chunk in pd.read_csv(table, usecols=wanted, chunksize=_ROWS, dtype=str, keep_default_na=False):
-        for usage, code, pixels in chunk[wanted].itertuples(index=False):
-            is_known = code.isdigit() and int(code) < len(_CSV_EMOTIONS)
-            yield usage, _CSV_EMOTIONS[int(code)] if is_known else code, _png(pixels), ".png"
+    with table.open(encoding="utf-8", errors="replace", newline="") as file:
+        try:
+            for row in csv.DictReader(file):
+                usage, code, pixels = (row[name] or "" for name in ("Usage", "emotion", "pixels"))
+                emotion = _CSV_EMOTIONS[int(code)] if code in _CSV_CODES else code
+                yield usage, emotion, _png(pixels), ".png"
+        except csv.Error as error:
+            raise FarfeelError(
+                f"{table} cannot be read as CSV ({error}); expected FER2013's table; copy it again"
+            ) from None
 
 
 def _png(pixels: str) -> bytes:

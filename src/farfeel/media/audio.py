@@ -14,6 +14,7 @@ import numpy as np
 import soundfile
 import soxr
 
+from farfeel.media.container import is_whole
 from farfeel.media.video import read_sound, sound_info
 from farfeel.types import FarfeelError
 
@@ -66,11 +67,7 @@ def read_audio(path: Path, sample_rate: int, start_s: float = 0.0, end_s: float 
         raise FarfeelError(f"{path} is 8-bit audio, expected 16 bits or more; record or export it with 16 bits")
     end_s = info.seconds if end_s is None else min(end_s, info.seconds)
     span_s = end_s - start_s
-    if span_s < MIN_SECONDS:
-        raise FarfeelError(
-            f"{path} has {max(span_s, 0) * 1000:.1f} ms of audio, expected at least {MIN_SECONDS * 1000:.0f} ms; "
-            "record a longer clip"
-        )
+    _require_seconds(path, span_s)
     if span_s > MAX_SECONDS:
         raise FarfeelError(
             f"{path} is {span_s / 60:.0f} minutes long, one clip may have {MAX_SECONDS / 60:.0f}; cut it into clips"
@@ -79,7 +76,10 @@ def read_audio(path: Path, sample_rate: int, start_s: float = 0.0, end_s: float 
     start, stop = round(start_s * info.sample_rate), round(end_s * info.sample_rate)
     samples = read_sound(path, start_s, end_s)[0] if info.by_ffmpeg else _samples(path, start, stop)
     if samples.shape[1] < (1 - SHORTFALL) * (stop - start):
-        raise FarfeelError(f"{path} is cut off: {samples.shape[1]} of {stop - start} samples; copy the file again")
+        # Where only the whole film's length is known, its sound may end earlier.
+        if not (info.by_ffmpeg and is_whole(path)):
+            raise FarfeelError(f"{path} is cut off: {samples.shape[1]} of {stop - start} samples; copy the file again")
+        _require_seconds(path, samples.shape[1] / info.sample_rate)
     if not np.isfinite(samples).all():
         raise FarfeelError(f"{path} holds NaN or infinite samples, expected finite numbers; export it again")
     if np.abs(samples).max() < 10 ** (SILENCE_DB / 20):
@@ -92,6 +92,14 @@ def resample(audio: np.ndarray, from_rate: int, to_rate: int) -> np.ndarray:
     if from_rate == to_rate:
         return np.ascontiguousarray(audio, dtype=np.float32)
     return np.ascontiguousarray(soxr.resample(audio.T, from_rate, to_rate, quality="VHQ").T, dtype=np.float32)
+
+
+def _require_seconds(path: Path, seconds: float) -> None:
+    if seconds < MIN_SECONDS:
+        raise FarfeelError(
+            f"{path} has {max(seconds, 0) * 1000:.1f} ms of audio, expected at least {MIN_SECONDS * 1000:.0f} ms; "
+            "record a longer clip"
+        )
 
 
 def _samples(path: Path, start: int, stop: int) -> np.ndarray:

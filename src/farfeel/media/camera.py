@@ -18,7 +18,9 @@ def shoot(frames: np.ndarray, size: int, count: int, camera: Camera, rng: np.ran
     Each frame is fitted to the size; what a movement brings in from outside the frame repeats its edge.
     """
     mirrored, upside_down = rng.random(2) < (camera.mirror, camera.upside_down)
-    shift = camera.shift * rng.uniform(-1, 1, 2) + camera.drift * _wander(count, 2, rng)  # (count, 2), share of the size
+    shift = camera.shift * rng.uniform(-1, 1, 2) + camera.drift * _wander(
+        count, 2, rng
+    )  # (count, 2), share of the size
     zoom = np.exp2(np.log2(1 + camera.zoom) * (rng.uniform(-1, 1) + 0.5 * camera.drift * _wander(count, 1, rng)[:, 0]))
     turn = np.deg2rad(camera.turn_deg) * (rng.uniform(-1, 1) + camera.drift * _wander(count, 1, rng)[:, 0])
     gain = 1 + camera.light * rng.uniform(-1, 1)
@@ -27,9 +29,7 @@ def shoot(frames: np.ndarray, size: int, count: int, camera: Camera, rng: np.ran
     for i in range(count):
         frame = frames[i if len(frames) > 1 else 0]
         matrix = _matrix(frame.shape, size, shift[i], zoom[i], turn[i], mirrored, upside_down)
-        cv2.warpAffine(
-            frame, matrix, (size, size), filmed[i], flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
-        )
+        cv2.warpAffine(frame, matrix, (size, size), filmed[i], flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     if camera.light or camera.noise:
         lit = filmed.astype(np.float32) * gain + (bias + 128 * (1 - gain))
         if camera.noise:

@@ -7,11 +7,12 @@ first frame's; times are counted in ticks, the unit of each stream.
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import av
 from av.audio.stream import AudioStream
@@ -27,6 +28,7 @@ FORMATS = (  # FFmpeg's names. None of them names other files, as playlists (hls
     "webp_pipe,bmp_pipe,tiff_pipe,wav,w64,aiff,caf,au,flac,mp3,aac,ac3,amr,amrnb,amrwb,wv"
 )
 EXPECTED = "expected MP4, MOV, MKV, WebM, AVI, FLV, MPEG, WMV or GIF"
+MISSING_S = 0.5  # Frames gone for longer are damage, for less a hiccup.
 MAX_PIXELS = 2**26  # 8K has half as many; a header that promises more is a trap for the memory
 
 
@@ -47,7 +49,8 @@ def opened(path: Path, quick: bool = False) -> Iterator[InputContainer]:
         with path.open("rb", buffering=0) as file:
             if quick:
                 with _container(file, options | {"skip_frame": "all"}) as container:
-                    if all(stream.pix_fmt for stream in container.streams.video if stream.codec_context):
+                    film = film_of(container)
+                    if film is not None and film.width and film.start_time is not None:
                         yield container
                         return
                 file.seek(0)
@@ -64,7 +67,13 @@ class _Bytes:
     """An open file without its name, which FFmpeg would take for a hint or a pattern."""
 
     def __init__(self, file: Any) -> None:
-        self.read, self.seek, self.tell = file.read, file.seek, file.tell
+        self._file, self.read, self.tell = file, file.read, file.tell
+
+    def seek(self, offset: int, whence: int) -> int:
+        try:
+            return self._file.seek(offset, whence)
+        except OSError:
+            return -errno.EINVAL  # An exception would be printed: PyAV hands on one, and prints what it held before.
 
 
 def _container(file: Any, options: dict[str, str]) -> InputContainer:
@@ -91,13 +100,23 @@ def film_of(container: InputContainer) -> VideoStream | None:
     ]
     if not films:
         return None
-    best = container.streams.best("video")
+    best = _best(container, "video")
     return next((stream for stream in films if best is not None and stream.index == best.index), films[0])
 
 
 def sound_of(container: InputContainer) -> AudioStream | None:
-    best = container.streams.best("audio")
-    return best if isinstance(best, AudioStream) and best.codec_context is not None else None
+    sounds = [stream for stream in container.streams.audio if stream.codec_context and stream.rate and stream.channels]
+    if not sounds:
+        return None
+    best = _best(container, "audio")
+    return next((stream for stream in sounds if best is not None and stream.index == best.index), sounds[0])
+
+
+def _best(container: InputContainer, kind: Literal["video", "audio"]) -> Stream | None:
+    try:
+        return container.streams.best(kind)
+    except IndexError:
+        return None  # In a damaged file it is one that came up after the container was opened.
 
 
 def tick_s(stream: Stream) -> Fraction:
@@ -124,9 +143,10 @@ def container_s(container: InputContainer) -> float:
     return seconds
 
 
-def last_packet_s(path: Path) -> float:
+def is_whole(path: Path) -> bool:
+    """Does some stream go on until the end that the header promises, if it promises one?"""
     with opened(path) as container:
-        return _packets_end_s(container)
+        return _packets_end_s(container) >= (container.duration or 0) / av.time_base - MISSING_S
 
 
 def _packets_end_s(container: InputContainer) -> float:
@@ -151,7 +171,7 @@ def packets_of(container: InputContainer, *streams: Stream) -> Iterator[av.Packe
     while True:
         try:
             packet = next(packets)
-        except (StopIteration, FFmpegError):
+        except (StopIteration, FFmpegError, IndexError):  # The last where a damaged file grew streams meanwhile.
             return
         if packet.size:
             yield packet

@@ -18,7 +18,9 @@ def write_film(path: Path, frames: np.ndarray, fps: float, quality: int = 18) ->
     """
     with replacing_file(Path(path)) as partial, av.open(str(partial), "w", format="mp4") as container:
         # One thread: x264 divides a picture by their number, so that more of them give other bytes.
-        stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1000), options={"crf": str(quality)})
+        stream = container.add_stream(
+            "libx264", rate=Fraction(fps).limit_denominator(1000), options={"crf": str(quality)}
+        )
         stream.height, stream.width = frames.shape[1:3]
         stream.pix_fmt = "yuv420p"
         stream.thread_count = 1

@@ -29,11 +29,12 @@ from av.video.stream import VideoStream
 
 from farfeel.media.container import (
     EXPECTED,
+    MISSING_S,
     all_frames,
     container_s,
     decoded,
     film_of,
-    last_packet_s,
+    is_whole,
     length_s,
     opened,
     packets_of,
@@ -49,8 +50,8 @@ MIN_SIDE = 16  # pixels: a block of H.264; in less there is no face
 MAX_STRETCH = 4  # Pixels are nearly square; a header that says more is wrong.
 EARLY_S = 0.001  # A frame this much late is on screen: Matroska and FLV round times to milliseconds.
 JUMP_S = 2.0  # Where no index tells, a gap worth a seek: most films have a key frame at least that often.
-MISSING_S = 0.5  # Frames gone for longer are damage, for less a hiccup.
 PREROLL_S = 0.25  # Before its first sample is right a sound decoder needs some packets: AAC and MP3 two, Opus 80 ms.
+EXACT_S = 60.0  # A seek in sound that is timed in milliseconds is a millisecond off; up to here all of it is decoded.
 HOLE_S = 0.1  # Where the times of sound jump by more, packets were lost; less is rounding.
 
 
@@ -171,7 +172,8 @@ def read_sound(path: Path, start_s: float = 0.0, end_s: float | None = None) -> 
 
 def _sound_from(container: InputContainer, sound: AudioStream, tick: int) -> Iterator[AudioFrame]:
     """Blocks of sound from `tick` on, or from before it."""
-    if (tick - (sound.start_time or 0)) * tick_s(sound) > PREROLL_S:
+    worth_s = PREROLL_S if tick_s(sound) * sound.rate <= 1 else EXACT_S
+    if (tick - (sound.start_time or 0)) * tick_s(sound) > worth_s:
         if seek(container, sound, tick):
             frames = all_frames(container, sound)
             first = next(frames, None)
@@ -215,7 +217,7 @@ def _find(path: Path, moments: list[float], max_side: int, quick: bool) -> list[
             float((search.end - zero) * tick),
             length_s(film) or (container.duration or 0) / av.time_base,
         )
-        if min(moments[-1], promised_s) > end_s + MISSING_S and last_packet_s(path) < promised_s - MISSING_S:
+        if min(moments[-1], promised_s) > end_s + MISSING_S and not is_whole(path):
             raise FarfeelError(f"{path} is cut off: {end_s:.1f} of {promised_s:.1f} s; copy the file again")
         return [(float((search.answers[target][0] - zero) * tick), search.answers[target][1]) for target in targets]
 
@@ -234,6 +236,7 @@ class _Search:
         self.end = self.zero = film.start_time or 0
         self.size = (0, 0)
         self._scaler = VideoReformatter()
+        self._target: tuple[int, int, tuple[bool, bool, bool]] | None = None
         self._seeks_pay = True
 
     def slowly(self, targets: list[int]) -> bool:
@@ -263,16 +266,17 @@ class _Search:
             if not self._reach(targets[done:stop], jump, targets[done - 1] if done else self.zero):
                 return False
             done = stop
-        return all(target in self.answers and self.answers[target][0] == self.due[target] for target in targets)
+        return all(target in self.answers and self.answers[target][0] == self.due.get(target) for target in targets)
 
     def _pays(self, at: int, target: int) -> bool:
         """Is there a key frame between the two ticks, so that a seek saves decoding?"""
         index = self.film.index_entries
-        count = len(index)
-        if count and index[count - 1].timestamp >= target:
+        near = int(JUMP_S / tick_s(self.film))
+        # Some containers index all frames, some the key frames, some nothing until they are read.
+        if len(index) and index[len(index) - 1].timestamp >= target - near:
             place = index.search_timestamp(target)
             return place >= 0 and index[place].timestamp > at
-        return self._seeks_pay and (target - at) * tick_s(self.film) > JUMP_S
+        return self._seeks_pay and target - at > near
 
     def _reach(self, targets: list[int], jump: bool, at: int) -> bool:
         back = 0
@@ -342,14 +346,14 @@ class _Search:
 
     def convert(self, frame: VideoFrame) -> np.ndarray:
         """A decoded frame → (H, W, 3) uint8 RGB, upright, scaled down while it is converted."""
-        width, height = _square_pixels(self.film, frame)
-        orient = _orientation(frame)
-        self.size = (height, width) if orient[0] else (width, height)
-        scale = min(1.0, self.max_side / max(width, height))
-        small = self._scaler.reformat(
-            frame, max(round(width * scale), 1), max(round(height * scale), 1), "rgb24", threads=1
-        )
-        return _upright(small.to_ndarray(), orient)
+        if self._target is None:  # A call's picture may change its size; the first one's is kept.
+            width, height = _square_pixels(self.film, frame)
+            orient = _orientation(frame)
+            self.size = (height, width) if orient[0] else (width, height)
+            scale = min(1.0, self.max_side / max(width, height))
+            self._target = max(round(width * scale), 1), max(round(height * scale), 1), orient
+        small = self._scaler.reformat(frame, *self._target[:2], "rgb24", threads=1)
+        return _upright(small.to_ndarray(), self._target[2])
 
 
 class _Screen:
@@ -409,9 +413,9 @@ def _video_info(path: Path, container: InputContainer, film: VideoStream, second
 
 
 def _sound_info(container: InputContainer, sound: AudioStream, seconds: float) -> SoundInfo:
-    length_s = length_s(sound)
-    if length_s is not None:
-        seconds = float((sound.start_time or 0) * tick_s(sound) - zero_s(container)) + length_s
+    own_s = length_s(sound)
+    if own_s is not None:
+        seconds = float((sound.start_time or 0) * tick_s(sound) - zero_s(container)) + own_s
     return SoundInfo(sound.channels, sound.rate, seconds, sound.name or "")
 
 

@@ -39,11 +39,19 @@ class EmotionModel(nn.Module):
             self.classifier = LateFusion(self.htsat.latent_dim, EMBEDDING, classes, recipe.fusion)
 
     def forward(
-        self, audio: Tensor, mic_mask: Tensor, frames: Tensor | None = None, video_mask: Tensor | None = None
+        self,
+        audio: Tensor,
+        mic_mask: Tensor,
+        frames: Tensor | None = None,
+        video_mask: Tensor | None = None,
+        alone: bool = False,
     ) -> Tensor:
         """audio (B, M, T) float at the recipe's sample rate, mic_mask (B, M) bool, frames (B, 3, N, H, W) in [0, 1],
         video_mask (B,) bool → logits (B, K). A clip without a living microphone has no sound; no video_mask: all clips
-        have their film. What the recipe's modalities leave out is not looked at."""
+        have their film. What the recipe's modalities leave out is not looked at.
+
+        With `alone`, a model of both modalities gives (3, B, K): from what there is, from sound alone, from film alone.
+        """
         modalities = self.recipe.modalities
         if modalities == "audio":
             return self.hear(audio, mic_mask).logits
@@ -59,7 +67,10 @@ class EmotionModel(nn.Module):
         elif video_mask is None:
             video_mask = torch.ones(len(audio), dtype=torch.bool, device=audio.device)
         seen = where_present(video_mask, fusion.absent_video, lambda rows: self.video(frames[rows]))
-        return fusion(heard, seen)
+        if not alone:
+            return fusion(heard, seen)
+        no_sound, no_film = fusion.absent_audio.expand_as(heard), fusion.absent_video.expand_as(seen)
+        return torch.stack([fusion(heard, seen), fusion(heard, no_film), fusion(no_sound, seen)])
 
     def hear(self, audio: Tensor, mic_mask: Tensor) -> Heard:
         """What HTS-AT makes of the sound: logits, the embedding, the logits over time."""
