@@ -1,4 +1,4 @@
-"""`python -m benchmarks [model] [rooms] [video]`: print the tables; without a word, all of them."""
+"""`python -m benchmarks [model] [faces] [rooms] [video]`: print the tables; without a word, all of them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 
 from benchmarks import model, rooms, video
 
-TABLES = {"model": model.run, "rooms": rooms.run, "video": video.run}
+TABLES = {"model": model.run, "faces": model.faces, "rooms": rooms.run, "video": video.run}
 
 
 def processor() -> str:
@@ -28,7 +28,8 @@ if __name__ == "__main__":
         sys.exit(f"no benchmark {', '.join(unknown)}; there are {', '.join(TABLES)}")
     gpu = f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ""
     print(
-        f"{processor()}, {os.cpu_count()} cores{gpu}; PyTorch {torch.__version__}, {torch.get_num_threads()} threads\n"
+        f"{processor()}, {os.cpu_count()} cores{gpu}; PyTorch {torch.__version__}, {torch.get_num_threads()} threads; "
+        f"load {os.getloadavg()[0]:.1f}\n"
     )
     for word in words:
         TABLES[word]()

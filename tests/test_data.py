@@ -13,19 +13,17 @@ from hypothesis import strategies as st
 
 from farfeel.corpora.splits import Split
 from farfeel.data import (
-    Recording,
-    Recordings,
     Sources,
     TrainingClips,
     collate,
     divide_rooms,
     place,
-    recording_windows,
-    speech_span,
     to_sensors,
     window_samples,
 )
+from farfeel.media.audio import speech_span
 from farfeel.recipe import Recipe
+from farfeel.recordings import Recording, Recordings, recording_windows
 from farfeel.rooms.bank import Bank
 from farfeel.types import FarfeelError
 

@@ -20,9 +20,10 @@ def test_the_demo_ends_with_a_table_and_a_report_and_resumes(
         monkeypatch.setattr(module, name, value)
     assert main(["demo", "--out", str(tmp_path / "demo")]) == 0
     printed = capsys.readouterr()
-    for system in module.SYSTEMS:
+    for system in (*module.SYSTEMS, module.BLIND):
         assert system in printed.out
-    assert (tmp_path / "demo/report/report.html").is_file()
+    for report in ("report-clean", "report-in-rooms"):
+        assert (tmp_path / "demo" / report / "report.html").is_file()
     assert main(["demo", "--out", str(tmp_path / "demo")]) == 0
     again = capsys.readouterr()
     assert again.out == printed.out

@@ -9,11 +9,11 @@ import soundfile
 import torch
 
 from farfeel.corpora.splits import Split
-from farfeel.data import Recording, Recordings
 from farfeel.evaluate.table import checked
 from farfeel.infer import Recognizer, prediction_table
 from farfeel.models.emotion import EmotionModel
 from farfeel.recipe import Recipe
+from farfeel.recordings import Recording, Recordings
 from farfeel.rooms.bank import Bank
 from farfeel.types import FarfeelError
 

@@ -15,10 +15,11 @@ from torch.nn import functional as F
 
 from farfeel.cli import main
 from farfeel.corpora.splits import Split
-from farfeel.data import Recordings, TrainingClips
+from farfeel.data import TrainingClips
 from farfeel.models.checkpoint import load_checkpoint
 from farfeel.models.emotion import EmotionModel
 from farfeel.recipe import Recipe, Train
+from farfeel.recordings import Recordings
 from farfeel.rooms.bank import Bank
 from farfeel.train import EpochReport, fit, learning_rate, mixup
 from farfeel.types import Batch, FarfeelError

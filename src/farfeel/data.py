@@ -1,16 +1,12 @@
-"""Clips x rooms -> Batch: what happens between a dry recording and the microphones, between a film and the frames.
+"""Clips x rooms -> Batch, in training: from a dry recording to the microphones, from a film to the frames.
 
-Training: each epoch a clip meets another room, and its film another camera. Everything that chance decides about an example is drawn from
-`default_rng((seed, epoch, index))`, so that neither the order of reading, nor the number of workers, nor a resumption
-changes it. The dataset only reads and draws; convolution and mixing run batched on the model's device.
-
-Testing: each clip is heard in every room once, at a source position drawn from the clip's and the room's names, and
-the result is treated exactly like a recording that a user brings (`recording_windows`).
+Each epoch a clip meets another room, and its film another camera. Everything that chance decides about an example is
+drawn from `default_rng((seed, epoch, index))`, so that neither the order of reading, nor the number of workers, nor a
+resumption changes it. The dataset only reads and draws; convolution and mixing run batched on the model's device.
 """
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -21,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
-from farfeel.media.audio import audio_files, read_audio
+from farfeel.media.audio import audio_files, read_audio, speech_span
 from farfeel.media.camera import shoot
 from farfeel.media.footage import Footage
 from farfeel.recipe import Recipe
@@ -30,12 +26,8 @@ from farfeel.rooms.noise import babble, recorded_noise, white_noise
 from farfeel.rooms.reverb import add_noise, convolve, remove_common_delay
 from farfeel.types import Batch, Clip, FarfeelError
 
-TRIM_DB = 40.0  # A frame this far below the loudest is silence; RAVDESS's pauses lie at -55 dB, its speech above -35.
-TRIM_FRAME_S = 0.025
-TRIM_MARGIN_S = 0.1
 CACHE_BYTES = 4 << 30  # Dry clips kept in memory; RAVDESS whole takes 0.3 GB.
 MAX_TALKERS = 6
-DEAD_DB = -90.0  # A channel whose peak is below this carries no signal: the microphone is dead.
 VALIDATION_ROOMS = 0.1  # Share of a training bank's rooms that only validation hears.
 
 
@@ -106,7 +98,8 @@ class Clips:
         found = self._footage.get(index)
         if found is None:
             found = footage_of(clip, self.recipe)
-            if self._fits(found.decoded_bytes):
+            # One that is decoded anew for each window would only gather its crops, epoch after epoch.
+            if found.is_one_view and self._fits(found.decoded_bytes):
                 self._footage[index] = found
         return found
 
@@ -196,8 +189,8 @@ class TrainingClips(Dataset[Sources]):
         if footage is None:
             return None
         if start_s is None or end_s is None:
-            window_s = min(self.recipe.audio.seconds, footage.seconds)
-            start_s = rng.uniform(0, footage.seconds - window_s)
+            window_s = min(self.recipe.audio.seconds, footage.end_s - footage.begin_s)
+            start_s = rng.uniform(footage.begin_s, footage.end_s - window_s)
             end_s = start_s + window_s
         found = footage.frames(start_s, end_s)
         if found is None:
@@ -270,133 +263,8 @@ def collate(items: list[Sources]) -> Sources:
     return Sources(**{name: torch.stack(values) for name, values in batch.items()})
 
 
-@dataclass(frozen=True)
-class Recording:
-    """What the microphones and the camera took: audio (M, T) at the recipe's rate, and the film; one may be missing."""
-
-    audio: np.ndarray | None
-    footage: Footage | None = None
-
-
-@dataclass(frozen=True)
-class Take:
-    """A clip as it was recorded in a room."""
-
-    clip: Clip
-    room: str
-    position: str
-    recording: Recording
-
-
-class Recordings(Sequence[Take]):
-    """Every clip in every room once; a bank of None is the dry clip itself, called `clean`.
-
-    Lazily computed: item i is clip i // rooms in room i % rooms; with `one_room_each`, item i is clip i in one room.
-    `mics` are the microphones of the bank, all by default. In a share `camera_off` of the clips the film is missing.
-    Room, position and missing films follow from the names of the clip and the room alone, so that two evaluations, of
-    whatever subset and in whatever order, hear and see the same.
-    """
-
-    def __init__(
-        self,
-        clips: Sequence[Clip],
-        recipe: Recipe,
-        banks: Sequence[Bank] = (),
-        mics: Sequence[int] | None = None,
-        rooms: Sequence[str] | None = None,
-        one_room_each: bool = False,
-        camera_off: float = 0.0,
-    ) -> None:
-        self.clips = Clips(clips, recipe, trim=False)
-        self.mics, self.one_room_each, self.camera_off = mics, one_room_each, camera_off
-        self.rooms: list[tuple[str, Bank | None]] = [
-            (room, bank) for bank in banks for room in bank.rooms if rooms is None or room in rooms
-        ] or [("clean", None)]
-
-    def __len__(self) -> int:
-        return len(self.clips) * (1 if self.one_room_each else len(self.rooms))
-
-    def __getitem__(self, index: int) -> Take:  # type: ignore[override]
-        if not 0 <= index < len(self):
-            raise IndexError(index)
-        if self.one_room_each:
-            which, where = index, zlib.crc32(self.clips.clips[index].id.encode()) % len(self.rooms)
-        else:
-            which, where = divmod(index, len(self.rooms))
-        clip, (room, bank) = self.clips.clips[which], self.rooms[where]
-        footage = self.clips.footage(which) if self.is_filmed(clip) else None
-        sound = self.clips.dry(which)
-        if sound is None or bank is None:
-            return Take(clip, room, "", Recording(None if sound is None else sound[0][None], footage))
-        rng = np.random.default_rng(zlib.crc32(f"{clip.id}|{room}".encode()))
-        chosen = int(rng.choice(bank.indices(room)))
-        taps = remove_common_delay(bank.taps(chosen, self.mics))
-        wet = convolve(torch.from_numpy(sound[0])[None], torch.from_numpy(taps)[None])[0].numpy()
-        return Take(clip, room, bank[chosen].position, Recording(wet, footage))
-
-    def is_filmed(self, clip: Clip) -> bool:
-        """Whether there is a film of the clip, and the camera is on."""
-        return clip.video is not None and zlib.crc32(f"camera|{clip.id}".encode()) / 2**32 >= self.camera_off
-
-
-@dataclass(frozen=True)
-class Windows:
-    """A recording cut for the model: audio (W, M, T) float32, mic_mask (W, M), and the span of each window that the
-    recording fills, (W, 2) in seconds."""
-
-    audio: np.ndarray
-    mic_mask: np.ndarray
-    spans_s: np.ndarray
-
-
-def recording_windows(recording: Recording, recipe: Recipe) -> Windows:
-    """Silence trimmed, cut into windows that overlap by half or more and cover the recording evenly; one shorter than
-    a window lies in its centre. Without sound, the film's length is the recording's, and the microphone is dead."""
-    samples, rate = window_samples(recipe), recipe.audio.sample_rate
-    audio, first = recording.audio, 0
-    if audio is None:
-        assert recording.footage is not None, "a recording has sound or film"
-        length, alive = round(recording.footage.seconds * rate), np.zeros(1, dtype=bool)
-    else:
-        alive = is_alive(audio)
-        if recipe.audio.trim_silence:
-            first, last = speech_span(audio, rate)
-            audio = audio[:, first:last]
-        length = audio.shape[1]
-    surplus = max(0, length - samples)
-    starts = np.linspace(0, surplus, 1 + int(np.ceil(2 * surplus / samples))).round().astype(int)
-    if audio is None:
-        windows = np.zeros((len(starts), 1, samples), dtype=np.float32)
-    elif length < samples:
-        before = (samples - length) // 2
-        windows = np.pad(audio, ((0, 0), (before, samples - length - before)))[None]
-    else:
-        windows = np.stack([audio[:, start : start + samples] for start in starts])
-    spans_s = (first + np.stack([starts, starts + min(samples, length)], axis=1)) / rate
-    return Windows(windows, np.tile(alive, (len(starts), 1)), spans_s)
-
-
-def is_alive(audio: np.ndarray) -> np.ndarray:
-    """(M, T) → (M,) bool: microphones that carry a signal."""
-    return np.abs(audio).max(axis=1) >= 10 ** (DEAD_DB / 20)
-
-
 def window_samples(recipe: Recipe) -> int:
     return round(recipe.audio.seconds * recipe.audio.sample_rate)
-
-
-def speech_span(audio: np.ndarray, sample_rate: int) -> tuple[int, int]:
-    """(M, T) → first and last sample: from the first to the last frame within 40 dB of the loudest, with a margin."""
-    frame = round(TRIM_FRAME_S * sample_rate)
-    frames = audio.shape[1] // frame
-    if frames == 0:
-        return 0, audio.shape[1]
-    energy = np.square(audio[:, : frames * frame].reshape(len(audio), frames, frame)).sum(axis=(0, 2))
-    loud = np.flatnonzero(energy > energy.max() * 10 ** (-TRIM_DB / 10))
-    if not len(loud):  # digital silence
-        return 0, audio.shape[1]
-    margin = round(TRIM_MARGIN_S * sample_rate)
-    return max(0, int(loud[0]) * frame - margin), min(audio.shape[1], (int(loud[-1]) + 1) * frame + margin)
 
 
 def change_speed(dry: np.ndarray, speed: float) -> np.ndarray:

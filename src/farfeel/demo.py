@@ -1,8 +1,8 @@
-"""Everything once, on artificial voices: a corpus, simulated rooms, three trainings, and their table in unseen rooms.
+"""Everything once, on artificial people: a corpus, simulated rooms, three trainings, and what each modality is worth.
 
-Three systems of the `tiny` recipe are compared: trained on dry speech with one microphone, trained in rooms with one,
-and trained in rooms with three whose mels are averaged. All are tested on speakers and in rooms that none has met.
-A second call with the same folder goes on where the first stopped.
+Three systems of the `tiny` recipe are compared: one hears (three microphones, mels averaged), one sees, one does both.
+All are tested on speakers and in rooms that none has met: close to the speaker (clean), in the rooms, and the third also
+with the camera off for a third of the clips. A second call with the same folder goes on where the first stopped.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import pandas as pd
 import torch
 
 from farfeel.console import note, progress
@@ -26,27 +27,27 @@ from farfeel.show import systems_table
 from farfeel.workflow import run_evaluation, run_training
 
 PICTURE = """\
-    o   one of 24 artificial speakers says a phrase in one of 8 emotions
-   /|\\  ~ ~ ~ ~ ~ ~ ~.  direct sound       +----------+   log-mels    +--------+    neutral   ▏
-   / \\       walls ~ ~ ~ ~ ~ ~ ~ ~ ~ ~ ~ > | 1 or 3   | ------------> | HTS-AT | -> happy     ██████
-        ~ ~ ~ ~ ~ ~ ~ ~ reverberation      | distant  |  fused into   | (tiny) |    angry     █▌
-                                           | mics     |  one image    +--------+    ...
-                                           +----------+
+    o   one of 24 artificial people says a phrase in one of 8 emotions
+   /|\\  ~ ~ ~ ~ ~ ~ ~.  direct sound       +-----------+  log-mels   +--------+
+   / \\       walls ~ ~ ~ ~ ~ ~ ~ ~ ~ ~ ~ > | 3 distant | ----------> | HTS-AT | --.            neutral   ▏
+    |   ~ ~ ~ ~ ~ ~ ~ ~ reverberation      |   mics    |             +--------+   \\  late      happy     ██████
+    |                                      +-----------+                            > fusion -> angry     █▌
+    |                                      |  camera   |   frames    +---------+  /             ...
+    `. . . . . . . . . light . . . . . . > |           | ----------> | R(2+1)D | '
+                                           +-----------+             +---------+
 """
 SPEAKERS, CLIPS_PER_EMOTION = 24, 3
 TRAINING_ROOMS, TEST_ROOMS, MICS = 32, 8, 3
-SYSTEMS = {
-    "dry, 1 mic": ("dry-1", ["microphones.strategy=single", "microphones.count=1"], False),
-    "rooms, 1 mic": ("rooms-1", ["microphones.strategy=single", "microphones.count=1"], True),
-    "rooms, 3 mics": ("rooms-3", [], True),
-}
+SYSTEMS = {"sound": "audio", "film": "video", "both": "both"}  # as the tables call them → the recipe's modalities
+CAMERA_OFF = 1 / 3
+BLIND = "both, camera off in a third"
 
 
 def demo(out: Path, seed: int = 1) -> None:
-    """Run it all into the folder `out`, print the table of the three systems and the report's path."""
+    """Run it all into the folder `out`, print the tables of the three systems and the reports' paths."""
     print(PICTURE)
     corpus, rooms = out / "corpus", {"train": out / "rooms-train", "test": out / "rooms-test"}
-    with progress("1/4 artificial voices", "speakers") as advance:
+    with progress("1/4 artificial people", "speakers") as advance:
         generate(corpus, SPEAKERS, clips_per_emotion=CLIPS_PER_EMOTION, seed=seed, progress=advance)
     recipe = load_recipe("tiny", [f"seed={seed}"])
     for part, count in (("train", TRAINING_ROOMS), ("test", TEST_ROOMS)):
@@ -57,28 +58,34 @@ def demo(out: Path, seed: int = 1) -> None:
             )
     training, testing = Bank.open(rooms["train"]), Bank.open(rooms["test"])
     split = split_clips(load_clips("synthetic", corpus), recipe.data.split)
-    tables = {}
-    for system, (folder, overrides, in_rooms) in SYSTEMS.items():
+    tables: dict[str, dict[str, pd.DataFrame]] = {"clean": {}, "in rooms": {}}
+    for system, modalities in SYSTEMS.items():
         note(f"3/4 training: {system}")
-        own = load_recipe("tiny", [f"seed={seed}", *overrides])
-        run = out / folder
-        best = run_training(own, split.train, split.val, training if in_rooms else None, run, resume=True)
+        own = load_recipe("tiny", [f"seed={seed}", f"modalities={modalities}"])
+        best = run_training(own, split.train, split.val, training, out / system, resume=True)
         recognizer = Recognizer.load([best], "cuda" if torch.cuda.is_available() else "cpu")
-        run_evaluation(
-            recognizer, split.test, [testing], run / "test", range(own.microphones.count), details(own, system)
-        )
-        tables[system] = read_predictions(run / "test")
+        tests = [(system, 0.0)] + [(BLIND, CAMERA_OFF)] * (modalities == "both")
+        for name, camera_off in tests:
+            for where, banks in (("clean", []), ("in rooms", [testing])):
+                place = out / system / f"test-{where.replace(' ', '-')}{'-camera-off' if camera_off else ''}"
+                run_evaluation(recognizer, split.test, banks, place, range(MICS), details(own, name), camera_off)
+                tables[where][name] = read_predictions(place)
     note("4/4 report")
     about = {
-        "what": "three systems of the tiny recipe, trained and tested on artificial voices in simulated rooms",
+        "what": "three systems of the tiny recipe, trained and tested on artificial people in simulated rooms",
         "corpus": f"synthetic, {len(split.train)} training, {len(split.val)} validation, {len(split.test)} test clips",
         "rooms": f"{TRAINING_ROOMS} simulated rooms for training and validation, {TEST_ROOMS} others for the test",
         "command": f"farfeel demo --out {out} --seed {seed}",
     }
-    found = write_side_by_side(tables, out / "report", "Demo: what rooms and microphones change", about)
-    print(systems_table(found))
-    print(f"\nreport: {out / 'report' / 'report.html'}")
-    print(f"next:   farfeel predict {split.test[0].audio} --checkpoint {out / 'rooms-3' / 'best'} --mics 0")
+    for where, systems in tables.items():
+        place = out / f"report-{where.replace(' ', '-')}"
+        found = write_side_by_side(systems, place, f"Demo: what sound and film are worth, {where}", about)
+        print(systems_table(found))
+        print(f"report: {place / 'report.html'}\n")
+    example = split.test[0]
+    print(
+        f"next: farfeel predict {example.video} --audio {example.audio} --face whole --checkpoint {out / 'both/best'}"
+    )
 
 
 def details(recipe: Recipe, system: str) -> dict[str, str]:

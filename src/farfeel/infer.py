@@ -9,23 +9,26 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
 
-from farfeel.data import Recording, Recordings, is_alive, recording_windows, to_frames
-from farfeel.media.audio import read_audio
+from farfeel.data import to_frames
+from farfeel.media.audio import AUDIO_SUFFIXES, read_audio
 from farfeel.media.face import FaceDetector
 from farfeel.media.footage import Footage
 from farfeel.media.video import media_info
 from farfeel.models.checkpoint import load_checkpoint
 from farfeel.models.emotion import EmotionModel
+from farfeel.recordings import Recording, Recordings, is_alive, recording_windows
 from farfeel.types import FarfeelError, Prediction
 
 BATCH_WINDOWS = 32  # in one pass through the network
 BATCH_RECORDINGS = 16  # in memory at once
+T = TypeVar("T")
 MISMATCH_S = 0.5  # Sound and film whose lengths differ by more are told so.
 
 
@@ -129,37 +132,31 @@ class Recognizer:
         detector: FaceDetector | None = None,
     ) -> tuple[Recording, list[str]]:
         """The recording in a file (see predict), and warnings about what of it cannot be used."""
-        wanted = {"audio", "video"} if modalities == "both" else {modalities}
-        taken = wanted & ({"audio", "video"} if self.modalities == "both" else {self.modalities})
+        taken = _parts(self.modalities) & _parts(modalities)
         if not taken:
             raise FarfeelError(
                 f"the checkpoint takes {self.modalities}, --modalities asks for {modalities}; leave it out"
             )
-        path, sound, footage, failures = Path(path), None, None, []
-        streams = media_info(path) if "video" in taken else None
-        filmed = streams is not None and streams.video is not None
-        if "audio" in taken and (audio or streams is None or streams.audio or not filmed):
-            try:
-                sound = read_audio(Path(audio or path), self.sample_rate)
-            except FarfeelError as error:
-                if not filmed:
-                    raise
-                failures.append(f"the sound is not used: {error}")
-        if filmed or taken == {"video"}:
-            recipe = self.models[0].recipe
-            end_s = None if sound is None else sound.shape[1] / self.sample_rate
-            try:
-                footage = Footage(path, recipe.video, recipe.audio.seconds, audio_offset_s, end_s, face, detector)
-                if sound is not None and streams is not None and not streams.video.is_still:
-                    rest_s = streams.video.seconds - audio_offset_s - end_s
-                    if abs(rest_s) > MISMATCH_S:
-                        longer = "film goes on" if rest_s > 0 else "sound goes on"
-                        failures.append(f"the {longer} for {abs(rest_s):.1f} s alone")
-            except FarfeelError as error:
-                if sound is None:
-                    raise
-                failures.append(f"the film is not used: {error}")
-        return Recording(sound, footage), failures
+        path, recipe, problems = Path(path), self.models[0].recipe, _Problems()
+        info = problems.avoid("film", lambda: media_info(path)) if "video" in taken else None
+        film = info.video if info else None
+        sound = footage = None
+        if "audio" in taken and (audio or info is None or info.audio or film is None):
+            sound = problems.avoid("sound", lambda: read_audio(Path(audio or path), self.sample_rate))
+        end_s = None if sound is None else sound.shape[1] / self.sample_rate
+        if film or (info and (audio or "audio" not in taken)):  # where it was asked for: its absence is told
+            footage = problems.avoid(
+                "film",
+                lambda: Footage(path, recipe.video, recipe.audio.seconds, audio_offset_s, end_s, face, detector),
+            )
+        if sound is None and footage is None:
+            raise problems.first("sound" if path.suffix.lower() in AUDIO_SUFFIXES else "film")
+        notes = [f"the {what} is not used: {error}" for what, error in problems.met]
+        if footage and film and end_s is not None and not film.is_still:
+            rest_s = film.seconds - audio_offset_s - end_s
+            if abs(rest_s) > MISMATCH_S:
+                notes.append(f"the {'film' if rest_s > 0 else 'sound'} goes on for {abs(rest_s):.1f} s alone")
+        return Recording(sound, footage), notes
 
     def predict_audio(self, audio: np.ndarray, mics: Sequence[int] | None = None, what: str = "audio") -> Prediction:
         """Emotion of a recording (M, T) float32 at `sample_rate`."""
@@ -178,12 +175,21 @@ class Recognizer:
             chosen, living, heard_notes = self._choose_mics(audio, mics, what, footage is not None)
             notes += heard_notes
             recording = Recording(chosen, footage)
-        (probabilities,) = self.probabilities([recording])
+        try:
+            (probabilities,) = self.probabilities([recording])
+        except FarfeelError as error:  # Only a film can still fail: its frames are decoded when they are asked for.
+            if recording.audio is None:
+                raise
+            notes.append(f"the film is not used: {error}")
+            footage = None
+            (probabilities,) = self.probabilities([Recording(recording.audio)])
         modalities = ["audio"] * bool(living)
         if footage is not None:
             notes += footage.warnings
             modalities += ["video"] * footage.looked
-        seconds = footage.seconds if audio is None and footage else audio.shape[1] / self.sample_rate
+        seconds = footage.seconds if footage and audio is None else 0.0
+        if audio is not None:
+            seconds = audio.shape[1] / self.sample_rate
         return Prediction(
             tuple(map(float, probabilities)),
             self.emotions,
@@ -248,6 +254,28 @@ class Recognizer:
 
     def _to(self, frames: Tensor | None, seen: Tensor) -> tuple[Tensor | None, Tensor]:
         return None if frames is None else to_frames(frames.to(self.device)), seen.to(self.device)
+
+
+class _Problems:
+    """What went wrong with the parts of a recording that may have other parts to go on with: (part, its error)."""
+
+    def __init__(self) -> None:
+        self.met: list[tuple[str, FarfeelError]] = []
+
+    def avoid(self, what: str, read: Callable[[], T]) -> T | None:
+        try:
+            return read()
+        except FarfeelError as error:
+            self.met.append((what, error))
+            return None
+
+    def first(self, what: str) -> FarfeelError:
+        """The error of this part, or of another where it has none."""
+        return next((error for part, error in self.met if part == what), self.met[0][1])
+
+
+def _parts(modalities: str) -> set[str]:
+    return {"audio", "video"} if modalities == "both" else {modalities}
 
 
 def _frames(views: Sequence[tuple[Footage | None, np.ndarray]], model: EmotionModel) -> tuple[Tensor | None, Tensor]:

@@ -51,7 +51,7 @@ def as_csv(predictions: Named) -> str:
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(
-        ["path", "start_s", "end_s", "label", *(f"p_{e}" for e in emotions)] + ["modalities", "microphones", "warnings"]
+        ["path", "start_s", "end_s", "label", *(f"p_{e}" for e in emotions), "modalities", "microphones", "warnings"]
     )
     for path, p in predictions:
         shares = [f"{probability:.6f}" for probability in p.probabilities]

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
-from farfeel.data import EpochOrder, Recordings, Sources, TrainingClips, collate, to_sensors
+from farfeel.data import EpochOrder, Sources, TrainingClips, collate, to_sensors
 from farfeel.evaluate.table import probabilities_of, targets_of
 from farfeel.files import replacing_file
 from farfeel.infer import Recognizer, prediction_table
@@ -33,6 +33,7 @@ from farfeel.models.checkpoint import average_states, load_checkpoint, save_chec
 from farfeel.models.emotion import EmotionModel
 from farfeel.recipe import Augment, Recipe, save_recipe
 from farfeel.recipe import Train as TrainKnobs
+from farfeel.recordings import Recordings
 from farfeel.tracking import Tracker, require_trackers
 from farfeel.types import Batch, FarfeelError
 

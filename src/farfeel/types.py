@@ -1,7 +1,8 @@
 """The nouns of farfeel: clips, rooms, room impulse responses, batches, predictions, and its errors.
 
 Letters for shapes, used everywhere: B batch, M microphones, T samples, L response taps, F mel frames, Q mel bands,
-P patch tokens, D width, N video frames, H x W pixels, K emotions. Units live in names: `_s` seconds, `_m` metres, `_db` decibels, `_hz` hertz.
+P patch tokens, D width, N video frames, H x W pixels, S x S a square of them, K emotions. Units live in names:
+`_s` seconds, `_m` metres, `_db` decibels, `_hz` hertz.
 Everything here is frozen: a change returns a new value (`dataclasses.replace`).
 """
 

@@ -9,7 +9,7 @@ import torch
 
 from farfeel.console import note, progress
 from farfeel.corpora.corpus import few
-from farfeel.data import Recordings, TrainingClips, divide_rooms
+from farfeel.data import TrainingClips, divide_rooms
 from farfeel.evaluate.metrics import Metrics
 from farfeel.evaluate.report import write_evaluation
 from farfeel.infer import Recognizer, prediction_table
@@ -18,6 +18,7 @@ from farfeel.models.emotion import EmotionModel
 from farfeel.models.reference import LoadReport, fill, fill_video, load_reference, read_video_weights
 from farfeel.models.video import kinetics_weights
 from farfeel.recipe import Recipe
+from farfeel.recordings import Recordings
 from farfeel.rooms.bank import Bank
 from farfeel.train import fit
 from farfeel.types import Clip, FarfeelError

@@ -26,8 +26,8 @@ def _train_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--video-weights",
         metavar="kinetics|none|FILE",
-        help="start the face branch from torchvision's Kinetics weights (default for r2plus1d_18), from nothing, from a "
-        "file of R(2+1)D weights, or from a checkpoint folder",
+        help="start the face branch from torchvision's Kinetics weights (default for r2plus1d_18), from nothing, from "
+        "a file of R(2+1)D weights, or from a checkpoint folder",
     )
     parser.add_argument("--out", type=Path, help="folder of the run (default runs/RECIPE)")
     parser.add_argument("--resume", action="store_true", help="go on where the run in --out stopped")

@@ -19,6 +19,9 @@ from farfeel.media.video import read_sound, sound_info
 from farfeel.types import FarfeelError
 
 AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".mp3", ".aiff", ".aif", ".w64")
+TRIM_DB = 40.0  # A frame this far below the loudest is silence; RAVDESS's pauses lie at -55 dB, its speech above -35.
+TRIM_FRAME_S = 0.025
+TRIM_MARGIN_S = 0.1
 MAX_SECONDS = 600.0  # One clip, one answer: nobody feels the same for longer.
 MIN_SECONDS = 0.1  # Shorter than ten mel frames nothing can be told.
 SILENCE_DB = -90.0  # Peak below this, relative to full scale: quieter than the last bit of 16-bit audio.
@@ -85,6 +88,20 @@ def read_audio(path: Path, sample_rate: int, start_s: float = 0.0, end_s: float 
     if np.abs(samples).max() < 10 ** (SILENCE_DB / 20):
         raise FarfeelError(f"{path} is silent (peak below {SILENCE_DB:.0f} dB), expected speech; check the recording")
     return resample(samples, info.sample_rate, sample_rate)
+
+
+def speech_span(audio: np.ndarray, sample_rate: int) -> tuple[int, int]:
+    """(M, T) → first and last sample: from the first to the last frame within 40 dB of the loudest, with a margin."""
+    frame = round(TRIM_FRAME_S * sample_rate)
+    frames = audio.shape[1] // frame
+    if frames == 0:
+        return 0, audio.shape[1]
+    energy = np.square(audio[:, : frames * frame].reshape(len(audio), frames, frame)).sum(axis=(0, 2))
+    loud = np.flatnonzero(energy > energy.max() * 10 ** (-TRIM_DB / 10))
+    if not len(loud):  # digital silence
+        return 0, audio.shape[1]
+    margin = round(TRIM_MARGIN_S * sample_rate)
+    return max(0, int(loud[0]) * frame - margin), min(audio.shape[1], (int(loud[-1]) + 1) * frame + margin)
 
 
 def resample(audio: np.ndarray, from_rate: int, to_rate: int) -> np.ndarray:

@@ -17,10 +17,10 @@ def write_film(path: Path, frames: np.ndarray, fps: float, quality: int = 18) ->
     `quality` is x264's constant rate factor: 18 looks like the original, 28 is small.
     """
     with replacing_file(Path(path)) as partial, av.open(str(partial), "w", format="mp4") as container:
-        # One thread: x264 divides a picture by their number, so that more of them give other bytes.
-        stream = container.add_stream(
-            "libx264", rate=Fraction(fps).limit_denominator(1000), options={"crf": str(quality)}
-        )
+        # One thread: x264 divides a picture by their number, so that more of them give other bytes. No macroblock tree:
+        # with it, films of a few frames now and then differ from one writing to the next.
+        options = {"crf": str(quality), "x264-params": "mbtree=0"}
+        stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1000), options=options)
         stream.height, stream.width = frames.shape[1:3]
         stream.pix_fmt = "yuv420p"
         stream.thread_count = 1

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from farfeel.media.camera import fit
+from farfeel.media.audio import MAX_SECONDS
 from farfeel.media.face import Crop, FaceDetector, crop_face
 from farfeel.media.video import media_info, read_frames
 from farfeel.recipe import Video
@@ -25,7 +25,7 @@ class Footage:
     """A film and the span of it that a recording is about. Nothing is decoded before `frames` asks for it.
 
     `offset_s`: the film's moment at which the recording begins. `end_s`: where it ends, in the recording's time; None:
-    with the film. Raises FarfeelError where the file has no film.
+    with the film. Raises FarfeelError where the file has no film, or shows nothing of the recording or too much.
     """
 
     def __init__(
@@ -40,19 +40,26 @@ class Footage:
     ) -> None:
         info = media_info(path).video
         if info is None:
-            raise FarfeelError(f"{path} has no film; expected a video, or use the sound alone: --modalities audio")
+            raise FarfeelError(f"{path} has no film (sound only), expected a picture; name a film")
         self.path, self.knobs, self.offset_s = path, knobs, offset_s
         self.face = "whole" if knobs.crop == "none" else face
         self.spacing_s = window_s / knobs.frames
         filmed_s = float("inf") if info.is_still else info.seconds - offset_s
         self.end_s = min(filmed_s, window_s if info.is_still and end_s is None else end_s or filmed_s)
-        self.begin_s = max(0.0, -offset_s)  # the recording's part before the film began is not seen
+        # The recording's part before the film began is not seen.
+        self.begin_s = 0.0 if info.is_still else max(0.0, -offset_s)
         self.is_still = info.is_still
         if self.end_s <= self.begin_s:
             raise FarfeelError(
                 f"{path} lasts {info.seconds:.1f} s, the recording begins {offset_s:.1f} s into it; "
                 "correct the offset between sound and film"
             )
+        if not info.is_still and self.end_s - self.begin_s > MAX_SECONDS:
+            raise FarfeelError(
+                f"{path} shows {(self.end_s - self.begin_s) / 60:.0f} minutes, one clip may have "
+                f"{MAX_SECONDS / 60:.0f}; cut it into clips"
+            )
+        self.is_one_view = info.is_still or self.end_s - self.begin_s <= WHOLE_S  # decoded once, and kept
         self.crops: list[Crop] = []
         self.looked = False  # whether any window got frames
         self._detector = detector
@@ -81,7 +88,7 @@ class Footage:
             return None
         self.looked = True
         times_s = middles(first_s, last_s, self.knobs.frames)
-        if self.end_s - self.begin_s > WHOLE_S:
+        if not self.is_one_view:
             return self._decode(times_s)
         if self._whole is None:
             count = 1 if self.is_still else max(1, int(np.ceil((self.end_s - self.begin_s) / self.spacing_s)))
@@ -92,8 +99,6 @@ class Footage:
 
     def _decode(self, times_s: np.ndarray) -> np.ndarray:
         found = read_frames(self.path, list(times_s + self.offset_s)).pixels
-        if self.knobs.crop == "none":
-            return fit(found, self.knobs.size)
         crop = crop_face(found, self.knobs.size, self.face, self.knobs.margin, self._detector)
         self.crops.append(crop)
         return crop.pixels

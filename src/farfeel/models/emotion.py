@@ -63,10 +63,10 @@ class EmotionModel(nn.Module):
             mic_mask.any(dim=1), fusion.absent_audio, lambda rows: self.hear(audio[rows], mic_mask[rows]).latent
         )
         if frames is None:
-            video_mask = torch.zeros(len(audio), dtype=torch.bool, device=audio.device)
-        elif video_mask is None:
-            video_mask = torch.ones(len(audio), dtype=torch.bool, device=audio.device)
-        seen = where_present(video_mask, fusion.absent_video, lambda rows: self.video(frames[rows]))
+            seen = fusion.absent_video.expand(len(audio), -1)
+        else:
+            present = frames.new_ones(len(frames), dtype=torch.bool) if video_mask is None else video_mask
+            seen = where_present(present, fusion.absent_video, lambda rows: self.video(frames[rows]))
         if not alone:
             return fusion(heard, seen)
         no_sound, no_film = fusion.absent_audio.expand_as(heard), fusion.absent_video.expand_as(seen)
