@@ -1,7 +1,7 @@
 """Everything once, on artificial people: a corpus, simulated rooms, three trainings, and what each modality is worth.
 
 Three systems of the `tiny` recipe are compared: one hears (three microphones, mels averaged), one sees, one does both.
-All are tested on speakers and in rooms that none has met: close to the speaker (clean), in the rooms, and the third also
+All are tested on speakers and in rooms that none has met: close to the speaker (clean) and in the rooms; the third also
 with the camera off for a third of the clips. A second call with the same folder goes on where the first stopped.
 """
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from farfeel.console import note, progress
-from farfeel.corpora.corpus import few
+from farfeel.corpora.corpus import SURROGATE, few
 from farfeel.data import TrainingClips, divide_rooms
 from farfeel.evaluate.metrics import Metrics
 from farfeel.evaluate.report import write_evaluation
@@ -42,7 +42,7 @@ def run_training(
     model = EmotionModel(recipe)
     if init:
         note("\n".join(initialise(model, init).lines()))
-    elif not resume:
+    if video_weights or not (init or resume):  # --init may have brought a face branch
         initialise_video(model, video_weights)
     training_rooms, validation_rooms = divide_rooms(bank)
     clips = TrainingClips(train, recipe, bank, training_rooms)
@@ -109,6 +109,8 @@ def run_evaluation(
         "film": f"{filmed} of {len(clips)} clips",
     }
     title = f"{recipe.name}: {recipe.modalities}, {recipe.microphones.strategy}"
+    if any(clip.corpus.endswith(SURROGATE) for clip in clips):
+        title += " (surrogate films: no result on people filmed while they speak)"
     return write_evaluation(table, out, title, details | about | ({"microphones": microphones} if heard else {}))
 
 
@@ -123,6 +125,7 @@ def training_card(recipe: Recipe, train: Sequence[Clip], val: Sequence[Clip], ba
     rooms = (
         f"{len(bank)} {' and '.join(sorted(origins))} responses of {bank.mics} microphones" if bank else "none (dry)"
     )
+    surrogate = any(clip.corpus.endswith(SURROGATE) for clip in train)
     return "\n".join(
         [
             f"# {recipe.name}",
@@ -132,6 +135,7 @@ def training_card(recipe: Recipe, train: Sequence[Clip], val: Sequence[Clip], ba
             "",
             *parts,
             f"- rooms: {rooms}",
+            *(["- the films are surrogates, made of stills of other people"] if surrogate else []),
             f"- split: {recipe.data.split}, seed {recipe.seed}; all knobs in recipe.yaml",
             "",
             "Acted emotions of few speakers: expect less on others. Weights trained on a corpus for research use only "

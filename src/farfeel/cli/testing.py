@@ -99,7 +99,7 @@ def _evaluate(args: argparse.Namespace) -> None:
         {
             "command": shlex.join(["farfeel", *sys.argv[1:]]),
             "checkpoints": ", ".join(map(str, args.checkpoint)),
-            "corpus": args.corpus,
+            "corpus": f"{', '.join(sorted({clip.corpus for clip in clips}))} ({args.root or args.corpus})",
             "split": f"{recipe.data.split}, {args.split} part",
             "rooms": ", ".join(map(str, args.rirs)) or "none: dry speech",
             "tested on": args.modalities,

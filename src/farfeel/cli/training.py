@@ -21,7 +21,9 @@ def _train_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--batch-size", type=int, help="same as train.batch_size=N")
     parser.add_argument("--split", help="same as data.split=NAME: paper, folds-6:1 …")
     parser.add_argument(
-        "--init", type=Path, help="start from these weights: a checkpoint, or a reference's .ckpt or .pth"
+        "--init",
+        type=Path,
+        help="start from these weights: a checkpoint, or a reference's .ckpt or .pth; sound alone will do",
     )
     parser.add_argument(
         "--video-weights",
