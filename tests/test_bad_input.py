@@ -1,19 +1,24 @@
 """Laws of bad input at every door: one line that says what was found, what was expected and the remedy, exit code 1,
 nothing half-written, and nothing of the user's deleted."""
 
+import json
 import resource
 import shutil
 import struct
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
+import av
+import cv2
 import numpy as np
 import pytest
 import soundfile
 import torch
 
 from farfeel.cli import main
+from farfeel.media import footage
 from farfeel.models.checkpoint import save_checkpoint
 from farfeel.models.emotion import EmotionModel
 from farfeel.recipe import Recipe
@@ -123,7 +128,7 @@ def test_a_recording_that_cannot_be_recognised(
 
 def test_recordings_that_are_not_there(tmp_path: Path, complain: Complain, checkpoint: Path) -> None:
     assert "does not exist; expected an audio file" in complain("predict", "nosuch.wav", "--checkpoint", checkpoint)
-    assert "has no audio file (.wav, " in complain("predict", tmp_path, "--checkpoint", checkpoint)
+    assert "has no recording (.wav, " in complain("predict", tmp_path, "--checkpoint", checkpoint)
 
 
 @pytest.mark.parametrize("mics", ["0,9", "2"])
@@ -206,7 +211,7 @@ def test_a_split_without_clips(tmp_path: Path, complain: Complain, voices: Path,
         shutil.rmtree(corpus / f"speaker_{speaker}")
     train = ("train", "--corpus", "synthetic", "--root", corpus, "--out", out, *TINY)
     assert "the train part of folds-4:1 has no clip" in complain(*train)
-    assert "split folds-1 is not paper or folds-N:K" in complain(*train, "--split", "folds-1")
+    assert "split folds-1 is not paper, published or folds-N:K" in complain(*train, "--split", "folds-1")
     assert "split paper divides the actors of ravdess, found synthetic" in complain(*train, "--split", "paper")
 
 
@@ -214,7 +219,7 @@ def test_emotions_that_a_corpus_has_not(
     tmp_path: Path, complain: Complain, voices: Path, make_checkpoint: Callable[..., Path], out: Path
 ) -> None:
     corpus = shutil.copytree(voices, tmp_path / "corpus")
-    for path in corpus.rglob("*.flac"):
+    for path in corpus.rglob("synthetic-*"):
         if "-angry-" not in path.name:
             path.unlink()
     glad = make_checkpoint("data.emotions=[happy, sad]")
@@ -441,7 +446,7 @@ def test_a_file_is_not_put_in_the_place_of_a_folder_or_of_a_recording(
     )
     predict = ("predict", clip, "--checkpoint", checkpoint, "--out")
     assert "is a folder, expected a place for a file" in complain(*predict, theirs)
-    assert "is an audio file, expected a place for a table" in complain(*predict, clip)
+    assert "is an audio or video file, expected a place for a table" in complain(*predict, clip)
     assert "is no file on a disk" in complain(*predict, "/dev/null")
 
 
@@ -549,3 +554,192 @@ def test_a_state_that_does_not_fit_on_the_disk_is_one_line(tmp_path: Path, compl
     words = ("train", "--corpus", "synthetic", "--root", voices, "--out", tmp_path / "run", *TINY)
     with disk_of(600_000):  # more than the weights, less than the weights with the optimiser's state
         assert "last.ckpt cannot be written (File too large)" in complain(*words)
+
+
+# --- films ---------------------------------------------------------------------------------------------------------
+
+
+Recognise = Callable[..., dict[str, Any]]
+
+
+def film(
+    path: Path,
+    size: tuple[int, int] = (32, 48),
+    count: int = 20,
+    fps: int = 10,
+    codec: str = "libx264",
+    heard_s: float = 0.0,
+    whole: bool = True,
+) -> Path:
+    """A film of `count` frames of height and width `size`, with sound of `heard_s` seconds: GIF or, under whatever
+    name, MP4."""
+    with av.open(str(path), "w", format="gif" if path.suffix == ".gif" else "mp4") as output:
+        picture: Any = output.add_stream(codec, rate=fps)
+        picture.height, picture.width = size
+        picture.pix_fmt = {"gif": "rgb8", "mjpeg": "yuvj420p"}.get(codec, "yuv420p")
+        picture.thread_count = 1
+        voice: Any = output.add_stream("aac", rate=16000, layout="mono") if heard_s else None
+        output.start_encoding()  # writes the header of a film without frames, too
+        for number in range(count):
+            grey = np.full((*size, 3), 50 + 100 * number // count, dtype=np.uint8)
+            output.mux(picture.encode(av.VideoFrame.from_ndarray(grey, format="rgb24")))
+        output.mux(picture.encode(None))
+        if voice:
+            samples = np.zeros((1, round(heard_s * 16000)), dtype=np.float32)
+            samples[:, :32000] = np.random.default_rng(1).normal(0, 0.1, samples[:, :32000].shape)
+            block = av.AudioFrame.from_ndarray(samples, format="fltp", layout="mono")
+            block.sample_rate = 16000
+            output.mux([*voice.encode(block), *voice.encode(None)])
+    return path if whole else cut(path)
+
+
+@pytest.fixture(scope="session")
+def seeing(make_checkpoint: Callable[..., Path]) -> Path:
+    """A checkpoint of sound and film."""
+    return make_checkpoint("modalities=both", "video.size=32", "video.width=4", "fusion.hidden=16")
+
+
+@pytest.fixture
+def recognise(capsys: pytest.CaptureFixture[str], seeing: Path) -> Recognise:
+    """Predict what must work; what is said of it."""
+
+    def run(*words: object) -> dict[str, Any]:
+        assert main([str(word) for word in ("predict", *words, "--checkpoint", seeing, "--format", "json")]) == 0
+        said = capsys.readouterr()
+        assert said.err == ""
+        (found,) = json.loads(said.out)
+        return found
+
+    return run
+
+
+@pytest.fixture
+def handles() -> Iterator[None]:
+    """No file may be open afterwards that was not before."""
+    folder = Path("/proc/self/fd")
+    if not folder.exists():
+        yield
+        return
+    before = len(list(folder.iterdir()))
+    yield
+    assert len(list(folder.iterdir())) == before
+
+
+BAD_FILMS = {
+    "text": (lambda path: path.write_text("no film\n" * 100), "cannot be read as film"),
+    "empty": (lambda path: path.write_bytes(b""), "is empty (0 bytes), expected a film"),
+    "no frame": (lambda path: film(path, count=0), "has neither film nor sound"),
+    "cut": (lambda path: film(path, (64, 64), heard_s=2.0, whole=False), "cannot be read as film"),
+    "one pixel": (
+        lambda path: path.write_bytes(cv2.imencode(".png", np.zeros((1, 1, 3), np.uint8))[1].tobytes()),
+        "has pictures of 1×1 pixels, expected 16×16 or more; name another film",
+    ),
+    "an hour": (
+        lambda path: film(path, count=3600, fps=1),
+        "shows 60 minutes, one clip may have 10; cut it into clips",
+    ),
+    "long, with sound": (
+        lambda path: film(path, count=660, fps=1, heard_s=660.0),
+        "shows 11 minutes, one clip may have 10; cut it into clips",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", BAD_FILMS)
+@pytest.mark.usefixtures("handles")
+def test_a_film_that_cannot_be_recognised(
+    tmp_path: Path, complain: Complain, seeing: Path, out: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    make, said = BAD_FILMS[kind]
+    make(tmp_path / "clip.mp4")
+    monkeypatch.setattr(footage, "read_frames", None)  # told before any frame of it is decoded for the model
+    line = complain("predict", tmp_path / "clip.mp4", "--checkpoint", seeing, "--out", out)
+    assert line.startswith(f"{tmp_path / 'clip.mp4'} {said}")
+    assert line.count("clip.mp4") == 1
+
+
+GOOD_FILMS = {
+    "with sound": ("clip.mp4", lambda path: film(path, heard_s=2.0), ["audio", "video"]),
+    "without sound": ("clip.mp4", film, ["video"]),
+    "sound alone": ("clip.wav", sound, ["audio"]),
+    "a film called WAV": ("clip.wav", lambda path: film(path, heard_s=2.0), ["audio", "video"]),
+    "a film without a suffix": ("clip", film, ["video"]),
+    "sound called MP4": (
+        "clip.mp4",
+        lambda path: sound(path.with_suffix(".wav")).rename(path),
+        ["audio"],
+    ),
+    "8K": ("clip.mp4", lambda path: film(path, (4320, 7680), count=2, fps=1, codec="mjpeg"), ["video"]),
+    "animated": ("clip.gif", lambda path: film(path, codec="gif"), ["video"]),
+    "a photograph": ("clip.jpg", lambda path: cv2.imwrite(str(path), np.full((48, 64, 3), 90, np.uint8)), ["video"]),
+    "one frame": ("clip.mp4", lambda path: film(path, count=1), ["video"]),
+}
+
+
+@pytest.mark.parametrize("kind", GOOD_FILMS)
+@pytest.mark.usefixtures("handles")
+def test_a_film_out_of_the_ordinary_is_recognised(tmp_path: Path, recognise: Recognise, kind: str) -> None:
+    name, make, modalities = GOOD_FILMS[kind]
+    make(tmp_path / name)
+    found = recognise(tmp_path / name, "--face", "whole")
+    assert found["modalities"] == modalities
+    assert found["warnings"] == []
+    assert sum(found["probabilities"].values()) == pytest.approx(1.0, abs=1e-4)
+
+
+@pytest.mark.usefixtures("handles")
+def test_a_minute_of_film_is_never_whole_in_memory(
+    tmp_path: Path, recognise: Recognise, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, read = [], footage.read_frames
+
+    def counted(path: Path, moments: list[float]) -> object:
+        asked.append(len(moments))
+        return read(path, moments)
+
+    monkeypatch.setattr(footage, "read_frames", counted)
+    found = recognise(film(tmp_path / "minute.mp4", count=120, fps=2), "--face", "whole")
+    assert found["end_s"] == 60
+    assert max(asked) == 2  # as many as a window has
+
+
+def test_films_asked_for_in_ways_that_cannot_be(
+    tmp_path: Path, complain: Complain, capsys: pytest.CaptureFixture[str], checkpoint: Path, seeing: Path, clip: Path
+) -> None:
+    one, two = film(tmp_path / "one.mp4"), film(tmp_path / "two.mp4")
+    see = ("--checkpoint", seeing)
+    assert complain("predict", one, two, "--audio", clip, *see).startswith(
+        "--audio is the sound of one film, 2 files are named; name them"
+    )
+    assert "nosuch.onnx is no file, expected a YuNet model" in complain(
+        "predict", one, "--face-model", "nosuch.onnx", *see
+    )
+    assert f"{clip} cannot be read as a network" in complain("predict", one, "--face-model", clip, *see)
+    assert "the checkpoint takes audio, --modalities asks for video; leave it out" in complain(
+        "predict", one, "--modalities", "video", "--checkpoint", checkpoint
+    )
+    assert "has no film (sound only)" in complain("predict", clip, "--modalities", "video", *see)
+    assert "has no audio (film only)" in complain("predict", one, "--modalities", "audio", *see)
+    assert "has no audio (film only)" in complain("predict", one, "--checkpoint", checkpoint)
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "notes.txt").write_text("nothing to see")
+    assert "has no recording (.wav, " in complain("predict", tmp_path / "notes", *see)
+    assert "does not exist; expected a film" in complain("predict", tmp_path / "nosuch.mp4", *see)
+    for wrong in (("--camera-off", "2"), ("--modalities", "smell")):
+        with pytest.raises(SystemExit) as usage:
+            main(["evaluate", *map(str, see), "--corpus", "synthetic", "--out", str(tmp_path / "out"), *wrong])
+        assert usage.value.code == 2
+        assert "Traceback" not in capsys.readouterr().err
+
+
+def test_cameras_cannot_be_off_where_nothing_else_is(
+    complain: Complain, make_checkpoint: Callable[..., Path], checkpoint: Path, seeing: Path, voices: Path, out: Path
+) -> None:
+    blind = make_checkpoint("modalities=video", "video.size=32", "video.width=4")
+    evaluate = ("evaluate", "--corpus", "synthetic", "--root", voices, "--out", out, "--checkpoint")
+    said = "--camera-off leaves nothing where film is all there is"
+    assert said in complain(*evaluate, blind, "--camera-off", 0.5)
+    assert said in complain(*evaluate, seeing, "--modalities", "video", "--camera-off", 0.5)
+    assert "takes video alone, --modalities asks for audio" in complain(*evaluate, blind, "--modalities", "audio")
+    assert "takes audio alone, --modalities asks for video" in complain(*evaluate, checkpoint, "--modalities", "video")
+    assert "an ensemble needs the same" in complain(*evaluate, blind, "--checkpoint", seeing)

@@ -448,6 +448,7 @@ def test_damaged_sound_leaves_the_film_and_a_warning(tmp_path: Path, recognizer:
         recognizer.predict(film, audio=tmp_path / "sound.wav", modalities="audio")
     found = recognizer.predict(voice(tmp_path / "near.wav"), audio=voice(tmp_path / "far.wav", channels=3))
     assert found.microphones == 3
+    assert found.modalities == ("audio",)
     assert "near.wav has no film (sound only)" in found.warnings[0]
 
 
@@ -490,6 +491,9 @@ def test_an_offset_moves_the_sound_within_the_film(tmp_path: Path, recognizer: R
         frames = recording.footage.frames(0.0, 1.0)
         assert frames is not None
         assert told_s(frames).mean() == pytest.approx(offset_s + 0.5, abs=0.1)
+    hardly = recognizer.predict(film, audio=sound, audio_offset_s=3.7)
+    assert hardly.modalities == ("audio",)
+    assert "the film is not used: it shows less than half of what is heard" in hardly.warnings
     beyond = recognizer.predict(film, audio=sound, audio_offset_s=5.0)
     assert beyond.modalities == ("audio",)
     assert "lasts 4.0 s, the recording begins 5.0 s into it" in beyond.warnings[0]
@@ -505,7 +509,7 @@ def test_the_face_that_is_asked_for_is_looked_for(tmp_path: Path, recognizer: Re
 
 
 @pytest.mark.parametrize(
-    "other", ["video.frames=4", "video.size=48", "video.crop=none", "modalities=audio", "modalities=video"]
+    "other", ["video.frames=4", "video.size=48", "video.crop=none", "video.margin=0.5", "modalities=audio"]
 )
 def test_an_ensemble_that_looks_in_different_ways_is_one_clear_line(filmed: Small, other: str) -> None:
     with pytest.raises(FarfeelError, match="an ensemble needs the same"):

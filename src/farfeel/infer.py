@@ -23,6 +23,7 @@ from farfeel.media.footage import Footage
 from farfeel.media.video import media_info
 from farfeel.models.checkpoint import load_checkpoint
 from farfeel.models.emotion import EmotionModel
+from farfeel.recipe import Recipe
 from farfeel.recordings import Recording, Recordings, is_alive, recording_windows
 from farfeel.types import FarfeelError, Prediction
 
@@ -55,13 +56,13 @@ class Recognizer:
                     "an ensemble needs one sample rate"
                 )
             ours, theirs = first, model.recipe
-            if ours.modalities != theirs.modalities or (
-                ours.modalities != "audio"
-                and (ours.video.frames, ours.video.size, ours.video.crop, ours.audio.seconds)
-                != (theirs.video.frames, theirs.video.size, theirs.video.crop, theirs.audio.seconds)
-            ):
+            if ours.modalities != theirs.modalities:
                 raise FarfeelError(
-                    f"the checkpoints take {ours.modalities} and {theirs.modalities}, or other frames of the film; "
+                    f"the checkpoints take {ours.modalities} and {theirs.modalities}; an ensemble needs the same"
+                )
+            if ours.modalities != "audio" and _look(ours) != _look(theirs):
+                raise FarfeelError(
+                    f"the checkpoints look at films in other ways ({_look(ours)}; {_look(theirs)}); "
                     "an ensemble needs the same"
                 )
         self.device = torch.device(device)
@@ -144,16 +145,17 @@ class Recognizer:
         if "audio" in taken and (audio or info is None or info.audio or film is None):
             sound = problems.avoid("sound", lambda: read_audio(Path(audio or path), self.sample_rate))
         end_s = None if sound is None else sound.shape[1] / self.sample_rate
+        offset_s = audio_offset_s if audio else 0.0  # A film's own sound begins with it.
         if film or (info and (audio or "audio" not in taken)):  # where it was asked for: its absence is told
             footage = problems.avoid(
                 "film",
-                lambda: Footage(path, recipe.video, recipe.audio.seconds, audio_offset_s, end_s, face, detector),
+                lambda: Footage(path, recipe.video, recipe.audio.seconds, offset_s, end_s, face, detector),
             )
         if sound is None and footage is None:
             raise problems.first("sound" if path.suffix.lower() in AUDIO_SUFFIXES else "film")
         notes = [f"the {what} is not used: {error}" for what, error in problems.met]
         if footage and film and end_s is not None and not film.is_still:
-            rest_s = film.seconds - audio_offset_s - end_s
+            rest_s = film.seconds - offset_s - end_s
             if abs(rest_s) > MISMATCH_S:
                 notes.append(f"the {'film' if rest_s > 0 else 'sound'} goes on for {abs(rest_s):.1f} s alone")
         return Recording(sound, footage), notes
@@ -187,6 +189,8 @@ class Recognizer:
         if footage is not None:
             notes += footage.warnings
             modalities += ["video"] * footage.looked
+            if not footage.looked:
+                notes.append("the film is not used: it shows less than half of what is heard")
         seconds = footage.seconds if footage and audio is None else 0.0
         if audio is not None:
             seconds = audio.shape[1] / self.sample_rate
@@ -272,6 +276,13 @@ class _Problems:
     def first(self, what: str) -> FarfeelError:
         """The error of this part, or of another where it has none."""
         return next((error for part, error in self.met if part == what), self.met[0][1])
+
+
+def _look(recipe: Recipe) -> str:
+    """What a checkpoint makes of a film, before its network."""
+    video = recipe.video
+    crop = "whole picture" if video.crop == "none" else f"face with a margin of {video.margin:g}"
+    return f"{video.frames} frames of {video.size} pixels in {recipe.audio.seconds:g} s, {crop}"
 
 
 def _parts(modalities: str) -> set[str]:

@@ -160,8 +160,9 @@ def test_no_film_is_one_line(tmp_path: Path, film: Path) -> None:
         Footage(tmp_path / "sound.wav", KNOBS, WINDOW_S)
     with pytest.raises(FarfeelError, match=r"lasts 4.0 s, the recording begins 4.5 s into it; correct the offset"):
         Footage(film, KNOBS, WINDOW_S, offset_s=4.5)
-    with pytest.raises(FarfeelError, match="correct the offset"):
-        Footage(film, KNOBS, WINDOW_S, offset_s=-4.5, end_s=4.0)
+    for offset_s in (-4.5, float("nan"), float("inf"), float("-inf")):
+        with pytest.raises(FarfeelError, match="correct the offset"):
+            Footage(film, KNOBS, WINDOW_S, offset_s=offset_s, end_s=4.0)
 
 
 def test_a_clip_may_not_last_longer_than_a_feeling(tmp_path: Path) -> None:

@@ -109,6 +109,22 @@ def test_the_compact_network_s_layers_have_the_names_and_the_form_of_torchvision
     }
 
 
+def test_gradients_of_the_face_in_bfloat16_agree_with_float32() -> None:
+    torch.manual_seed(1)
+    encoder = VideoEncoder(Video(network="compact", width=8, size=64, frames=2))
+    frames = torch.rand(8, 3, 2, 64, 64)
+
+    def gradients(in_bf16: bool) -> torch.Tensor:
+        encoder.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16, enabled=in_bf16):
+            latent = encoder(frames)
+        latent.float().square().mean().backward()
+        return torch.cat([p.grad.flatten() for name, p in encoder.named_parameters() if p.ndim == 5])
+
+    exact, rounded = gradients(False), gradients(True)
+    assert (exact - rounded).norm() < 0.05 * exact.norm()
+
+
 def test_kinetics_weights_fill_all_but_the_head(tmp_path: Path, small: Small) -> None:
     from torchvision.models.video import r2plus1d_18
 

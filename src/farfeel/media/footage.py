@@ -49,7 +49,7 @@ class Footage:
         # The recording's part before the film began is not seen.
         self.begin_s = 0.0 if info.is_still else max(0.0, -offset_s)
         self.is_still = info.is_still
-        if self.end_s <= self.begin_s:
+        if not self.end_s > self.begin_s:  # nor where the offset is no number
             raise FarfeelError(
                 f"{path} lasts {info.seconds:.1f} s, the recording begins {offset_s:.1f} s into it; "
                 "correct the offset between sound and film"
