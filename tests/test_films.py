@@ -2,6 +2,7 @@
 
 import csv
 import os
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
@@ -155,6 +156,57 @@ def test_the_frames_shown_are_those_of_the_stretch_that_is_heard(
     np.testing.assert_allclose(shown_s, heard_s, atol=0.05 + recipe.audio.seconds / 4 / 2)
     assert abs(np.mean(np.array(shown_s) - heard_s)) < 0.04
     assert np.std(shown_s) > 0.2
+
+
+def test_silence_that_is_trimmed_off_is_not_shown_either(tmp_path: Path, filmed: Small) -> None:
+    recipe = filmed("rooms.snr_db=null", "augment.gain_db=0", "augment.camera={}", "audio.trim_silence=true")
+    ramp = 0.1 + 0.1 * np.arange(4 * 16000) / 16000
+    ramp[: 2 * 16000] = 0
+    soundfile.write(tmp_path / "late.wav", ramp, 16000, subtype="FLOAT")
+    clip = Clip("a", "own", "1", "happy", tmp_path / "late.wav", clock(tmp_path / "late.mp4", 4))
+    clips = TrainingClips([clip], recipe, None)
+    for epoch in range(6):
+        clips.set_epoch(epoch)
+        item = clips[0]
+        heard_s = float((item.dry[item.dry > 0.05].mean() - 0.1) / 0.1)
+        assert told_s(item.film.numpy()).mean() == pytest.approx(heard_s, abs=0.4)
+
+
+def test_a_short_film_is_kept_from_epoch_to_epoch_and_a_long_one_leaves_nothing(tmp_path: Path, filmed: Small) -> None:
+    for seconds, kept in ((3.0, True), (11.0, False)):
+        film, sound = clock(tmp_path / f"{seconds}.mp4", seconds), voice(tmp_path / f"{seconds}.wav", seconds)
+        clips = TrainingClips([Clip("a", "own", "1", "happy", sound, film, face="whole")], filmed(), None)
+        for epoch in range(3):
+            clips.set_epoch(epoch)
+            assert clips[0].video_mask
+        footage = clips.clips.footage(0)
+        assert footage
+        assert len(footage.crops) == kept
+
+
+def test_a_film_that_breaks_off_is_named_in_the_first_epoch(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], voices: Path
+) -> None:
+    corpus = shutil.copytree(voices, tmp_path / "corpus")
+    (bad,) = corpus.rglob("synthetic-02-happy-01.mp4")
+    write_film(bad, np.random.default_rng(1).integers(0, 256, (20, 64, 64, 3), dtype=np.uint8), FPS)
+    spoil(bad, "promise")
+    words = [
+        "train",
+        "--recipe",
+        "tiny",
+        "--corpus",
+        "synthetic",
+        "--root",
+        str(corpus),
+        "--out",
+        str(tmp_path / "run"),
+    ]
+    tiny = ["modalities=both", *LIGHT, "data.split=folds-4:1", "audio.seconds=1.28", "model.image_frames=64"]
+    assert main([*words, *tiny]) == 1
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.startswith(f"farfeel: error: {bad} is ")
+    assert error.endswith("copy the file again")
 
 
 def test_what_a_clip_lacks_is_masked_and_the_model_trains_on_the_rest(

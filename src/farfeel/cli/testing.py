@@ -236,6 +236,8 @@ def _predict(args: argparse.Namespace) -> int:
         require_file_place(args.out)
     if args.debug_dir:
         require_folder_place(args.debug_dir)
+    if args.audio_offset and not args.audio:
+        raise FarfeelError("--audio-offset moves the sound of --audio, and there is none; name it, or leave it out")
     files = _recordings(args.files)
     if args.audio and len(files) > 1:
         raise FarfeelError(f"--audio is the sound of one film, {len(files)} files are named; name them one by one")
@@ -251,7 +253,9 @@ def _predict(args: argparse.Namespace) -> int:
             what = str(args.audio or path)
             predictions.append((path, recognizer.predict_recording(recording, notes, args.mics, what)))
             if args.debug_dir and recording.footage:
-                for picture in write_views(args.debug_dir, path, recording.footage):
+                names = [file.stem for file, _ in predictions]
+                name = path.stem if names.count(path.stem) == 1 else f"{path.stem}-{names.count(path.stem)}"
+                for picture in write_views(args.debug_dir, name, recording.footage):
                     note(f"written: {picture}")
         except FarfeelError as error:  # the other files are still worth recognising
             failures.append(str(error))
