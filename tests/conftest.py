@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import settings
 
 from farfeel.corpora.scan import load_clips
 from farfeel.corpora.splits import Split, split_clips
@@ -13,6 +14,8 @@ from farfeel.recipe import Recipe, Simulation, load_recipe
 from farfeel.rooms.bank import Bank
 from farfeel.rooms.simulate import simulate
 
+settings.register_profile("farfeel", deadline=None)  # A busy machine is no fault.
+settings.load_profile("farfeel")
 torch.set_num_threads(1)  # Small networks gain nothing from a second, and lose much where the machine is busy.
 
 

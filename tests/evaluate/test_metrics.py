@@ -56,7 +56,7 @@ def test_golden_calibration() -> None:
     assert overall.brier.value == pytest.approx((0.06 + (0.64 + 0.64 + 0) + (0.125 + 0.25)) / 3)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(seed=st.integers(0, 2**32 - 1), speakers=st.integers(1, 5), emotions=st.integers(2, 8))
 def test_values_are_those_of_scikit_learn(fake_table: Draw, seed: int, speakers: int, emotions: int) -> None:
     names = ("neutral", "calm", "happy", "sad", "angry", "fearful", "disgust", "surprised")[:emotions]

@@ -14,7 +14,7 @@ def random(*shape, seed=0):
 
 
 @given(samples=st.integers(1, 700), length=st.integers(1, 900), mics=st.integers(1, 4), seed=st.integers(0, 99))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_convolution_is_the_exact_linear_one_cut_to_the_dry_length(samples, length, mics, seed):
     dry, taps = random(2, samples, seed=seed), random(2, mics, length, seed=seed + 1)
     expected = fftconvolve(dry.numpy().astype(np.float64)[:, None], taps.numpy(), axes=-1)[..., :samples]
@@ -51,7 +51,7 @@ def test_gradients_reach_the_speech_and_the_room():
 
 
 @given(snr_db=st.floats(-30, 60), level_db=st.floats(-60, 20), seed=st.integers(0, 99))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_noise_has_the_asked_level_over_all_microphones(snr_db, level_db, seed):
     clean = random(2, 3, 4000, seed=seed) * torch.tensor([1.0, 0.1, 0.01])[None, :, None]
     noise = random(2, 3, 4000, seed=seed + 1) * 10 ** (level_db / 20)

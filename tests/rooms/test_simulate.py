@@ -29,7 +29,7 @@ FILES = ("taps.npy", "rirs.parquet", "parameters.json")
     distance_m=st.floats(0.3, 3.0),
     longest_s=st.floats(0.3, 1.5),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_a_drawn_room_keeps_every_range(seed, mics, array, radius_m, distance_m, longest_s):
     ranges = Simulation(
         array=array, array_radius_m=(0.01, radius_m), distance_m=(0.3, distance_m), t60_s=(0.1, longest_s)
