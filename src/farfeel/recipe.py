@@ -201,6 +201,8 @@ class Fusion(Section):
     """Width of the hidden layer (ReLU); the paper's is the sum of both embeddings, 1536."""
     dropout: Share = 0.0
     """Of the hidden layer."""
+    experts: bool = False
+    """Add each modality's own logits to the fused ones; the paper does not."""
 
 
 class Camera(Section):

@@ -50,7 +50,7 @@ def test_the_image_stacks_time_chunks_with_frequency_inside() -> None:
         assert image[64 * chunk + frequency, frame] == 1000 * frequency + 256 * chunk + frame
 
 
-@settings(max_examples=5, deadline=None)
+@settings(max_examples=5)
 @given(st.floats(0.5, 10.24))
 def test_any_length_up_to_ten_seconds_gives_one_row_of_logits(seconds: float) -> None:
     net = EmotionModel(load_recipe("tiny", [f"audio.seconds={seconds}"])).eval()

@@ -10,7 +10,7 @@ from farfeel.types import Rir
 
 
 @given(asked_s=st.floats(0.1, 1.5), seed=st.integers(0, 99))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_an_exponential_decay_has_the_t60_and_edt_it_was_made_with(asked_s, seed):
     taps = exponential(asked_s, seconds=asked_s, rng=np.random.default_rng(seed))[0]
     assert t60_s(taps, SAMPLE_RATE) == pytest.approx(asked_s, rel=0.02)
@@ -18,7 +18,7 @@ def test_an_exponential_decay_has_the_t60_and_edt_it_was_made_with(asked_s, seed
 
 
 @given(asked_s=st.floats(0.2, 1.2), gain_db=st.floats(-80, 40), delay=st.integers(0, 3000), seed=st.integers(0, 99))
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 def test_acoustics_do_not_depend_on_gain_delay_or_padding(asked_s, gain_db, delay, seed):
     taps = exponential(asked_s, seconds=0.8, rng=np.random.default_rng(seed), mics=2)
     taps[:, 0] *= 10

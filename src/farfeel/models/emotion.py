@@ -34,7 +34,7 @@ class EmotionModel(nn.Module):
         if recipe.modalities != "audio":
             self.video = VideoEncoder(recipe.video)
         if recipe.modalities == "video":
-            self.classifier: nn.Module = nn.Linear(EMBEDDING, classes)
+            self.classifier: nn.Linear | LateFusion = nn.Linear(EMBEDDING, classes)
         elif recipe.modalities == "both":
             self.classifier = LateFusion(self.htsat.latent_dim, EMBEDDING, classes, recipe.fusion)
 
@@ -60,17 +60,22 @@ class EmotionModel(nn.Module):
         fusion = self.classifier
         assert isinstance(fusion, LateFusion)
         heard = where_present(
-            mic_mask.any(dim=1), fusion.absent_audio, lambda rows: self.hear(audio[rows], mic_mask[rows]).latent
+            mic_mask.any(dim=1), fusion.no_sound(), lambda rows: self._heard(audio[rows], mic_mask[rows])
         )
         if frames is None:
-            seen = fusion.absent_video.expand(len(audio), -1)
+            seen = fusion.no_film().expand(len(audio), -1)
         else:
             present = frames.new_ones(len(frames), dtype=torch.bool) if video_mask is None else video_mask
-            seen = where_present(present, fusion.absent_video, lambda rows: self.video(frames[rows]))
+            seen = where_present(present, fusion.no_film(), lambda rows: fusion.seen(self.video(frames[rows])))
         if not alone:
             return fusion(heard, seen)
-        no_sound, no_film = fusion.absent_audio.expand_as(heard), fusion.absent_video.expand_as(seen)
+        no_sound, no_film = fusion.no_sound().expand_as(heard), fusion.no_film().expand_as(seen)
         return torch.stack([fusion(heard, seen), fusion(heard, no_film), fusion(no_sound, seen)])
+
+    def _heard(self, audio: Tensor, mic_mask: Tensor) -> Tensor:
+        assert isinstance(self.classifier, LateFusion)
+        heard = self.hear(audio, mic_mask)
+        return self.classifier.heard(heard.latent, heard.logits)
 
     def hear(self, audio: Tensor, mic_mask: Tensor) -> Heard:
         """What HTS-AT makes of the sound: logits, the embedding, the logits over time."""
