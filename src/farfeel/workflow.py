@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from farfeel.console import note, progress
+from farfeel.corpora import CORPORA
 from farfeel.corpora.corpus import SURROGATE, few
 from farfeel.data import TrainingClips, divide_rooms
 from farfeel.evaluate.metrics import Metrics
@@ -125,6 +126,8 @@ def training_card(recipe: Recipe, train: Sequence[Clip], val: Sequence[Clip], ba
     rooms = (
         f"{len(bank)} {' and '.join(sorted(origins))} responses of {bank.mics} microphones" if bank else "none (dry)"
     )
+    names = sorted({clip.corpus.removesuffix(SURROGATE) for clip in train})
+    licences = "; ".join(f"{CORPORA[name].title}: {CORPORA[name].licence}" for name in names if name in CORPORA)
     surrogate = any(clip.corpus.endswith(SURROGATE) for clip in train)
     return "\n".join(
         [
@@ -138,7 +141,8 @@ def training_card(recipe: Recipe, train: Sequence[Clip], val: Sequence[Clip], ba
             *(["- the films are surrogates, made of stills of other people"] if surrogate else []),
             f"- split: {recipe.data.split}, seed {recipe.seed}; all knobs in recipe.yaml",
             "",
-            "Acted emotions of few speakers: expect less on others. Weights trained on a corpus for research use only "
-            "(RAVDESS: CC BY-NC-SA 4.0) are for research use only.",
+            f"Licence of the data, which the weights inherit: {licences}.",
+            "",
+            "Acted emotions of few speakers: expect less on others.",
         ]
     )

@@ -79,6 +79,18 @@ def test_both_modalities_have_a_say(model: EmotionModel, batch: dict) -> None:
     assert not torch.allclose(model(**batch | {"audio": tone}), both, atol=1e-3)
 
 
+@torch.inference_mode()
+def test_of_two_experts_the_absent_one_says_nothing(model: EmotionModel, batch: dict) -> None:
+    torch.nn.init.zeros_(model.classifier.linear2.weight)  # the hidden layer has nothing to add
+    torch.nn.init.zeros_(model.classifier.linear2.bias)
+    own_audio = model.hear(batch["audio"], batch["mic_mask"]).logits
+    own_video = model.classifier.video_head(torch.relu(model.video(batch["frames"])))
+    both, sound, film = model(**batch, alone=True)
+    torch.testing.assert_close(both, own_audio + own_video)
+    torch.testing.assert_close(sound, own_audio)
+    torch.testing.assert_close(film, own_video)
+
+
 def test_an_absent_film_leaves_the_batch_norm_of_the_others_alone(model: EmotionModel, batch: dict) -> None:
     present = torch.tensor([True, False, True, True])
 
