@@ -54,7 +54,7 @@ FACE_ROWS = [
     for recipe, modalities, pixels, batch in FACE_MODELS
     for training in ((False, True) if batch else (False,))
     for precision in ("float32", "bf16")
-    for channels_last in ((True, False) if modalities == "video" else (True,))
+    for channels_last in (True, False)
 ]
 FEWEST_RUNS, MOST_RUNS, ENOUGH_S = 2, 20, 1.0
 
@@ -139,9 +139,9 @@ def measure_faces(
     before = peak_memory(device)
     recipe = load_recipe(recipe_name, [f"modalities={modalities}", f"video.size={pixels}"])
     model = EmotionModel(recipe).to(device).train(training)
-    if not channels_last:
-        network = model.video.network.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
-        network.register_forward_pre_hook(lambda _, inputs: (inputs[0].contiguous(),))
+    layout = torch.channels_last_3d if channels_last else torch.contiguous_format
+    network = model.video.network.to(memory_format=layout)  # type: ignore[call-overload]
+    network.register_forward_pre_hook(lambda _, inputs: (inputs[0].contiguous(memory_format=layout),))
     samples = round(recipe.audio.seconds * recipe.audio.sample_rate)
     audio = 0.1 * torch.randn(batch, recipe.microphones.count, samples, device=device)
     mask = torch.ones(batch, recipe.microphones.count, dtype=torch.bool, device=device)

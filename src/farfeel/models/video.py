@@ -31,18 +31,19 @@ class VideoEncoder(nn.Module):
         super().__init__()
         self.network = CompactR2Plus1D(video) if video.network == "compact" else r2plus1d_18()
         self.network.fc = nn.Sequential(nn.Dropout(video.dropout), nn.Linear(self.network.fc.in_features, EMBEDDING))
-        # Channels last: in bfloat16 up to a fifth faster on a processor; in float32 it is mixed (benchmarks/model.py).
-        self.network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
         self.register_buffer("mean", torch.tensor(KINETICS_MEAN).view(3, 1, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(KINETICS_STD).view(3, 1, 1, 1), persistent=False)
 
     def forward(self, frames: Tensor) -> Tensor:
         """(B, 3, N, H, W) in [0, 1] → (B, 768)."""
-        normalised = ((frames - self.mean) / self.std).contiguous(memory_format=torch.channels_last_3d)
+        normalised = (frames - self.mean) / self.std
         # On a processor films are learned from in float32: oneDNN's (3.11, torch 2.12) bfloat16 weight gradient of a
         # convolution over fewer frames than it has taps is garbage, often NaN.
-        with torch.autocast("cpu", enabled=torch.is_autocast_enabled("cpu") and not torch.is_grad_enabled()):
-            return self.network(normalised)
+        in_bf16 = torch.is_autocast_enabled("cpu") and not torch.is_grad_enabled()
+        # Channels last is a fifth faster in bfloat16 and on tensor cores, and slower in float32 (benchmarks/model.py).
+        layout = torch.channels_last_3d if in_bf16 or frames.is_cuda else torch.contiguous_format
+        with torch.autocast("cpu", enabled=in_bf16):
+            return self.network(normalised.contiguous(memory_format=layout))
 
 
 class CompactR2Plus1D(nn.Module):
