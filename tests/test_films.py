@@ -27,6 +27,7 @@ from farfeel.recordings import Recording, Recordings
 from farfeel.rooms.bank import Bank
 from farfeel.train import EpochReport, dropout_loss, fit, mixup
 from farfeel.types import Batch, Clip, FarfeelError
+from untrained import make
 
 DATA = Path(os.environ.get("FARFEEL_DATA", "../shared/data"))
 Small = Callable[..., Recipe]
@@ -50,14 +51,6 @@ def filmed(small: Small) -> Callable[..., Recipe]:
 @pytest.fixture
 def recognizer(filmed: Small) -> Recognizer:
     return make(filmed())
-
-
-def make(*recipes: Recipe) -> Recognizer:
-    models = []
-    for seed, recipe in enumerate(recipes):
-        torch.manual_seed(seed)
-        models.append(EmotionModel(recipe))
-    return Recognizer(models)
 
 
 def mixed(clips: Sequence[Clip]) -> list[Clip]:

@@ -6,16 +6,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-import torch
 
 from farfeel.corpora.splits import Split
 from farfeel.evaluate.table import checked
 from farfeel.infer import Recognizer, prediction_table
-from farfeel.models.emotion import EmotionModel
 from farfeel.recipe import Recipe
 from farfeel.recordings import Recording, Recordings
 from farfeel.rooms.bank import Bank
 from farfeel.types import FarfeelError
+from untrained import make
 
 Small = Callable[..., Recipe]
 
@@ -23,14 +22,6 @@ Small = Callable[..., Recipe]
 @pytest.fixture
 def recognizer(small: Small) -> Recognizer:
     return make(small())
-
-
-def make(*recipes: Recipe) -> Recognizer:
-    models = []
-    for seed, recipe in enumerate(recipes):
-        torch.manual_seed(seed)
-        models.append(EmotionModel(recipe))
-    return Recognizer(models)
 
 
 def test_a_row_of_the_table_equals_the_prediction_of_that_recording_as_a_file(

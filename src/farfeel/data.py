@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
-from farfeel.media.audio import audio_files, read_audio, speech_span
+from farfeel.media.audio import files_in, read_audio, speech_span
 from farfeel.media.camera import shoot
 from farfeel.media.footage import Footage
 from farfeel.recipe import Recipe
@@ -319,7 +319,7 @@ def usable_clips(clips: Sequence[Clip], recipe: Recipe, what: str) -> list[Clip]
 def _noise_files(recipe: Recipe) -> list[Path]:
     if recipe.rooms.snr_db is None or "recorded" not in recipe.rooms.noise:
         return []
-    files = audio_files(Path(recipe.rooms.noise_folder)) if recipe.rooms.noise_folder else []
+    files = files_in(Path(recipe.rooms.noise_folder)) if recipe.rooms.noise_folder else []
     if not files:
         raise FarfeelError(
             f"rooms.noise asks for recorded noise, rooms.noise_folder ({recipe.rooms.noise_folder}) has no audio file; "

@@ -149,7 +149,7 @@ class Recognizer:
         if film or (info and (audio or "audio" not in taken)):  # where it was asked for: its absence is told
             footage = problems.avoid(
                 "film",
-                lambda: Footage(path, recipe.video, recipe.audio.seconds, offset_s, end_s, face, detector),
+                lambda: Footage(path, recipe.video, recipe.audio.seconds, offset_s, end_s, face, detector, film),
             )
         if sound is None and footage is None:
             raise problems.first("sound" if path.suffix.lower() in AUDIO_SUFFIXES else "film")

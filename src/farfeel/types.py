@@ -19,6 +19,9 @@ if TYPE_CHECKING:  # NumPy and torch stay out of start-up: `farfeel --help` must
 EMOTIONS = ("neutral", "calm", "happy", "sad", "angry", "fearful", "disgust", "surprised")
 """The eight emotions of RAVDESS in the order of its codes 01 to 08. Every corpus maps its labels to these names."""
 
+FACES = ("largest", "left", "right", "whole")
+"""Which face of a film is the speaker's; `whole` where the film shows nothing but the face."""
+
 
 class FarfeelError(Exception):
     """The input or the data is at fault. The message is one line: what was found, what was expected, the remedy."""
@@ -29,8 +32,7 @@ class Clip:
     """One utterance of one speaker: sound, film or both.
 
     `start_s` and `end_s` cut it out of its audio file (of its film, where there is no audio); `end_s` None means to the
-    end. `video_offset_s` is the moment of the film at which the audio file begins. `face`: which face of the film is
-    the speaker's, `largest`, `left` or `right`, or `whole` where the film shows nothing but the face.
+    end. `video_offset_s` is the moment of the film at which the audio file begins. `face` is one of FACES.
     """
 
     id: str

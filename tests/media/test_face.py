@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from farfeel.media.camera import fit
-from farfeel.media.face import FACES, FaceDetector, crop_face
+from farfeel.media.face import FaceDetector, crop_face
 from farfeel.media.video import read_frames
-from farfeel.types import FarfeelError
+from farfeel.types import FACES, FarfeelError
 
 DATA = Path(os.environ.get("FARFEEL_DATA", "../shared/data"))
 FILMS = sorted((DATA / "ravdess-av").rglob("*.mp4"))

@@ -23,7 +23,7 @@ from farfeel.cli.common import (
     share,
 )
 from farfeel.console import note
-from farfeel.types import FarfeelError
+from farfeel.types import FACES, FarfeelError
 
 if TYPE_CHECKING:
     from farfeel.recipe import Recipe
@@ -209,7 +209,7 @@ def _predict_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--face",
-        choices=["largest", "left", "right", "whole"],
+        choices=FACES,
         default="largest",
         help="whose (whole: no search for one)",
     )
@@ -272,14 +272,14 @@ def _predict(args: argparse.Namespace) -> int:
 
 
 def _recordings(paths: Sequence[Path]) -> list[Path]:
-    from farfeel.media.audio import AUDIO_SUFFIXES
+    from farfeel.media.audio import AUDIO_SUFFIXES, files_in
     from farfeel.media.video import VIDEO_SUFFIXES
 
     suffixes = (*AUDIO_SUFFIXES, *VIDEO_SUFFIXES)
     files: list[Path] = []
     for path in paths:
         if path.is_dir():
-            inside = sorted(file for file in path.rglob("*") if file.suffix.lower() in suffixes and file.is_file())
+            inside = files_in(path, suffixes)
             if not inside:
                 raise FarfeelError(f"{path} has no recording ({', '.join(suffixes)}); name another folder")
             files += inside

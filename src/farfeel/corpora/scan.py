@@ -22,7 +22,7 @@ from farfeel.corpora.corpus import few
 from farfeel.files import replacing_file, require_folder
 from farfeel.media.audio import MIN_SECONDS, audio_info
 from farfeel.media.video import media_info
-from farfeel.types import EMOTIONS, Clip, FarfeelError
+from farfeel.types import EMOTIONS, FACES, Clip, FarfeelError
 
 MANIFEST_VERSION = 2
 _METADATA_KEY = b"farfeel.manifest"
@@ -43,7 +43,6 @@ _SCHEMA = pa.schema(
     ]
 )
 _READERS = 4  # Headers wait for the disk, not for the processor.
-_FACES = ("largest", "left", "right", "whole")
 _MOST_ROWS = 100  # of a table of speakers; CREMA-D has 91
 _MOST_LINES = 20  # of unreadable files
 _LFS_POINTER = b"version https://git-lfs.github.com/spec/"
@@ -240,7 +239,7 @@ def read_manifest(path: Path, root: Path | None = None) -> list[Clip]:
         found = f"lacks the columns {', '.join(lacking)}" if lacking else "has columns of other types or order"
         raise FarfeelError(f"{path} {found}; expected {', '.join(_SCHEMA.names)}; write it again with farfeel scan")
     rows = table.to_pylist()
-    for what, known in (("emotion", EMOTIONS), ("face", _FACES)):
+    for what, known in (("emotion", EMOTIONS), ("face", FACES)):
         if unknown := sorted({row[what] for row in rows} - set(known)):
             raise FarfeelError(
                 f"{path} holds the {what}s {', '.join(unknown)}, expected those of {', '.join(known)}; rename them"

@@ -7,6 +7,7 @@ does not know (the sound of films, AAC), resampling is soxr.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,9 +41,9 @@ class AudioInfo:
     by_ffmpeg: bool = False  # read by FFmpeg, not by libsndfile
 
 
-def audio_files(folder: Path) -> list[Path]:
-    """Audio files under a folder, any folders deep, in order, told by their suffixes."""
-    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in AUDIO_SUFFIXES and path.is_file())
+def files_in(folder: Path, suffixes: Sequence[str] = AUDIO_SUFFIXES) -> list[Path]:
+    """Files under a folder, any folders deep, in order, told by their suffixes: those of audio."""
+    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in suffixes and path.is_file())
 
 
 def audio_info(path: Path) -> AudioInfo:

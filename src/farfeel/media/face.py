@@ -7,15 +7,15 @@ OpenCV; YuNet (Wu, Peng and Yu, 2023) is used where the user has its model file.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import cv2
 import numpy as np
 
 from farfeel.media.camera import fit
-from farfeel.types import FarfeelError
+from farfeel.types import FACES, FarfeelError
 
-FACES = ("largest", "left", "right", "whole")
 LOOKS = 5  # frames of a window that are searched: a face moves little between them, and a look costs more than a frame
 SIDES = (320, 480)  # pixels of the longer side to search in: time goes with the area. The second where none was found.
 SMALLEST = 24  # pixels: a fourteenth of the width at 320, and a little more than the cascade's own window
@@ -78,7 +78,7 @@ def crop_face(
         raise FarfeelError(f"there is no face {face!r}, expected {', '.join(FACES)}; name one of these")
     if face == "whole":
         return Crop(fit(frames, size), None, 0, ())
-    detector = detector or FaceDetector()
+    detector = detector or _haar()
     looks = np.unique(np.linspace(0, len(frames) - 1, min(LOOKS, len(frames))).round().astype(int))
     seen = [detector.find(frames[look]) for look in looks]
     tracks = _tracks(seen)
@@ -98,6 +98,12 @@ def crop_face(
     which = "the largest" if face == "largest" else f"the {face}most"
     warnings = (f"{len(tracks)} faces found, {which} is used",) if len(tracks) > 1 else ()
     return Crop(np.stack([_cut(frame, box, size) for frame in frames]), box, len(tracks), warnings)
+
+
+@cache
+def _haar() -> FaceDetector:
+    """One for all films whose caller brings none: reading the cascade takes ten milliseconds."""
+    return FaceDetector()
 
 
 def _yunet(model: Path) -> cv2.FaceDetectorYN:

@@ -13,7 +13,7 @@ import numpy as np
 
 from farfeel.media.audio import MAX_SECONDS
 from farfeel.media.face import Crop, FaceDetector, crop_face
-from farfeel.media.video import media_info, read_frames
+from farfeel.media.video import VideoInfo, media_info, read_frames
 from farfeel.recipe import Video
 from farfeel.types import FarfeelError
 
@@ -25,7 +25,8 @@ class Footage:
     """A film and the span of it that a recording is about. Nothing is decoded before `frames` asks for it.
 
     `offset_s`: the film's moment at which the recording begins. `end_s`: where it ends, in the recording's time; None:
-    with the film. Raises FarfeelError where the file has no film, or shows nothing of the recording or too much.
+    with the film. `film`: its description, where the caller has it already. Raises FarfeelError where the file has no
+    film, or shows nothing of the recording or too much.
     """
 
     def __init__(
@@ -37,8 +38,9 @@ class Footage:
         end_s: float | None = None,
         face: str = "largest",
         detector: FaceDetector | None = None,
+        film: VideoInfo | None = None,
     ) -> None:
-        info = media_info(path).video
+        info = film or media_info(path).video
         if info is None:
             raise FarfeelError(f"{path} has no film (sound only), expected a picture; name a film")
         self.path, self.knobs, self.offset_s = path, knobs, offset_s

@@ -23,7 +23,7 @@ import numpy as np
 import soundfile
 
 from farfeel.files import require_folder
-from farfeel.media.audio import AUDIO_SUFFIXES, SILENCE_DB, audio_files, audio_info, resample
+from farfeel.media.audio import AUDIO_SUFFIXES, SILENCE_DB, audio_info, files_in, resample
 from farfeel.rooms.acoustics import measure
 from farfeel.types import FarfeelError, Rir
 
@@ -115,7 +115,7 @@ def read_response(path: Path, sample_rate: int) -> np.ndarray:
 
 
 def _places(root: Path, place: Callable[[Path], Place | None]) -> dict[Path, Place]:
-    return {path: found for path in audio_files(root) if (found := place(path)) is not None}
+    return {path: found for path in files_in(root) if (found := place(path)) is not None}
 
 
 def _import(root: Path, places: dict[Path, Place], sample_rate: int, kind: str) -> list[Rir]:
