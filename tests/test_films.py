@@ -29,7 +29,7 @@ from farfeel.train import EpochReport, dropout_loss, fit, mixup
 from farfeel.types import Batch, Clip, FarfeelError
 from untrained import make
 
-DATA = Path(os.environ.get("FARFEEL_DATA", "../shared/data"))
+DATA = Path(os.environ.get("FARFEEL_DATA", "../shared/data")).resolve()
 Small = Callable[..., Recipe]
 LIGHT = ("video.size=32", "video.width=4", "fusion.hidden=16")
 BUSY = (

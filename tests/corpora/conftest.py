@@ -15,7 +15,7 @@ PROJECT = Path(__file__).parents[2]
 @pytest.fixture
 def real() -> Callable[[str], Path]:
     """Name of a folder of the data → its path; skips the test where it is absent."""
-    data = Path(os.environ.get("FARFEEL_DATA", PROJECT / "../shared/data"))
+    data = Path(os.environ.get("FARFEEL_DATA", PROJECT / "../shared/data")).resolve()
 
     def folder(name: str) -> Path:
         if not (data / name).is_dir():

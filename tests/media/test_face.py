@@ -15,7 +15,7 @@ from farfeel.media.face import FaceDetector, crop_face
 from farfeel.media.video import read_frames
 from farfeel.types import FACES, FarfeelError
 
-DATA = Path(os.environ.get("FARFEEL_DATA", "../shared/data"))
+DATA = Path(os.environ.get("FARFEEL_DATA", "../shared/data")).resolve()
 FILMS = sorted((DATA / "ravdess-av").rglob("*.mp4"))
 real = pytest.mark.skipif(not FILMS, reason="no RAVDESS films here")
 

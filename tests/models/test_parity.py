@@ -15,7 +15,7 @@ from farfeel.models.reference import LoadReport, fill, load_reference
 from farfeel.recipe import Recipe, recipe_from_tree
 from farfeel.types import FarfeelError
 
-DATA = Path(os.environ.get("FARFEEL_DATA", Path(__file__).parents[2] / "../shared/data"))
+DATA = Path(os.environ.get("FARFEEL_DATA", Path(__file__).parents[2] / "../shared/data")).resolve()
 GOLDEN = DATA.parent / "golden"
 AUDIO_CASES = ("single", "avg_mel_3", "sum_3", "sum_3_paper_fmax")
 STRATEGY = {"avg_mel": "average-mels", "sum": "sum-patches"}

@@ -15,7 +15,7 @@ PROJECT = Path(__file__).parents[2]
 
 def real_rirs(name: str) -> Path:
     """Folder of measured responses; skips the test where it is absent."""
-    folder = Path(os.environ.get("FARFEEL_DATA", PROJECT / "../shared/data")) / "rirs" / name
+    folder = Path(os.environ.get("FARFEEL_DATA", PROJECT / "../shared/data")).resolve() / "rirs" / name
     if not folder.is_dir():
         pytest.skip(f"needs the responses in rirs/{name}; set FARFEEL_DATA to the data's folder")
     return folder
