@@ -236,8 +236,9 @@ def _optimizer(model: nn.Module, knobs: TrainKnobs) -> torch.optim.Optimizer:
 
 
 def _best_first(history: list[EpochReport]) -> list[EpochReport]:
-    """Highest validation UAR first; among equals, the lower loss."""
-    return sorted(history, key=lambda report: (-report.val_uar, report.val_loss))
+    """Lowest validation loss first: over few speakers UAR jumps by points from one epoch to the next, and the loss also
+    asks for honest probabilities."""
+    return sorted(history, key=lambda report: report.val_loss)
 
 
 def _out_of_patience(history: list[EpochReport], patience: int) -> bool:
@@ -323,12 +324,13 @@ def _write_best(
     states: list[dict[str, Tensor]] = [
         load_checkpoint(_top_folder(run_dir, report.epoch)).state_dict() for report in top
     ]
-    state, chosen = states[0], f"epoch {top[0].epoch} (validation UAR {top[0].val_uar:.3f})"
+    state, chosen = states[0], f"epoch {top[0].epoch} (validation loss {top[0].val_loss:.3f}, UAR {top[0].val_uar:.3f})"
     if len(states) > 1:
         model.load_state_dict(average_states(states))
         val_loss, _, val_uar = validate(model, val, device)
-        if (val_uar, -val_loss) > (top[0].val_uar, -top[0].val_loss):
+        if val_loss < top[0].val_loss:
             epochs = ", ".join(str(report.epoch) for report in top)
-            state, chosen = model.state_dict(), f"mean of epochs {epochs} (validation UAR {val_uar:.3f})"
+            state = model.state_dict()
+            chosen = f"mean of epochs {epochs} (validation loss {val_loss:.3f}, UAR {val_uar:.3f})"
     model.load_state_dict(state)
     save_checkpoint(run_dir / "best", state, recipe, f"{card.rstrip()}\n\nWeights: {chosen}.\n")

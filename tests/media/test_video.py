@@ -158,16 +158,15 @@ def test_what_is_skipped_does_not_change_a_pixel(films: dict[str, Path], kind: s
     np.testing.assert_array_equal(read_frames(films[kind], moments, exact=True).pixels, whole)
 
 
-@pytest.mark.parametrize("codec", ["libx264", "libx265"])
-def test_without_deblocking_a_face_keeps_its_grey_levels(tmp_path: Path, codec: str) -> None:
+def test_without_deblocking_a_face_keeps_its_grey_levels(tmp_path: Path) -> None:
     rng = np.random.default_rng(1)
     loudness = np.ones(COUNT)
     frames = drawn_faces.film(drawn_faces.draw_person(rng), drawn_faces.draw_expression("happy", rng), loudness, rng)
-    film(tmp_path / "film.mp4", list(frames), codec)
+    film(tmp_path / "film.mp4", [cv2.resize(frame, (256, 256)) for frame in frames])
     quick, exact = (
         read_frames(tmp_path / "film.mp4", [0.0, 0.9, 1.9], exact=exact).pixels.astype(float) for exact in (False, True)
     )
-    assert 0 < np.abs(quick - exact).mean() < 2.55  # one hundredth of the range, in a picture of 64 pixels
+    assert 0 < np.abs(quick - exact).mean() < 1.5
     np.testing.assert_allclose(quick.mean((1, 2)), exact.mean((1, 2)), atol=0.5)
 
 

@@ -124,8 +124,8 @@ def read_frames(path: Path, times_s: Sequence[float], max_side: int = 720, exact
     """The frame on screen at each of the N moments (seconds), its longer side at most `max_side` pixels.
 
     Before the first frame it is the first one, after the end the last; a still is one frame for ever. Only what these
-    frames need is decoded, and unless `exact` without the smoothing of block edges (H.264's and HEVC's deblocking),
-    which leaves a pixel about half a grey level off and saves a sixth of the time. Raises FarfeelError for what is no
+    frames need is decoded, and unless `exact` without the smoothing of block edges (H.264's deblocking), which
+    leaves a pixel about half a grey level off and saves a sixth of the time. Raises FarfeelError for what is no
     film, and where a film breaks off before a moment that its header promises.
     """
     if len(times_s) == 0 or not np.isfinite(times_s).all():
@@ -195,7 +195,7 @@ def _find(path: Path, moments: list[float], max_side: int, exact: bool, quick: b
         film = film_of(container)
         if film is None:
             raise FarfeelError(f"{path} has no film (sound only), expected a picture; name a film")
-        if not exact:
+        if not exact and film.name == "h264":  # Without HEVC's loop filters means drift, too.
             film.codec_context.options = {"skip_loop_filter": "all"}
         for stream in container.streams:
             if stream.index != film.index:
