@@ -19,12 +19,12 @@ from farfeel.data import (
     divide_rooms,
     place,
     to_sensors,
-    window_samples,
 )
 from farfeel.media.audio import speech_span
 from farfeel.recipe import Recipe
-from farfeel.recordings import Recording, Recordings, recording_windows
+from farfeel.recordings import Recording, recording_windows, window_samples
 from farfeel.rooms.bank import Bank
+from farfeel.takes import Recordings
 from farfeel.types import FarfeelError
 
 Small = Callable[..., Recipe]

@@ -18,13 +18,14 @@ from torch.nn import functional as F
 from farfeel.cli import main
 from farfeel.corpora.splits import Split
 from farfeel.data import Sources, TrainingClips, collate, to_sensors, usable_clips
-from farfeel.infer import Recognizer, prediction_table
+from farfeel.infer import Recognizer
 from farfeel.media.film import write_film
 from farfeel.models.checkpoint import load_checkpoint, save_checkpoint
 from farfeel.models.emotion import EmotionModel
 from farfeel.recipe import Augment, Recipe
-from farfeel.recordings import Recording, Recordings
+from farfeel.recordings import Recording
 from farfeel.rooms.bank import Bank
+from farfeel.takes import Recordings, prediction_table
 from farfeel.train import EpochReport, dropout_loss, fit, mixup
 from farfeel.types import Batch, Clip, FarfeelError
 from untrained import make
@@ -563,9 +564,9 @@ def test_an_ensemble_that_looks_in_different_ways_is_one_clear_line(filmed: Smal
 
 def test_an_ensemble_of_films_is_the_mean_of_its_members(tmp_path: Path, filmed: Small) -> None:
     film, sound = clock(tmp_path / "film.mp4", 2), voice(tmp_path / "sound.wav")
-    models = make(filmed(), filmed("video.width=8")).models
-    each = [Recognizer([model]).predict(film, audio=sound, face="whole").probabilities for model in models]
-    mean = Recognizer(models).predict(film, audio=sound, face="whole").probabilities
+    engines = make(filmed(), filmed("video.width=8")).engines
+    each = [Recognizer([engine]).predict(film, audio=sound, face="whole").probabilities for engine in engines]
+    mean = Recognizer(engines).predict(film, audio=sound, face="whole").probabilities
     np.testing.assert_allclose(mean, np.mean(each, axis=0), atol=1e-6)
 
 

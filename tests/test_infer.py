@@ -9,10 +9,12 @@ import soundfile
 
 from farfeel.corpora.splits import Split
 from farfeel.evaluate.table import checked
-from farfeel.infer import Recognizer, prediction_table
+from farfeel.engines.pytorch import TorchEngine
+from farfeel.infer import Recognizer
 from farfeel.recipe import Recipe
-from farfeel.recordings import Recording, Recordings
+from farfeel.recordings import Recording
 from farfeel.rooms.bank import Bank
+from farfeel.takes import Recordings, prediction_table
 from farfeel.types import FarfeelError
 from untrained import make
 
@@ -53,7 +55,7 @@ def test_probabilities_do_not_depend_on_the_company_in_the_batch(recognizer: Rec
 
 def test_an_ensemble_is_the_mean_of_its_members(small: Small) -> None:
     audio = np.random.default_rng(1).normal(0, 0.1, (2, 30000)).astype(np.float32)
-    first, second = (Recognizer([model]) for model in make(small(), small()).models)
+    first, second = (Recognizer([engine]) for engine in make(small(), small()).engines)
     (mean,) = make(small(), small()).probabilities([Recording(audio)])
     each = [one.probabilities([Recording(audio)])[0] for one in (first, second)]
     np.testing.assert_allclose(mean, np.mean(each, axis=0), atol=1e-6)
@@ -87,9 +89,9 @@ def test_a_single_microphone_model_takes_the_first_and_says_so(small: Small) -> 
 
 
 def test_bfloat16_stays_near_float32(small: Small) -> None:
-    model = make(small()).models[0]
+    model = make(small()).engines[0].model
     audio = np.random.default_rng(1).normal(0, 0.1, (7, 64000)).astype(np.float32)
-    exact, rounded = (Recognizer([model], precision=p).predict_audio(audio) for p in ("32", "bf16"))
+    exact, rounded = (Recognizer([TorchEngine(model, precision=p)]).predict_audio(audio) for p in ("32", "bf16"))
     np.testing.assert_allclose(exact.probabilities, rounded.probabilities, atol=0.02)
 
 

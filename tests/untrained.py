@@ -2,6 +2,7 @@
 
 import torch
 
+from farfeel.engines.pytorch import TorchEngine
 from farfeel.infer import Recognizer
 from farfeel.models.emotion import EmotionModel
 from farfeel.recipe import Recipe
@@ -13,4 +14,4 @@ def make(*recipes: Recipe) -> Recognizer:
     for seed, recipe in enumerate(recipes):
         torch.manual_seed(seed)
         models.append(EmotionModel(recipe))
-    return Recognizer(models)
+    return Recognizer([TorchEngine(model) for model in models])

@@ -21,6 +21,7 @@ from farfeel.media.audio import files_in, read_audio, speech_span
 from farfeel.media.camera import shoot
 from farfeel.media.footage import Footage
 from farfeel.recipe import Recipe
+from farfeel.recordings import window_samples
 from farfeel.rooms.bank import Bank
 from farfeel.rooms.noise import babble, recorded_noise, white_noise
 from farfeel.rooms.reverb import add_noise, convolve, remove_common_delay
@@ -261,10 +262,6 @@ def collate(items: list[Sources]) -> Sources:
     batch = {f.name: [getattr(item, f.name) for item in items] for f in fields(Sources)}
     batch["taps"] = [torch.nn.functional.pad(taps, (0, longest - taps.shape[-1])) for taps in batch["taps"]]
     return Sources(**{name: torch.stack(values) for name, values in batch.items()})
-
-
-def window_samples(recipe: Recipe) -> int:
-    return round(recipe.audio.seconds * recipe.audio.sample_rate)
 
 
 def change_speed(dry: np.ndarray, speed: float) -> np.ndarray:

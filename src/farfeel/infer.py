@@ -1,34 +1,32 @@
-"""Recognizer: recordings to predictions; and the prediction table of an evaluation.
+"""Recognizer: recordings to predictions.
 
 Whatever is recognised, a user's file or a test clip in a measured room, goes the same way:
-Recording -> windows (W, M, T') and their frames (W, N, S, S, 3) -> EmotionModel -> mean of the windows'
-probabilities -> (K,).
+Recording -> windows (W, M, T') and their frames (W, N, S, S, 3) -> Engine -> mean of the windows' probabilities (K,).
+A timeline and a live stream give a prediction for each window instead.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
-import pandas as pd
-import torch
-from torch import Tensor
 
-from farfeel.data import to_frames
-from farfeel.media.audio import AUDIO_SUFFIXES, read_audio
+from farfeel.engines import NAMES, Engine
+from farfeel.media.audio import AUDIO_SUFFIXES, audio_blocks, audio_info, read_audio
 from farfeel.media.face import FaceDetector
 from farfeel.media.footage import Footage
 from farfeel.media.video import media_info
-from farfeel.models.checkpoint import load_checkpoint
-from farfeel.models.emotion import EmotionModel
 from farfeel.recipe import Recipe
-from farfeel.recordings import Recording, Recordings, is_alive, recording_windows
-from farfeel.types import FarfeelError, Prediction
+from farfeel.recordings import Recording, is_alive, recording_windows, stack_frames
+from farfeel.stream import Camera, Stream
+from farfeel.types import FarfeelError, Prediction, Timeline
 
+DEFAULT = Path(__file__).parent / "default"  # the checkpoint in the package
 BATCH_WINDOWS = 32  # in one pass through the network
-BATCH_RECORDINGS = 16  # in memory at once
+LONGEST_S = 24 * 3600.0  # of a timeline's film
 T = TypeVar("T")
 MISMATCH_S = 0.5  # Sound and film whose lengths differ by more are told so.
 
@@ -36,26 +34,24 @@ MISMATCH_S = 0.5  # Sound and film whose lengths differ by more are told so.
 class Recognizer:
     """One checkpoint, or several whose probabilities are averaged.
 
-    >>> recognizer = Recognizer.load(["runs/tiny/best"])            # doctest: +SKIP
+    >>> recognizer = Recognizer.load()                              # doctest: +SKIP
     >>> recognizer.predict("clip.wav").label                        # doctest: +SKIP
     """
 
-    def __init__(
-        self, models: Sequence[EmotionModel], device: str | torch.device = "cpu", precision: str = "32"
-    ) -> None:
-        first = models[0].recipe
-        for model in models[1:]:
-            if model.recipe.data.emotions != first.data.emotions:
+    def __init__(self, engines: Sequence[Engine]) -> None:
+        first = engines[0].recipe
+        for engine in engines[1:]:
+            ours, theirs = first, engine.recipe
+            if theirs.data.emotions != first.data.emotions:
                 raise FarfeelError(
                     f"the checkpoints know different emotions ({', '.join(first.data.emotions)}; "
-                    f"{', '.join(model.recipe.data.emotions)}); an ensemble needs the same"
+                    f"{', '.join(theirs.data.emotions)}); an ensemble needs the same"
                 )
-            if model.recipe.audio.sample_rate != first.audio.sample_rate:
+            if theirs.audio.sample_rate != first.audio.sample_rate:
                 raise FarfeelError(
-                    f"the checkpoints hear at {first.audio.sample_rate} Hz and {model.recipe.audio.sample_rate} Hz; "
+                    f"the checkpoints hear at {first.audio.sample_rate} Hz and {theirs.audio.sample_rate} Hz; "
                     "an ensemble needs one sample rate"
                 )
-            ours, theirs = first, model.recipe
             if ours.modalities != theirs.modalities:
                 raise FarfeelError(
                     f"the checkpoints take {ours.modalities} and {theirs.modalities}; an ensemble needs the same"
@@ -65,28 +61,48 @@ class Recognizer:
                     f"the checkpoints look at films in other ways ({_look(ours)}; {_look(theirs)}); "
                     "an ensemble needs the same"
                 )
-        self.device = torch.device(device)
-        self.models = [model.eval().to(self.device) for model in models]
+        self.engines = list(engines)
         self.emotions = first.data.emotions
-        self.in_bf16 = precision == "bf16"
 
     @classmethod
     def load(
-        cls, checkpoints: Sequence[str | Path], device: str | torch.device = "cpu", precision: str = "32"
+        cls,
+        checkpoints: str | Path | Sequence[str | Path] | None = None,
+        device: str = "cpu",
+        precision: str = "32",
+        engine: str = "torch",
     ) -> Recognizer:
-        """`precision` of the network: "32" or "bf16" (autocast)."""
-        return cls([load_checkpoint(Path(checkpoint)) for checkpoint in checkpoints], device, precision)
+        """A checkpoint folder, or several; None: the one in the package.
+
+        `engine`: torch, on `device` (cpu, cuda, cuda:1, mps) with `precision` 32 or bf16; or onnx, for exported files
+        (`farfeel export`), without PyTorch.
+        """
+        named = [checkpoints] if isinstance(checkpoints, str | Path) else checkpoints or [DEFAULT]
+        if engine not in NAMES:
+            raise FarfeelError(f"engine {engine} is not one of {', '.join(NAMES)}; choose one of them")
+        if engine == "onnx":
+            from farfeel.engines.onnx import OnnxEngine
+
+            return cls([OnnxEngine(path / "model.onnx" if path.is_dir() else path) for path in map(Path, named)])
+        from farfeel.engines.pytorch import TorchEngine
+
+        return cls([TorchEngine.load(Path(path), device, precision) for path in named])
+
+    @property
+    def recipe(self) -> Recipe:
+        """Of the first checkpoint; what an ensemble has to agree on holds for all."""
+        return self.engines[0].recipe
 
     @property
     def sample_rate(self) -> int:
-        return self.models[0].recipe.audio.sample_rate
+        return self.recipe.audio.sample_rate
 
     def default_mics(self, available: int, what: str) -> list[int]:
         """Microphones to use where the caller chose none. Raises FarfeelError where the strategy cannot take them."""
-        strategies = {model.recipe.microphones.strategy for model in self.models}
+        strategies = {engine.recipe.microphones.strategy for engine in self.engines}
         if strategies == {"single"}:
             return [0]
-        counts = {model.recipe.microphones.count for model in self.models}
+        counts = {engine.recipe.microphones.count for engine in self.engines}
         if "sum-patches" in strategies and counts != {available}:
             expected = max(counts)
             choose = ",".join(map(str, range(min(expected, available))))
@@ -99,7 +115,7 @@ class Recognizer:
     @property
     def modalities(self) -> str:
         """audio, video or both: what the checkpoint takes."""
-        return self.models[0].recipe.modalities
+        return self.recipe.modalities
 
     def predict(
         self,
@@ -111,17 +127,18 @@ class Recognizer:
         face: str = "largest",
         modalities: str = "both",
         detector: FaceDetector | None = None,
+        abstain_below: float = 0.0,
     ) -> Prediction:
         """Emotion of one recording: a file with sound, film or both.
 
         `audio` is another file with the sound, as of a microphone array, which begins `audio_offset_s` after the film.
         `face`: largest, left, right or whole. `modalities`: audio or video, to use nothing but that. Where the
-        checkpoint takes both and one cannot be used, the prediction is made from the other, with a warning. Raises
-        FarfeelError with one line.
+        checkpoint takes both and one cannot be used, the prediction is made from the other, with a warning. A
+        prediction less sure than `abstain_below` has no label. Raises FarfeelError with one line.
         """
         return self.predict_recording(
             *self.open(path, audio, audio_offset_s, face, modalities, detector), mics=mics, what=str(audio or path)
-        )
+        ).abstaining(abstain_below)
 
     def open(
         self,
@@ -133,12 +150,8 @@ class Recognizer:
         detector: FaceDetector | None = None,
     ) -> tuple[Recording, list[str]]:
         """The recording in a file (see predict), and warnings about what of it cannot be used."""
-        taken = _parts(self.modalities) & _parts(modalities)
-        if not taken:
-            raise FarfeelError(
-                f"the checkpoint takes {self.modalities}, --modalities asks for {modalities}; leave it out"
-            )
-        path, recipe, problems = Path(path), self.models[0].recipe, _Problems()
+        taken = self._taken(modalities)
+        path, recipe, problems = Path(path), self.recipe, _Problems()
         info = problems.avoid("film", lambda: media_info(path)) if "video" in taken else None
         film = info.video if info else None
         sound = footage = None
@@ -159,6 +172,15 @@ class Recognizer:
             if abs(rest_s) > MISMATCH_S:
                 notes.append(f"the {'film' if rest_s > 0 else 'sound'} goes on for {abs(rest_s):.1f} s alone")
         return Recording(sound, footage), notes
+
+    def _taken(self, modalities: str) -> set[str]:
+        """What the checkpoint takes of what was asked for."""
+        taken = _parts(self.modalities) & _parts(modalities)
+        if not taken:
+            raise FarfeelError(
+                f"the checkpoint takes {self.modalities}, --modalities asks for {modalities}; leave it out"
+            )
+        return taken
 
     def predict_audio(self, audio: np.ndarray, mics: Sequence[int] | None = None, what: str = "audio") -> Prediction:
         """Emotion of a recording (M, T) float32 at `sample_rate`."""
@@ -214,10 +236,7 @@ class Recognizer:
             if len(mics) < len(audio):
                 warnings.append(f"{len(mics)} of {len(audio)} microphones used; this checkpoint takes one")
         elif max(mics) >= len(audio):
-            raise FarfeelError(
-                f"{what} has {len(audio)} channel{'s' * (len(audio) != 1)} (0 to {len(audio) - 1}), "
-                f"--mics asks for {max(mics)}; choose among them"
-            )
+            raise _no_such_mic(what, len(audio), mics)
         chosen = audio[list(mics)]
         dead = ~is_alive(chosen)
         if dead.all():
@@ -231,33 +250,151 @@ class Recognizer:
 
     def probabilities(self, recordings: Sequence[Recording]) -> np.ndarray:
         """Recordings of any lengths, modalities and microphone counts → (N, K)."""
-        return np.mean([self._one_model(model, recordings) for model in self.models], axis=0)
+        return np.mean([self._of_engine(engine, recordings) for engine in self.engines], axis=0)
 
-    @torch.inference_mode()
-    def _one_model(self, model: EmotionModel, recordings: Sequence[Recording]) -> np.ndarray:
+    def _of_engine(self, engine: Engine, recordings: Sequence[Recording]) -> np.ndarray:
         result = np.empty((len(recordings), len(self.emotions)))
         mics_of = [1 if each.audio is None else len(each.audio) for each in recordings]
         for mics in set(mics_of):  # a batch has one number of microphones
             group = [i for i, count in enumerate(mics_of) if count == mics]
-            windows = [recording_windows(recordings[i], model.recipe) for i in group]
-            audio = torch.from_numpy(np.concatenate([each.audio for each in windows]))
-            mask = torch.from_numpy(np.concatenate([each.mic_mask for each in windows]))
+            windows = [recording_windows(recordings[i], engine.recipe) for i in group]
+            audio = np.concatenate([each.audio for each in windows])
+            mask = np.concatenate([each.mic_mask for each in windows])
             views = [
                 (recordings[i].footage, span) for i, each in zip(group, windows, strict=True) for span in each.spans_s
             ]
-            logits = []
+            found = []
             for start in range(0, len(views), BATCH_WINDOWS):
                 part = slice(start, start + BATCH_WINDOWS)
-                frames, seen = _frames(views[part], model)
-                with torch.autocast(self.device.type, torch.bfloat16, enabled=self.in_bf16):
-                    found = model(audio[part].to(self.device), mask[part].to(self.device), *self._to(frames, seen))
-                logits.append(found.float().cpu())
-            parts = torch.softmax(torch.cat(logits), dim=1).double().split([len(each.spans_s) for each in windows])
-            result[group] = np.stack([part.mean(dim=0).numpy() for part in parts])
+                looks = [
+                    None if footage is None or engine.recipe.modalities == "audio" else footage.frames(*span)
+                    for footage, span in views[part]
+                ]
+                found.append(engine.probabilities(audio[part], mask[part], *stack_frames(looks, engine.recipe)))
+            ends = np.cumsum([len(each.spans_s) for each in windows])
+            parts = np.split(np.concatenate(found), ends[:-1])
+            result[group] = np.stack([part.mean(axis=0) for part in parts])
         return result
 
-    def _to(self, frames: Tensor | None, seen: Tensor) -> tuple[Tensor | None, Tensor]:
-        return None if frames is None else to_frames(frames.to(self.device)), seen.to(self.device)
+    def stream(
+        self,
+        sample_rate: int,
+        mics: int = 1,
+        step_s: float = 1.0,
+        *,
+        face: str = "largest",
+        detector: FaceDetector | None = None,
+        abstain_below: float = 0.0,
+    ) -> Stream:
+        """A stream of sound (M, n) at any sample rate, and of frames: a prediction for each window, every step_s."""
+        eyes = None if self.modalities == "audio" else Camera(self.recipe, face, detector)
+        return Stream(self._classify, self._one_window(), sample_rate, mics, step_s, eyes, abstain_below)
+
+    def timeline(
+        self,
+        path: str | Path,
+        step_s: float = 1.0,
+        *,
+        mics: Sequence[int] | None = None,
+        audio: str | Path | None = None,
+        audio_offset_s: float = 0.0,
+        face: str = "largest",
+        modalities: str = "both",
+        detector: FaceDetector | None = None,
+        abstain_below: float = 0.0,
+        on_progress: Callable[[float, float], None] | None = None,
+    ) -> Timeline:
+        """A recording of any length, window by window; what is kept of it is one window. Arguments as for `predict`;
+        `on_progress` gets the seconds done and those there are. Silence is not classified. Raises FarfeelError."""
+        path, recipe = Path(path), self._one_window()
+        taken = self._taken(modalities)
+        problems = _Problems()
+        info = problems.avoid("film", lambda: media_info(path)) if "video" in taken else None
+        film = info.video if info else None
+        sound = Path(audio or path)
+        heard = None
+        if "audio" in taken and (audio or info is None or info.audio or film is None):
+            heard = problems.avoid("sound", lambda: audio_info(sound))
+        offset_s = audio_offset_s if audio else 0.0
+        footage = None
+        if film:
+            end_s = heard.seconds if heard else None
+            footage = problems.avoid(
+                "film",
+                lambda: Footage(
+                    path, recipe.video, recipe.audio.seconds, offset_s, end_s, face, detector, film, LONGEST_S
+                ),
+            )
+        if heard is None and footage is None:
+            raise problems.first("sound" if path.suffix.lower() in AUDIO_SUFFIXES else "film")
+        if heard is None:
+            assert footage is not None
+            return self._film_timeline(footage, step_s, abstain_below, on_progress)
+        chosen = list(mics) if mics is not None else self.default_mics(heard.channels, str(sound))
+        if max(chosen) >= heard.channels:
+            raise _no_such_mic(str(sound), heard.channels, chosen)
+        stream = Stream(self._classify, recipe, heard.sample_rate, len(chosen), step_s, footage, abstain_below)
+        found: list[Prediction] = []
+        for block in audio_blocks(sound):
+            found += stream.push(block[chosen])
+            if on_progress:
+                on_progress(min(stream.seconds, heard.seconds), heard.seconds)
+        found += stream.close()
+        notes = tuple(f"the {what} is not used: {error}" for what, error in problems.met)
+        if notes and found:
+            found[0] = replace(found[0], warnings=(*notes, *found[0].warnings))
+        return Timeline(tuple(found), tuple(stream.speech), stream.seconds, step_s, recipe.audio.seconds)
+
+    def _film_timeline(
+        self,
+        footage: Footage,
+        step_s: float,
+        abstain_below: float,
+        on_progress: Callable[[float, float], None] | None,
+    ) -> Timeline:
+        """The same windows, from a film alone."""
+        window_s, end_s = self.recipe.audio.seconds, footage.end_s
+        starts = np.arange(0, max(0.0, end_s - window_s) + 1e-6, step_s).tolist()
+        if end_s - starts[-1] - window_s >= 0.5 * step_s:
+            starts.append(end_s - window_s)
+        found, told = [], 0
+        for start_s in starts:
+            span = (start_s, min(start_s + window_s, end_s))
+            frames = footage.frames(*span)
+            seen = () if frames is None else ("video",)
+            prediction = Prediction((), self.emotions, *span, 0, seen, footage.warnings[told:])
+            told = len(footage.warnings)
+            if frames is not None:
+                nothing = np.zeros((1, 1, round(window_s * self.sample_rate)), np.float32)
+                deaf = np.zeros((1, 1), dtype=bool)
+                (row,) = self._classify(nothing, deaf, *stack_frames([frames], self.recipe))
+                prediction = replace(prediction, probabilities=tuple(map(float, row))).abstaining(abstain_below)
+            found.append(prediction)
+            if on_progress:
+                on_progress(span[1], end_s)
+        return Timeline(tuple(found), (), end_s, step_s, window_s)
+
+    def _classify(
+        self, audio: np.ndarray, mic_mask: np.ndarray, frames: np.ndarray | None, seen: np.ndarray
+    ) -> np.ndarray:
+        """Arguments as for an engine → the mean of all engines (W, K)."""
+        found = []
+        for start in range(0, len(audio), BATCH_WINDOWS):
+            part = slice(start, start + BATCH_WINDOWS)
+            look = None if frames is None else frames[part]
+            asked = (audio[part], mic_mask[part], look, seen[part])
+            found.append(np.mean([engine.probabilities(*asked) for engine in self.engines], axis=0))
+        return np.concatenate(found)
+
+    def _one_window(self) -> Recipe:
+        """The recipe of all checkpoints, which must cut recordings alike for a timeline."""
+        lengths = sorted({engine.recipe.audio.seconds for engine in self.engines})
+        if len(lengths) > 1:
+            raise FarfeelError(
+                f"the checkpoints hear windows of {' and '.join(f'{s:g}' for s in lengths)} s; "
+                "a timeline needs the same"
+            )
+        return self.recipe
 
 
 class _Problems:
@@ -289,30 +426,8 @@ def _parts(modalities: str) -> set[str]:
     return {"audio", "video"} if modalities == "both" else {modalities}
 
 
-def _frames(views: Sequence[tuple[Footage | None, np.ndarray]], model: EmotionModel) -> tuple[Tensor | None, Tensor]:
-    """Footage and span of each window → frames (W, N, S, S, 3) uint8, None for a model without eyes; seen (W,)."""
-    video = model.recipe.video
-    if model.recipe.modalities == "audio":
-        return None, torch.zeros(len(views), dtype=torch.bool)
-    found = [None if footage is None else footage.frames(*span) for footage, span in views]
-    dark = np.zeros((video.frames, video.size, video.size, 3), dtype=np.uint8)
-    frames = np.stack([dark if each is None else each for each in found])
-    return torch.from_numpy(frames), torch.tensor([each is not None for each in found])
-
-
-def prediction_table(
-    recognizer: Recognizer, recordings: Recordings, on_progress: Callable[[int, int], None] | None = None
-) -> pd.DataFrame:
-    """Prediction table of every recording: clip, speaker, room, position, target, p_<emotion>…; one row each."""
-    rows = []
-    for start in range(0, len(recordings), BATCH_RECORDINGS):
-        batch = [recordings[i] for i in range(start, min(start + BATCH_RECORDINGS, len(recordings)))]
-        found = recognizer.probabilities([take.recording for take in batch])
-        for take, probabilities in zip(batch, found, strict=True):
-            clip = take.clip
-            about = {"clip": clip.id, "speaker": clip.speaker, "room": take.room, "position": take.position}
-            shares = {f"p_{emotion}": p for emotion, p in zip(recognizer.emotions, probabilities, strict=True)}
-            rows.append(about | {"target": clip.emotion} | shares)
-        if on_progress:
-            on_progress(len(rows), len(recordings))
-    return pd.DataFrame(rows)
+def _no_such_mic(what: str, channels: int, mics: Sequence[int]) -> FarfeelError:
+    return FarfeelError(
+        f"{what} has {channels} channel{'s' * (channels != 1)} (0 to {channels - 1}), "
+        f"--mics asks for {max(mics)}; choose among them"
+    )

@@ -8,16 +8,18 @@ import io
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
 
-from farfeel.evaluate.metrics import Interval, Metrics
 from farfeel.files import replacing_file
 from farfeel.media.footage import Footage
 from farfeel.media.video import read_frames
 from farfeel.types import Prediction
+
+if TYPE_CHECKING:  # scikit-learn takes a second to import
+    from farfeel.evaluate.metrics import Interval, Metrics
 
 Named = Sequence[tuple[Path, Prediction]]
 BAR = 20  # characters for a probability of 1

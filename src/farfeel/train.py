@@ -26,14 +26,15 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
 from farfeel.data import EpochOrder, Sources, TrainingClips, collate, to_sensors
+from farfeel.engines.pytorch import TorchEngine
 from farfeel.evaluate.table import probabilities_of, targets_of
 from farfeel.files import replacing_file
-from farfeel.infer import Recognizer, prediction_table
+from farfeel.infer import Recognizer
 from farfeel.models.checkpoint import average_states, load_checkpoint, save_checkpoint
 from farfeel.models.emotion import EmotionModel
 from farfeel.recipe import Augment, Recipe, save_recipe
 from farfeel.recipe import Train as TrainKnobs
-from farfeel.recordings import Recordings
+from farfeel.takes import Recordings, prediction_table
 from farfeel.tracking import Tracker, require_trackers
 from farfeel.types import Batch, FarfeelError
 
@@ -202,7 +203,7 @@ def _loss(logits: Tensor, batch: Batch, augment: Augment) -> Tensor:
 
 def validate(model: EmotionModel, val: Recordings, device: torch.device) -> tuple[float, float, float]:
     """Loss, accuracy and UAR over the validation recordings, by the road that evaluation takes."""
-    table = prediction_table(Recognizer([model], device), val)
+    table = prediction_table(Recognizer([TorchEngine(model, device)]), val)
     target, probabilities = targets_of(table), probabilities_of(table)
     decided = probabilities.argmax(axis=1)
     loss = -np.log(np.maximum(probabilities[np.arange(len(target)), target], 1e-12)).mean()

@@ -8,7 +8,7 @@ Everything here is frozen: a change returns a new value (`dataclasses.replace`).
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -91,7 +91,11 @@ class Batch:
 
 @dataclass(frozen=True)
 class Prediction:
-    """Probabilities (K,) over `emotions` for the span start_s to end_s of a recording."""
+    """Probabilities (K,) over `emotions` for the span start_s to end_s of a recording; none where nobody speaks.
+
+    `speech_share` is the share of the span in which somebody speaks, None where nobody listened for it. `decided` is
+    False where the highest probability is below what the caller asked for.
+    """
 
     probabilities: tuple[float, ...]
     emotions: tuple[str, ...]
@@ -100,7 +104,36 @@ class Prediction:
     microphones: int = 1
     modalities: tuple[str, ...] = ("audio",)
     warnings: tuple[str, ...] = field(default=())
+    speech_share: float | None = None
+    decided: bool = True
 
     @property
-    def label(self) -> str:
-        return max(zip(self.probabilities, self.emotions, strict=True), key=lambda pair: pair[0])[1]
+    def confidence(self) -> float:
+        """The highest probability; 0 where nothing was classified."""
+        return max(self.probabilities, default=0.0)
+
+    @property
+    def best(self) -> str | None:
+        """The likeliest emotion; None where nothing was classified."""
+        return self.emotions[self.probabilities.index(self.confidence)] if self.probabilities else None
+
+    @property
+    def label(self) -> str | None:
+        """The likeliest emotion; None where nothing was classified, or not surely enough."""
+        return self.best if self.decided else None
+
+    def abstaining(self, below: float) -> Prediction:
+        """The same, undecided where its confidence is below a threshold."""
+        return replace(self, decided=self.confidence >= below) if self.probabilities else self
+
+
+@dataclass(frozen=True)
+class Timeline:
+    """A recording of `seconds`, window by window: each of `window_s`, the next begins `step_s` later; and the spans
+    (start_s, end_s) in which somebody speaks."""
+
+    predictions: tuple[Prediction, ...]
+    speech: tuple[tuple[float, float], ...]
+    seconds: float
+    step_s: float
+    window_s: float

@@ -13,14 +13,14 @@ from farfeel.corpora.corpus import SURROGATE, few
 from farfeel.data import TrainingClips, divide_rooms
 from farfeel.evaluate.metrics import Metrics
 from farfeel.evaluate.report import write_evaluation
-from farfeel.infer import Recognizer, prediction_table
+from farfeel.infer import Recognizer
 from farfeel.models.checkpoint import load_checkpoint
 from farfeel.models.emotion import EmotionModel
 from farfeel.models.reference import LoadReport, fill, fill_video, load_reference, read_video_weights
 from farfeel.models.video import kinetics_weights
 from farfeel.recipe import Recipe
-from farfeel.recordings import Recordings
 from farfeel.rooms.bank import Bank
+from farfeel.takes import Recordings, prediction_table
 from farfeel.train import fit
 from farfeel.types import Clip, FarfeelError
 
@@ -97,7 +97,7 @@ def run_evaluation(
     camera_off: float = 0.0,
 ) -> Metrics:
     """Evaluate with a progress bar and write the evaluation's folder."""
-    recipe = recognizer.models[0].recipe
+    recipe = recognizer.recipe
     recordings = Recordings(clips, recipe, banks, mics, camera_off=camera_off)
     with progress("evaluating", "recordings") as advance:
         table = prediction_table(recognizer, recordings, advance)

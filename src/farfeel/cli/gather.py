@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def _scan_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("corpus", help="ravdess, crema-d, iemocap, tess, emodb, urdu, stills or synthetic")
+    parser.add_argument("corpus", help="ravdess, crema-d, iemocap, tess, emodb, urdu, stills, synthetic or folder")
     parser.add_argument(
         "--root", type=Path, required=True, help="folder of the corpus, in its published layout or flat"
     )

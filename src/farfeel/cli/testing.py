@@ -80,7 +80,7 @@ def _evaluate(args: argparse.Namespace) -> None:
 
     require_report_folder(require_folder_place(args.out))
     recognizer = Recognizer.load(args.checkpoint, device(args.device))
-    recipe = recognizer.models[0].recipe
+    recipe = recognizer.recipe
     (clips,), absent = chosen_clips(args, recipe, args.split)
     clips = take_away(clips, recipe, args.modalities, args.camera_off)
     speakers = sorted({clip.speaker for clip in clips})

@@ -2,7 +2,8 @@
 
 Each corpus is one module that says where the data comes from and decodes one file name; `CORPORA` holds them by name.
 `scan` reads the headers and says what is there and what is missing, `splits` divides by speaker, `synthetic` makes a
-small corpus of artificial voices for demonstrations and tests. Nothing here imports torch.
+small corpus of artificial voices for demonstrations and tests, `folder` reads your own clips. Nothing here imports
+torch.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import difflib
 from farfeel.corpora.corpus import Corpus
 from farfeel.corpora.crema_d import CREMA_D
 from farfeel.corpora.emodb import EMODB
+from farfeel.corpora.folder import FOLDER
 from farfeel.corpora.iemocap import IEMOCAP
 from farfeel.corpora.ravdess import RAVDESS
 from farfeel.corpora.stills import STILLS
@@ -21,7 +23,7 @@ from farfeel.corpora.urdu import URDU
 from farfeel.types import FarfeelError
 
 CORPORA: dict[str, Corpus] = {
-    corpus.name: corpus for corpus in (RAVDESS, CREMA_D, IEMOCAP, TESS, EMODB, URDU, STILLS, SYNTHETIC)
+    corpus.name: corpus for corpus in (RAVDESS, CREMA_D, IEMOCAP, TESS, EMODB, URDU, STILLS, SYNTHETIC, FOLDER)
 }
 
 

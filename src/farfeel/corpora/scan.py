@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 
 from farfeel.corpora import CORPORA, Corpus, get_corpus
 from farfeel.corpora.corpus import few
+from farfeel.corpora.folder import FOLDER, is_unknown, nothing_here, speaker_note
 from farfeel.files import replacing_file, require_folder
 from farfeel.media.audio import MIN_SECONDS, audio_info
 from farfeel.media.video import media_info
@@ -49,6 +50,7 @@ _LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 _JPEG, _PNG = (b"\xff\xd8\xff", b"\xff\xd9"), (b"\x89PNG\r\n\x1a\n", b"IEND\xaeB`\x82")
 _STILLS = {".jpg": _JPEG, ".jpeg": _JPEG, ".png": _PNG}
 """First and last bytes of a whole picture: decoding tens of thousands would take minutes, this takes seconds."""
+_ROUNDING_S = 0.05  # Times are noted to a tenth of a second or less; a film's last frame ends when it likes.
 _STILL_END = 64  # Programs that append a few bytes do no harm.
 
 
@@ -101,7 +103,8 @@ class ScanReport:
         counts = self.counts
         speakers = sorted({clip.speaker for clip in self.clips})
         row_of = {
-            speaker: speaker if len(speakers) <= _MOST_ROWS else speaker.partition("-")[0] for speaker in speakers
+            speaker: speaker.partition("-")[0] if len(speakers) > _MOST_ROWS or is_unknown(speaker) else speaker
+            for speaker in speakers
         }
         counted = Counter((row_of[clip.speaker], clip.emotion) for clip in self.clips)
         rows = [["speaker", *counts, "all"]]
@@ -114,7 +117,9 @@ class ScanReport:
         lines = ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
         lines = [*lines, ""] if self.clips else []
         length = f", {self.seconds / 60:.1f} minutes" if self.seconds else ""
-        lines += [f"{len(self.clips)} clips of {len(speakers)} speakers{length}"]
+        known = sum(not is_unknown(speaker) for speaker in speakers)
+        who = f"{known} speakers" if known == len(speakers) else f"{known} known speakers and unknown ones"
+        lines += [f"{len(self.clips)} clips of {who}{length}"]
         lines += [f"{clips} clips at {rate} Hz" for rate, clips in self.sample_rates.items()]
         lines += [f"{clips} clips with {_counted(channels, 'channel')}" for channels, clips in self.channels.items()]
         if films := sum(clip.video is not None for clip in self.clips):
@@ -133,6 +138,8 @@ class ScanReport:
         lines += [f"unreadable: {reason}" for _, reason in self.unreadable[:_MOST_LINES]]
         if len(self.unreadable) > _MOST_LINES:
             lines.append(f"unreadable: {len(self.unreadable) - _MOST_LINES} more")
+        if unknown := speaker_note(self.clips):
+            lines.append(unknown)
         return "\n".join(lines)
 
 
@@ -172,16 +179,20 @@ def scan(
             if progress:
                 progress(done, len(files))
     readable = {file: header for file, header in headers.items() if isinstance(header, _Header)}
-    clips, sounds, lengths_s = [], [], []
+    clips, sounds, lengths_s, beyond = [], [], [], []
     for clip in chosen:
         sound = readable.get(clip.audio) if clip.audio else _Header()
         film = readable.get(clip.video) if clip.video else None
         if sound is None or not (sound.channels or film):
             continue
+        file_s = sound.sound_s if sound.channels else film.film_s if film else None
+        if file_s is not None and max(clip.start_s + MIN_SECONDS, clip.end_s or 0.0) > file_s + _ROUNDING_S:
+            beyond.append((clip.audio or clip.video or root, _beyond(clip, file_s)))
+            continue
+        end_s = file_s if clip.end_s is None or file_s is None else min(clip.end_s, file_s)
+        lengths_s.append((end_s or 0.0) - clip.start_s)
         if sound.channels:
             sounds.append(sound)
-        end_s = sound.sound_s if sound.channels else film.film_s if film else None
-        lengths_s.append(end_s or 0.0)
         audio, video = clip.audio if sound.channels else None, clip.video if film else None
         clips.append(replace(clip, audio=audio, video=video, end_s=end_s))
 
@@ -195,7 +206,7 @@ def scan(
         channels=dict(sorted(Counter(sound.channels for sound in sounds).items())),
         absent_speakers=tuple(speaker for speaker in corpus.speakers if speaker not in present),
         missing=_missing(corpus, listing.clips, present, wanted),
-        unreadable=tuple((file, header) for file, header in headers.items() if isinstance(header, str)),
+        unreadable=(*((file, header) for file, header in headers.items() if isinstance(header, str)), *beyond),
         skipped=dict(sorted(skipped.items())),
         duplicates=listing.duplicates,
     )
@@ -256,23 +267,32 @@ def read_manifest(path: Path, root: Path | None = None) -> list[Clip]:
 def load_clips(
     name_or_manifest: str, root: Path | None = None, on_unreadable: Callable[[str], None] | None = None
 ) -> list[Clip]:
-    """The usable clips of a corpus under `root`, or of a manifest file; `on_unreadable` is told of each file left out,
-    and why. Raises FarfeelError with one line."""
+    """The usable clips of a corpus under `root`, or of a manifest file; `on_unreadable` is told of what is left out,
+    and why, and of speakers that are not known. Raises FarfeelError with one line."""
     path = Path(name_or_manifest)
+    notes: list[str] = []
     if name_or_manifest not in CORPORA and (path.is_file() or path.suffix == ".parquet"):
-        return read_manifest(path, root)
-    corpus = get_corpus(name_or_manifest)
-    if root is None:
-        raise FarfeelError(
-            f"corpus {corpus.name} needs its folder; name it with --root DIR, or give a manifest file instead"
-        )
-    report = scan(corpus, root)
-    if not report.clips:
-        raise FarfeelError(f"none of {len(report.unreadable)} files in {root} can be read: {report.unreadable[0][1]}")
+        clips = read_manifest(path, root)
+    else:
+        corpus = get_corpus(name_or_manifest)
+        if root is None:
+            raise FarfeelError(
+                f"corpus {corpus.name} needs its folder; name it with --root DIR, or give a manifest file instead"
+            )
+        report = scan(corpus, root)
+        if not report.clips:
+            raise FarfeelError(
+                f"none of {len(report.unreadable)} files in {root} can be used: {report.unreadable[0][1]}"
+            )
+        clips = list(report.clips)
+        notes += [f"left out: {reason}" for _, reason in report.unreadable]
+        notes += [f"left out: {_counted(files, 'file')}: {reason}" for reason, files in report.skipped.items()]
+    if unknown := speaker_note(clips):
+        notes.append(unknown)
     if on_unreadable:
-        for _, reason in report.unreadable:
-            on_unreadable(f"left out: {reason}")
-    return list(report.clips)
+        for line in notes:
+            on_unreadable(line)
+    return clips
 
 
 def _header(file: Path, is_film: bool) -> _Header | str:
@@ -283,6 +303,11 @@ def _header(file: Path, is_film: bool) -> _Header | str:
         return _film_header(file) if is_film else _sound_header(file)
     except FarfeelError as error:
         return _pointer_line(file) or str(error)
+
+
+def _beyond(clip: Clip, file_s: float) -> str:
+    span = f"{clip.start_s:g} s to " + ("its end" if clip.end_s is None else f"{clip.end_s:g} s")
+    return f"{clip.id} goes from {span}, the file lasts {file_s:.2f} s; correct the times"
 
 
 def _sound_header(file: Path) -> _Header:
@@ -355,7 +380,9 @@ def _known_emotions(emotions: Sequence[str] | None) -> tuple[str, ...]:
 
 def _nothing_here(corpus: Corpus, root: Path, skipped: dict[str, int]) -> FarfeelError:
     """One line: the form expected, and what the folder holds instead."""
-    others = [other.name for other in CORPORA.values() if other is not corpus and other.listing(root).clips]
+    others = [other.name for other in CORPORA.values() if other is not corpus and _holds_clips(other, root)]
+    if corpus is FOLDER and not others:
+        return nothing_here(root, skipped)
     archives = sorted(root.rglob("*.zip"))
     if others:
         remedy = f"the files there are those of {' and '.join(others)}: name that corpus"
@@ -370,6 +397,13 @@ def _nothing_here(corpus: Corpus, root: Path, skipped: dict[str, int]) -> Farfee
         f"{root} holds no clip of {corpus.title}; expected files named like {corpus.example}, in any sub-folder; "
         f"{remedy}"
     )
+
+
+def _holds_clips(corpus: Corpus, root: Path) -> bool:
+    try:
+        return bool(corpus.listing(root).clips)
+    except FarfeelError:  # a table of one's own with a fault
+        return False
 
 
 def _relative(file: Path, root: Path) -> str:

@@ -7,7 +7,7 @@ does not know (the sound of films, AAC), resampling is soxr.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +16,7 @@ import soundfile
 import soxr
 
 from farfeel.media.container import is_whole
-from farfeel.media.video import read_sound, sound_info
+from farfeel.media.video import read_sound, sound_blocks, sound_info
 from farfeel.types import FarfeelError
 
 AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".mp3", ".aiff", ".aif", ".w64")
@@ -24,6 +24,7 @@ TRIM_DB = 40.0  # A frame this far below the loudest is silence; RAVDESS's pause
 TRIM_FRAME_S = 0.025
 TRIM_MARGIN_S = 0.1
 MAX_SECONDS = 600.0  # One clip, one answer: nobody feels the same for longer.
+BLOCK_S = 10.0
 MIN_SECONDS = 0.1  # Shorter than ten mel frames nothing can be told.
 SILENCE_DB = -90.0  # Peak below this, relative to full scale: quieter than the last bit of 16-bit audio.
 SHORTFALL = 0.01  # Share of its promised length that a file may lack: a last block cut short is no loss.
@@ -74,7 +75,8 @@ def read_audio(path: Path, sample_rate: int, start_s: float = 0.0, end_s: float 
     _require_seconds(path, span_s)
     if span_s > MAX_SECONDS:
         raise FarfeelError(
-            f"{path} is {span_s / 60:.0f} minutes long, one clip may have {MAX_SECONDS / 60:.0f}; cut it into clips"
+            f"{path} is {span_s / 60:.0f} minutes long, one clip may have {MAX_SECONDS / 60:.0f}; cut it into clips "
+            "or ask for a timeline"
         )
     # Both ends are rounded, not the length: adjacent spans then share no sample and lose none.
     start, stop = round(start_s * info.sample_rate), round(end_s * info.sample_rate)
@@ -89,6 +91,24 @@ def read_audio(path: Path, sample_rate: int, start_s: float = 0.0, end_s: float 
     if np.abs(samples).max() < 10 ** (SILENCE_DB / 20):
         raise FarfeelError(f"{path} is silent (peak below {SILENCE_DB:.0f} dB), expected speech; check the recording")
     return resample(samples, info.sample_rate, sample_rate)
+
+
+def audio_blocks(path: Path) -> Iterator[np.ndarray]:
+    """All of a file of any length in pieces (M, n) float32 of BLOCK_S or less, at its own rate (see audio_info)."""
+    info = audio_info(path)
+    if info.by_ffmpeg:
+        yield from (block for block, _ in sound_blocks(path))
+        return
+    done = 0
+    try:
+        for block in soundfile.blocks(str(path), round(BLOCK_S * info.sample_rate), dtype="float32", always_2d=True):
+            done += len(block)
+            yield block.T
+    except (soundfile.LibsndfileError, OSError) as error:
+        raise _unreadable(path, error) from None
+    if done < (1 - SHORTFALL) * info.seconds * info.sample_rate:
+        promised = round(info.seconds * info.sample_rate)
+        raise FarfeelError(f"{path} is cut off: {done} of {promised} samples; copy the file again")
 
 
 def speech_span(audio: np.ndarray, sample_rate: int) -> tuple[int, int]:

@@ -7,6 +7,7 @@ nearest to its times; a longer one is decoded anew for each window, which then h
 
 from __future__ import annotations
 
+from collections import deque
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from farfeel.recipe import Video
 from farfeel.types import FarfeelError
 
 WHOLE_S = 10.0  # A film up to this long is one view of one face; a longer one may cut or pan.
+KEPT_CROPS = 64
 COVERED = 0.5  # Share of a window that the film must cover for its frames to stand for the window.
 
 
@@ -39,6 +41,7 @@ class Footage:
         face: str = "largest",
         detector: FaceDetector | None = None,
         film: VideoInfo | None = None,
+        longest_s: float = MAX_SECONDS,
     ) -> None:
         info = film or media_info(path).video
         if info is None:
@@ -56,15 +59,16 @@ class Footage:
                 f"{path} lasts {info.seconds:.1f} s, the recording begins {offset_s:.1f} s into it; "
                 "correct the offset between sound and film"
             )
-        if not info.is_still and self.end_s - self.begin_s > MAX_SECONDS:
+        if not info.is_still and self.end_s - self.begin_s > longest_s:
             raise FarfeelError(
                 f"{path} shows {(self.end_s - self.begin_s) / 60:.0f} minutes, one clip may have "
-                f"{MAX_SECONDS / 60:.0f}; cut it into clips"
+                f"{longest_s / 60:.0f}; cut it into clips or ask for a timeline"
             )
         self.is_one_view = info.is_still or self.end_s - self.begin_s <= WHOLE_S  # decoded once, and kept
-        self.crops: list[Crop] = []
+        self.crops: deque[Crop] = deque(maxlen=KEPT_CROPS)  # the latest, for those who want to look
         self.looked = False  # whether any window got frames
         self._detector = detector
+        self._warnings: dict[str, None] = {}  # each once, in their order
         self._whole: tuple[np.ndarray, np.ndarray] | None = None
 
     @property
@@ -75,7 +79,7 @@ class Footage:
     @property
     def warnings(self) -> tuple[str, ...]:
         """What was noticed in the frames decoded so far."""
-        return tuple(dict.fromkeys(warning for crop in self.crops for warning in crop.warnings))
+        return tuple(self._warnings)
 
     @property
     def decoded_bytes(self) -> int:
@@ -103,6 +107,7 @@ class Footage:
         found = read_frames(self.path, list(times_s + self.offset_s)).pixels
         crop = crop_face(found, self.knobs.size, self.face, self.knobs.margin, self._detector)
         self.crops.append(crop)
+        self._warnings |= dict.fromkeys(crop.warnings)
         return crop.pixels
 
 

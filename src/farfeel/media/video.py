@@ -141,6 +141,12 @@ def read_sound(path: Path, start_s: float = 0.0, end_s: float | None = None) -> 
 
     Sample 0 is moment 0 of the film: where the sound begins later there are zeros, where it begins earlier it is cut.
     """
+    blocks = list(sound_blocks(path, start_s, end_s))
+    return np.concatenate([block for block, _ in blocks], axis=1), blocks[0][1]
+
+
+def sound_blocks(path: Path, start_s: float = 0.0, end_s: float | None = None) -> Iterator[tuple[np.ndarray, int]]:
+    """`read_sound` in pieces, as they are decoded; the first is empty."""
     with opened(path) as container:
         sound = sound_of(container)
         if sound is None:
@@ -149,9 +155,9 @@ def read_sound(path: Path, start_s: float = 0.0, end_s: float | None = None) -> 
         zero = zero_s(container)
         start, stop = round(start_s * rate), None if end_s is None else round(end_s * rate)
         frames = _sound_from(container, sound, math.floor((zero + Fraction(max(start_s - PREROLL_S, 0))) / tick))
-        blocks: list[np.ndarray] = []
+        yield np.zeros((sound.channels, 0), dtype=np.float32), rate
         end: int | None = None  # of the last decoded block, in samples from the film's beginning
-        held = start  # Samples before this one are in `blocks`.
+        held = start  # Samples before this one are given.
         for frame in frames:
             samples = _floats(frame)
             due = end if frame.pts is None else round((frame.pts * tick - zero) * rate)
@@ -165,10 +171,9 @@ def read_sound(path: Path, start_s: float = 0.0, end_s: float | None = None) -> 
             if samples.shape[0] != sound.channels:
                 raise FarfeelError(f"{path} changes from {sound.channels} to {samples.shape[0]} channels; cut it there")
             if begin > held:
-                blocks.append(np.zeros((samples.shape[0], begin - held), np.float32))
-            blocks.append(samples[:, max(held - begin, 0) : None if stop is None else stop - begin])
+                yield np.zeros((samples.shape[0], begin - held), np.float32), rate
+            yield samples[:, max(held - begin, 0) : None if stop is None else stop - begin], rate
             held = end
-        return np.concatenate([np.zeros((sound.channels, 0), dtype=np.float32), *blocks], axis=1), rate
 
 
 def _sound_from(container: InputContainer, sound: AudioStream, tick: int) -> Iterator[AudioFrame]:

@@ -37,6 +37,9 @@ class EmotionModel(nn.Module):
             self.classifier: nn.Linear | LateFusion = nn.Linear(EMBEDDING, classes)
         elif recipe.modalities == "both":
             self.classifier = LateFusion(self.htsat.latent_dim, EMBEDDING, classes, recipe.fusion)
+        # Of sound alone, film alone, both; fitted when the weights are final (Guo et al., 2017, arXiv 1706.04599).
+        self.temperature: Tensor
+        self.register_buffer("temperature", torch.ones(3))
 
     def forward(
         self,
@@ -71,6 +74,18 @@ class EmotionModel(nn.Module):
             return fusion(heard, seen)
         no_sound, no_film = fusion.no_sound().expand_as(heard), fusion.no_film().expand_as(seen)
         return torch.stack([fusion(heard, seen), fusion(heard, no_film), fusion(no_sound, seen)])
+
+    def probabilities(
+        self, audio: Tensor, mic_mask: Tensor, frames: Tensor | None = None, video_mask: Tensor | None = None
+    ) -> Tensor:
+        """Arguments as for `forward` → calibrated probabilities (B, K)."""
+        logits = self(audio, mic_mask, frames, video_mask).float()
+        heard = mic_mask.any(dim=1) & (self.recipe.modalities != "video")
+        seen = torch.zeros_like(heard) if frames is None else torch.ones_like(heard)
+        if video_mask is not None:
+            seen = seen & video_mask
+        which = torch.where(heard, torch.where(seen, 2, 0), 1)
+        return torch.softmax(logits / self.temperature[which][:, None], dim=1)
 
     def _heard(self, audio: Tensor, mic_mask: Tensor) -> Tensor:
         assert isinstance(self.classifier, LateFusion)

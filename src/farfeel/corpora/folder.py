@@ -1,0 +1,285 @@
+"""Your own clips: a folder for each emotion, or a table of files.
+
+Without a table, folders say it all; deeper ones are for your own order:
+
+    angry/anna/door.wav     the emotion, the speaker, any name
+    angry/door.wav          the speaker is not known
+
+An emotion is one of farfeel's eight or its noun (anger, fear, joy …), in any case. Sound and film of one name in one
+folder are one clip, and begin together. A file name tells nothing: `take_01.wav` in every folder would be one speaker.
+
+Where the root has a `clips.csv` (UTF-8; commas, semicolons or tabs), its rows are the clips, and all folders are free:
+
+    path      sound or film, relative to the root
+    emotion   as above
+    speaker   may be empty or absent: not known
+    start_s, end_s   the clip in its file, in seconds; empty or absent: all of it
+    video     the film of the sound in `path`, which begins together with it
+
+Where nobody says who speaks, each recording counts as a speaker of its own, called `unknown-…`. One name for all would
+leave nothing to divide. But a person can then be in training and in test at once: `speaker_note` says so wherever such
+clips are scanned, trained on or tested with.
+"""
+
+from __future__ import annotations
+
+import csv
+import difflib
+import io
+import math
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from farfeel.corpora.corpus import SURROGATE, Corpus, Listing, few, media_files
+from farfeel.files import require_folder
+from farfeel.media.audio import AUDIO_SUFFIXES, MIN_SECONDS
+from farfeel.media.video import VIDEO_SUFFIXES
+from farfeel.types import EMOTIONS, Clip, FarfeelError
+
+TABLE = "clips.csv"
+UNKNOWN = "unknown"
+COLUMNS = ("path", "emotion", "speaker", "start_s", "end_s", "video")
+SOUND_SUFFIXES = (*AUDIO_SUFFIXES, ".m4a", ".aac", ".opus", ".wma")  # what telephones record
+_NOUNS = {
+    "neutral": ("neutrality",),
+    "calm": ("calmness",),
+    "happy": ("happiness", "joy"),
+    "sad": ("sadness",),
+    "angry": ("anger",),
+    "fearful": ("fear",),
+    "disgust": ("disgusted",),
+    "surprised": ("surprise",),
+}
+_EMOTION_OF = {name: emotion for emotion in EMOTIONS for name in (emotion, *_NOUNS[emotion])}
+_KNOWN = ", ".join(f"{emotion} ({', '.join(_NOUNS[emotion])})" for emotion in EMOTIONS)
+_NO_EMOTION = "in the folder "
+
+
+def _decode(path: Path) -> Clip | None:
+    """A path relative to the root → its clip; None where no folder tells the emotion."""
+    emotion = _EMOTION_OF.get(path.parts[0].strip().lower())
+    if emotion is None or len(path.parts) < 2 or not _is_recording(path):
+        return None
+    return _clip(path, emotion, path.parts[1] if len(path.parts) > 2 else "", path.with_suffix("").as_posix())
+
+
+def _decode_placed(path: Path, root: Path) -> Clip | str | None:
+    """A path under the root → its clip, or why a recording is none."""
+    inside = path.relative_to(root)
+    clip = _decode(inside)
+    if clip:
+        return replace(clip, audio=path, video=path if clip.video else None)
+    if not _is_recording(path):
+        return None
+    if len(inside.parts) < 2:
+        return "outside the emotions' folders"
+    return f"{_NO_EMOTION}{inside.parts[0]}, which is no emotion"
+
+
+def _is_recording(path: Path) -> bool:
+    return path.suffix.lower() in (*SOUND_SUFFIXES, *VIDEO_SUFFIXES)
+
+
+def _clip(path: Path, emotion: str, speaker: str, name: str) -> Clip:
+    known = speaker.strip().lower() not in ("", UNKNOWN)
+    return Clip(
+        id=name,
+        corpus="folder",
+        # Of the file, not of the clip: who speaks in two stretches of one file may be the same.
+        speaker=speaker.strip() if known else f"{UNKNOWN}-{path.with_suffix('').as_posix()}",
+        emotion=emotion,
+        audio=path,  # films have sound too
+        video=path if path.suffix.lower() in VIDEO_SUFFIXES else None,
+    )
+
+
+@dataclass(frozen=True)
+class Folder(Corpus):
+    """A corpus whose paths are read from the root on."""
+
+    def listing(self, root: Path) -> Listing:
+        """The clips of the table in `root`, or of its folders. Raises FarfeelError that names the row at fault."""
+        root = Path(root)
+        require_folder(root, "a folder of your own clips", "correct --root")
+        if (root / TABLE).is_file():
+            listing = _of_table(root)
+        else:
+            from_root = replace(self, decode=lambda path: _decode_placed(path, root))
+            listing = super(Folder, from_root).listing(root)
+        _require_one_spelling(listing.clips, root)
+        return listing
+
+
+FOLDER = Folder(
+    name="folder",
+    title="your own clips",
+    source="your own recordings",
+    citation="none",
+    licence="that of your recordings",
+    emotions=EMOTIONS,
+    example="angry/anna/door.wav",
+    decode=_decode,
+)
+
+
+def is_unknown(speaker: str) -> bool:
+    return speaker.startswith(f"{UNKNOWN}-")
+
+
+def speaker_note(clips: Sequence[Clip]) -> str:
+    """What it means that the speakers of some of these clips are not known; empty where all are."""
+    unknown = sum(clip.corpus.removesuffix(SURROGATE) == "folder" and is_unknown(clip.speaker) for clip in clips)
+    if not unknown:
+        return ""
+    return (
+        f"SPEAKERS UNKNOWN: nobody says who speaks in {unknown} of {len(clips)} clips, so each recording counts as a "
+        "speaker of its own and no split is speaker-independent: one person can be in training and in test; accuracies "
+        "then hold for the people recorded here, not for others, and their intervals are too narrow; name the speakers "
+        f"(EMOTION/SPEAKER/clip.wav, or the column speaker of {TABLE})"
+    )
+
+
+def nothing_here(root: Path, skipped: dict[str, int]) -> FarfeelError:
+    """One line for a folder without a clip: what is there, and which names are known."""
+    folders = [reason.removeprefix(_NO_EMOTION).split(",")[0] for reason in skipped if reason.startswith(_NO_EMOTION)]
+    if folders:
+        found = f"recordings in the folders {few(folders)}, none of which is an emotion"
+    elif skipped:
+        found = f"{sum(skipped.values())} recordings outside any folder"
+    else:
+        found = "no recording"
+    return FarfeelError(
+        f"{root} holds {found}; expected folders named {_KNOWN}, like {FOLDER.example}, or a table {TABLE}; "
+        "rename the folders or write the table"
+    )
+
+
+def _require_one_spelling(clips: Sequence[Clip], root: Path) -> None:
+    spelling: dict[str, str] = {}
+    for clip in clips:
+        if spelling.setdefault(clip.speaker.casefold(), clip.speaker) != clip.speaker:
+            raise FarfeelError(
+                f"{root} has the speakers {spelling[clip.speaker.casefold()]} and {clip.speaker}, expected one "
+                "spelling for each, or one person would be in training and in test; rename one"
+            )
+
+
+def _of_table(root: Path) -> Listing:
+    clips: list[Clip] = []
+    row_of: dict[str, int] = {}
+    for number, row in _rows(root / TABLE):
+        where = f"{root / TABLE}, row {number}"
+        clip = _read_row(row, root, where)
+        if clip.id in row_of:
+            raise FarfeelError(
+                f"{where}: {clip.id} is that of row {row_of[clip.id]}, expected each clip once; remove one, give them "
+                "other times, or name a film in the column video"
+            )
+        row_of[clip.id] = number
+        clips.append(clip)
+    if not clips:
+        raise FarfeelError(f"{root / TABLE} has no row, expected one for each clip; fill it in or remove it")
+    named = {file for clip in clips for file in (clip.audio, clip.video)}
+    others = sum(_is_recording(file) and file not in named for file in media_files(root))
+    clips.sort(key=lambda clip: (clip.speaker, clip.id))
+    return Listing(tuple(clips), {f"not in {TABLE}": others} if others else {}, ())
+
+
+def _rows(table: Path) -> Iterator[tuple[int, dict[str, str]]]:
+    """Number of the row, that of the column names being 1, and its cells by column; empty rows are passed over."""
+    held = table.read_bytes()
+    try:
+        text = held.decode("utf-8-sig")  # Excel begins a CSV in UTF-8 with a mark.
+    except UnicodeDecodeError as error:
+        row = 1 + held[: error.start].count(b"\n")
+        raise FarfeelError(f"{table}, row {row}: not UTF-8, as expected of CSV; save it as CSV in UTF-8") from None
+    header = text.partition("\n")[0]
+    lines = csv.reader(io.StringIO(text, newline=""), delimiter=max(",;\t", key=header.count))
+    columns: list[str] = []
+    number = 0
+    try:
+        for number, cells in enumerate(lines, start=1):
+            cells = [cell.strip() for cell in cells]
+            if number == 1:
+                columns = [cell.lower() for cell in cells]
+                _require_columns(table, columns)
+            elif any(cells):
+                if len(cells) != len(columns):
+                    raise FarfeelError(
+                        f"{table}, row {number}: {len(cells)} cells, expected {len(columns)} as in row 1; put a cell "
+                        "that holds the separator in quotes"
+                    )
+                yield number, dict(zip(columns, cells, strict=True))
+    except csv.Error as error:
+        raise FarfeelError(f"{table}, row {number + 1}: no CSV ({error}); save it as CSV in UTF-8") from None
+    if not columns:
+        raise FarfeelError(f"{table} is empty, expected the columns {', '.join(COLUMNS)}; fill it in or remove it")
+
+
+def _require_columns(table: Path, columns: list[str]) -> None:
+    if lacking := [name for name in COLUMNS[:2] if name not in columns]:
+        raise FarfeelError(
+            f"{table}, row 1: no column {' and no column '.join(lacking)}, found {few([c[:40] for c in columns])}; "
+            f"expected path and emotion, and where you like {', '.join(COLUMNS[2:])}; add it"
+        )
+    for column in columns:  # Passed over in silence, `start` for start_s would train on whole files.
+        if column not in COLUMNS:
+            near = difflib.get_close_matches(column, COLUMNS, n=1)
+            remedy = f"did you mean {near[0]}?" if near else "remove it"
+            raise FarfeelError(f"{table}, row 1: column {column[:40]!r} is none of {', '.join(COLUMNS)}; {remedy}")
+        if columns.count(column) > 1:
+            raise FarfeelError(f"{table}, row 1: column {column} is there twice, expected once; remove one")
+
+
+def _read_row(row: dict[str, str], root: Path, where: str) -> Clip:
+    emotion = _EMOTION_OF.get(row["emotion"].lower())
+    if emotion is None:
+        near = difflib.get_close_matches(row["emotion"].lower(), _EMOTION_OF, n=1)
+        remedy = f"did you mean {near[0]}?" if near else "choose one of them, or remove the row"
+        raise FarfeelError(f"{where}: emotion {row['emotion'][:40]!r} is none of {_KNOWN}; {remedy}")
+    path = _file(row["path"], "path", root, where)
+    start_s = _seconds(row, "start_s", where)
+    end_s = _seconds(row, "end_s", where)
+    if end_s is not None and end_s - (start_s or 0.0) < MIN_SECONDS:
+        raise FarfeelError(
+            f"{where}: the clip lasts from {start_s or 0:g} to {end_s:g} s, expected {MIN_SECONDS:g} s or more; "
+            "correct start_s or end_s"
+        )
+    name = path.with_suffix("").as_posix()
+    if start_s is not None or end_s is not None:
+        name += f"@{start_s or 0:g}" + ("" if end_s is None else f"-{end_s:g}")
+    clip = _clip(path, emotion, row.get("speaker", ""), name)
+    video = clip.video
+    if row.get("video"):
+        video = _file(row["video"], "video", root, where)
+    placed = replace(clip, audio=root / path, video=None if video is None else root / video)
+    return replace(placed, start_s=start_s or 0.0, end_s=end_s)
+
+
+def _file(cell: str, column: str, root: Path, where: str) -> Path:
+    """The file that a cell names, relative to the root."""
+    if not cell:
+        raise FarfeelError(f"{where}: no {column}, expected a file under {root}; fill it in or remove the row")
+    base = Path(os.path.abspath(root))
+    place = Path(os.path.normpath(base / cell.replace("\\", "/")))  # tables come from Windows, too
+    if not place.is_relative_to(base):
+        raise FarfeelError(f"{where}: {column} {cell[:200]} lies outside {root}, expected a file in it; move it there")
+    if not place.is_file():
+        found = "is a folder" if place.is_dir() else "does not exist"
+        raise FarfeelError(f"{where}: {column} {cell[:200]} {found}; expected a file under {root}; correct the row")
+    return place.relative_to(base)
+
+
+def _seconds(row: dict[str, str], column: str, where: str) -> float | None:
+    cell = row.get(column, "")
+    if not cell:
+        return None
+    try:
+        seconds = float(cell)
+    except ValueError:
+        seconds = math.nan
+    if not 0 <= seconds < math.inf:
+        raise FarfeelError(f"{where}: {column} is {cell[:40]!r}, expected seconds like 12.5, from 0; correct it")
+    return seconds

@@ -1,0 +1,42 @@
+"""The network in PyTorch, on any of its devices."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from farfeel.data import to_frames
+from farfeel.models.checkpoint import load_checkpoint
+from farfeel.models.emotion import EmotionModel
+from farfeel.recipe import Recipe
+
+
+class TorchEngine:
+    """`precision` of the network: "32" or "bf16" (autocast)."""
+
+    def __init__(self, model: EmotionModel, device: str | torch.device = "cpu", precision: str = "32") -> None:
+        self.device = torch.device(device)
+        self.model = model.eval().to(self.device)
+        self.in_bf16 = precision == "bf16"
+
+    @classmethod
+    def load(cls, checkpoint: Path, device: str | torch.device = "cpu", precision: str = "32") -> TorchEngine:
+        return cls(load_checkpoint(checkpoint), device, precision)
+
+    @property
+    def recipe(self) -> Recipe:
+        return self.model.recipe
+
+    @torch.inference_mode()
+    def probabilities(
+        self, audio: np.ndarray, mic_mask: np.ndarray, frames: np.ndarray | None, seen: np.ndarray
+    ) -> np.ndarray:
+        film = None if frames is None else to_frames(self._there(frames))
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.in_bf16):
+            found = self.model.probabilities(self._there(audio), self._there(mic_mask), film, self._there(seen))
+        return found.double().cpu().numpy()
+
+    def _there(self, array: np.ndarray) -> torch.Tensor:
+        return torch.from_numpy(np.ascontiguousarray(array)).to(self.device)
