@@ -100,7 +100,6 @@ def test_the_version_is_that_of_the_package(capsys: Capture) -> None:
         ["--nosuch"],
         ["rooms", "nosuch"],
         ["predict"],
-        ["predict", "clip.wav"],
         ["predict", "clip.wav", "--checkpoint", "c", "--mics", "x"],
         ["predict", "clip.wav", "--checkpoint", "c", "--mics", "0,0"],
         ["predict", "clip.wav", "--checkpoint", "c", "--mics", "-1"],

@@ -23,6 +23,7 @@ from farfeel.media.film import write_film
 from farfeel.models.checkpoint import load_checkpoint, save_checkpoint
 from farfeel.models.emotion import EmotionModel
 from farfeel.recipe import Augment, Recipe
+from farfeel.opening import Options, open_recording
 from farfeel.recordings import Recording
 from farfeel.rooms.bank import Bank
 from farfeel.takes import Recordings, prediction_table
@@ -532,7 +533,8 @@ def test_a_still_goes_with_sound_of_any_length(tmp_path: Path, recognizer: Recog
 def test_an_offset_moves_the_sound_within_the_film(tmp_path: Path, recognizer: Recognizer) -> None:
     film, sound = clock(tmp_path / "film.mp4", 4), voice(tmp_path / "sound.wav", 1.0)
     for offset_s in (0.0, 1.0, 2.5):
-        recording, _ = recognizer.open(film, sound, offset_s, face="whole")
+        options = Options(audio=sound, audio_offset_s=offset_s, face="whole")
+        recording, _ = open_recording(film, recognizer.recipe, options)
         assert recording.footage
         frames = recording.footage.frames(0.0, 1.0)
         assert frames is not None
@@ -547,7 +549,7 @@ def test_an_offset_moves_the_sound_within_the_film(tmp_path: Path, recognizer: R
 
 @pytest.mark.parametrize("face", ["largest", "left", "right", "whole"])
 def test_the_face_that_is_asked_for_is_looked_for(tmp_path: Path, recognizer: Recognizer, face: str) -> None:
-    recording, _ = recognizer.open(clock(tmp_path / "film.mp4", 2), face=face)
+    recording, _ = open_recording(clock(tmp_path / "film.mp4", 2), recognizer.recipe, Options(face=face))
     assert recording.footage
     assert recording.footage.face == face
     with pytest.raises(FarfeelError, match="there is no face 'middle', expected largest"):

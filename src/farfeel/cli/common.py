@@ -48,7 +48,8 @@ def corpus_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--corpus",
         required=True,
-        help="ravdess, crema-d, iemocap, tess, emodb, urdu, stills, synthetic, or a manifest file",
+        help="ravdess, crema-d, iemocap, tess, emodb, urdu, stills, synthetic, folder (clips of your own), "
+        "or a manifest file",
     )
     parser.add_argument("--root", type=Path, help="folder of the corpus (with a manifest: only where it has moved)")
 

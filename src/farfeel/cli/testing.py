@@ -1,11 +1,10 @@
-"""Commands that use checkpoints: evaluate, compare, report, predict."""
+"""Commands that test checkpoints: evaluate, compare, report."""
 
 from __future__ import annotations
 
 import argparse
 import shlex
 import sys
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,14 +15,13 @@ from farfeel.cli.common import (
     corpus_arguments,
     device,
     device_argument,
-    fail,
     mic_list,
     modalities_argument,
     open_banks,
     share,
 )
 from farfeel.console import note
-from farfeel.types import FACES, FarfeelError
+from farfeel.types import FarfeelError
 
 if TYPE_CHECKING:
     from farfeel.recipe import Recipe
@@ -36,8 +34,7 @@ def _evaluate_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         nargs="+",
         action="extend",
-        required=True,
-        help="checkpoint folder; several are an ensemble (mean of their probabilities)",
+        help="checkpoint folder; several are an ensemble (mean of their probabilities; default: the package's)",
     )
     corpus_arguments(parser)
     parser.add_argument(
@@ -72,9 +69,11 @@ def _evaluate_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _evaluate(args: argparse.Namespace) -> None:
+    from farfeel.corpora.corpus import few
     from farfeel.evaluate.report import require_report_folder
     from farfeel.files import require_folder_place
     from farfeel.infer import Recognizer
+    from farfeel.opening import default_mics
     from farfeel.show import systems_table
     from farfeel.workflow import run_evaluation
 
@@ -84,12 +83,12 @@ def _evaluate(args: argparse.Namespace) -> None:
     (clips,), absent = chosen_clips(args, recipe, args.split)
     clips = take_away(clips, recipe, args.modalities, args.camera_off)
     speakers = sorted({clip.speaker for clip in clips})
-    note(f"{len(clips)} clips of {len(speakers)} speakers ({', '.join(speakers)}), split {recipe.data.split}{absent}")
+    note(f"{len(clips)} clips of {len(speakers)} speakers ({few(speakers, 40)}), split {recipe.data.split}{absent}")
     banks = open_banks(args.rirs, recipe.audio.sample_rate, 1 + max(args.mics or [0]))
     if not banks and args.mics not in (None, [0]):
         raise FarfeelError(f"dry speech has 1 channel, --mics asks for {max(args.mics)}; name RIR banks with --rirs")
     heard = "the RIR bank" if banks else "dry speech"
-    mics = args.mics or recognizer.default_mics(min((bank.mics for bank in banks), default=1), heard)
+    mics = args.mics or default_mics(recognizer.recipes, min((bank.mics for bank in banks), default=1), heard)
     found = run_evaluation(
         recognizer,
         clips,
@@ -98,7 +97,7 @@ def _evaluate(args: argparse.Namespace) -> None:
         mics,
         {
             "command": shlex.join(["farfeel", *sys.argv[1:]]),
-            "checkpoints": ", ".join(map(str, args.checkpoint)),
+            "checkpoints": ", ".join(map(str, args.checkpoint or ["default"])),
             "corpus": f"{', '.join(sorted({clip.corpus for clip in clips}))} ({args.root or args.corpus})",
             "split": f"{recipe.data.split}, {args.split} part",
             "rooms": ", ".join(map(str, args.rirs)) or "none: dry speech",
@@ -181,116 +180,8 @@ def _report(args: argparse.Namespace) -> None:
     note(f"report: {args.out / 'report.html'}")
 
 
-def _predict_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "files",
-        nargs="+",
-        type=Path,
-        metavar="FILE|FOLDER",
-        help="recordings: sound of any channel count, film or both",
-    )
-    parser.add_argument(
-        "--checkpoint",
-        type=Path,
-        nargs=1,
-        action="extend",
-        required=True,
-        help="checkpoint folder, e.g. runs/default/best; repeat it for an ensemble",
-    )
-    parser.add_argument("--mics", type=mic_list, help="channels to use, from 0: 0,1,2 (default: all)")
-    modalities_argument(parser)
-    parser.add_argument("--audio", type=Path, help="the sound of the film FILE, as of a microphone array")
-    parser.add_argument(
-        "--audio-offset",
-        type=float,
-        default=0.0,
-        metavar="S",
-        help="seconds after the film's start that --audio begins",
-    )
-    parser.add_argument(
-        "--face",
-        choices=FACES,
-        default="largest",
-        help="whose (whole: no search for one)",
-    )
-    parser.add_argument("--face-model", type=Path, help="YuNet's ONNX file, to find faces instead of the Haar cascade")
-    parser.add_argument("--debug-dir", type=Path, help="write what the model saw of each film there, as pictures")
-    parser.add_argument("--precision", choices=["32", "bf16"], default="32", help="of the network (default 32)")
-    parser.add_argument("--format", choices=["table", "json", "csv"], default="table")
-    parser.add_argument("--out", type=Path, help="write there instead of standard output")
-    device_argument(parser)
-
-
-def _predict(args: argparse.Namespace) -> int:
-    from farfeel.files import replacing_file, require_file_place, require_folder_place
-    from farfeel.infer import Recognizer
-    from farfeel.media.audio import AUDIO_SUFFIXES
-    from farfeel.media.face import FaceDetector
-    from farfeel.media.video import VIDEO_SUFFIXES
-    from farfeel.show import render, write_views
-    from farfeel.types import Prediction
-
-    if args.out and args.out.suffix.lower() in (*AUDIO_SUFFIXES, *VIDEO_SUFFIXES):
-        raise FarfeelError(f"--out {args.out} is an audio or video file, expected a place for a table; name another")
-    if args.out:
-        require_file_place(args.out)
-    if args.debug_dir:
-        require_folder_place(args.debug_dir)
-    if args.audio_offset and not args.audio:
-        raise FarfeelError("--audio-offset moves the sound of --audio, and there is none; name it, or leave it out")
-    files = _recordings(args.files)
-    if args.audio and len(files) > 1:
-        raise FarfeelError(f"--audio is the sound of one film, {len(files)} files are named; name them one by one")
-    recognizer = Recognizer.load(args.checkpoint, device(args.device), args.precision)
-    detector = FaceDetector(args.face_model) if recognizer.modalities != "audio" else None
-    predictions: list[tuple[Path, Prediction]] = []
-    failures = []
-    for path in files:
-        try:
-            recording, notes = recognizer.open(
-                path, args.audio, args.audio_offset, args.face, args.modalities, detector
-            )
-            what = str(args.audio or path)
-            predictions.append((path, recognizer.predict_recording(recording, notes, args.mics, what)))
-            if args.debug_dir and recording.footage:
-                names = [file.stem for file, _ in predictions]
-                name = path.stem if names.count(path.stem) == 1 else f"{path.stem}-{names.count(path.stem)}"
-                for picture in write_views(args.debug_dir, name, recording.footage):
-                    note(f"written: {picture}")
-        except FarfeelError as error:  # the other files are still worth recognising
-            failures.append(str(error))
-    text = render(predictions, ", ".join(map(str, args.checkpoint)), args.format)
-    if args.out and predictions:
-        with replacing_file(args.out) as partial:
-            partial.write_text(text + "\n", encoding="utf-8")
-        note(f"written: {args.out}")
-    elif predictions or (args.format == "json" and not args.out):
-        print(text)
-    for failure in failures:
-        fail(failure)
-    return 1 if failures else 0
-
-
-def _recordings(paths: Sequence[Path]) -> list[Path]:
-    from farfeel.media.audio import AUDIO_SUFFIXES, files_in
-    from farfeel.media.video import VIDEO_SUFFIXES
-
-    suffixes = (*AUDIO_SUFFIXES, *VIDEO_SUFFIXES)
-    files: list[Path] = []
-    for path in paths:
-        if path.is_dir():
-            inside = files_in(path, suffixes)
-            if not inside:
-                raise FarfeelError(f"{path} has no recording ({', '.join(suffixes)}); name another folder")
-            files += inside
-        else:
-            files.append(path)
-    return files
-
-
 COMMANDS = (
     Command("evaluate", "Test a checkpoint, per room, with intervals over speakers.", _evaluate_arguments, _evaluate),
     Command("compare", "Paired test of two evaluations.", _compare_arguments, _compare),
     Command("report", "Several evaluations side by side.", _report_arguments, _report),
-    Command("predict", "Recognise the emotion in recordings: sound, film or both.", _predict_arguments, _predict),
 )

@@ -34,14 +34,13 @@ from pathlib import Path
 
 from farfeel.corpora.corpus import SURROGATE, Corpus, Listing, few, media_files
 from farfeel.files import require_folder
-from farfeel.media.audio import AUDIO_SUFFIXES, MIN_SECONDS
+from farfeel.media.audio import MIN_SECONDS, SPEECH_SUFFIXES
 from farfeel.media.video import VIDEO_SUFFIXES
 from farfeel.types import EMOTIONS, Clip, FarfeelError
 
 TABLE = "clips.csv"
 UNKNOWN = "unknown"
 COLUMNS = ("path", "emotion", "speaker", "start_s", "end_s", "video")
-SOUND_SUFFIXES = (*AUDIO_SUFFIXES, ".m4a", ".aac", ".opus", ".wma")  # what telephones record
 _NOUNS = {
     "neutral": ("neutrality",),
     "calm": ("calmness",),
@@ -79,7 +78,7 @@ def _decode_placed(path: Path, root: Path) -> Clip | str | None:
 
 
 def _is_recording(path: Path) -> bool:
-    return path.suffix.lower() in (*SOUND_SUFFIXES, *VIDEO_SUFFIXES)
+    return path.suffix.lower() in (*SPEECH_SUFFIXES, *VIDEO_SUFFIXES)
 
 
 def _clip(path: Path, emotion: str, speaker: str, name: str) -> Clip:
@@ -189,7 +188,10 @@ def _of_table(root: Path) -> Listing:
 
 def _rows(table: Path) -> Iterator[tuple[int, dict[str, str]]]:
     """Number of the row, that of the column names being 1, and its cells by column; empty rows are passed over."""
-    held = table.read_bytes()
+    try:
+        held = table.read_bytes()
+    except OSError as error:
+        raise FarfeelError(f"{table} cannot be read ({error.strerror}); check its permissions") from None
     try:
         text = held.decode("utf-8-sig")  # Excel begins a CSV in UTF-8 with a mark.
     except UnicodeDecodeError as error:
@@ -266,8 +268,8 @@ def _file(cell: str, column: str, root: Path, where: str) -> Path:
     place = Path(os.path.normpath(base / cell.replace("\\", "/")))  # tables come from Windows, too
     if not place.is_relative_to(base):
         raise FarfeelError(f"{where}: {column} {cell[:200]} lies outside {root}, expected a file in it; move it there")
-    if not place.is_file():
-        found = "is a folder" if place.is_dir() else "does not exist"
+    if not os.path.isfile(place):  # Path.is_file raises for a name that is too long, as of a quote never closed.
+        found = "is a folder" if os.path.isdir(place) else "does not exist"
         raise FarfeelError(f"{where}: {column} {cell[:200]} {found}; expected a file under {root}; correct the row")
     return place.relative_to(base)
 

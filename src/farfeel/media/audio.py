@@ -20,6 +20,7 @@ from farfeel.media.video import read_sound, sound_blocks, sound_info
 from farfeel.types import FarfeelError
 
 AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".mp3", ".aiff", ".aif", ".w64")
+SPEECH_SUFFIXES = (*AUDIO_SUFFIXES, ".m4a", ".aac", ".opus", ".wma")  # and what telephones record
 TRIM_DB = 40.0  # A frame this far below the loudest is silence; RAVDESS's pauses lie at -55 dB, its speech above -35.
 TRIM_FRAME_S = 0.025
 TRIM_MARGIN_S = 0.1

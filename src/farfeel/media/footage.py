@@ -27,7 +27,8 @@ class Footage:
     """A film and the span of it that a recording is about. Nothing is decoded before `frames` asks for it.
 
     `offset_s`: the film's moment at which the recording begins. `end_s`: where it ends, in the recording's time; None:
-    with the film. `film`: its description, where the caller has it already. Raises FarfeelError where the file has no
+    with the film. `film`: its description, where the caller has it already. `by_window`: a film of any length, each
+    window decoded by itself, as a live camera would be. Raises FarfeelError where the file has no
     film, or shows nothing of the recording or too much.
     """
 
@@ -41,7 +42,7 @@ class Footage:
         face: str = "largest",
         detector: FaceDetector | None = None,
         film: VideoInfo | None = None,
-        longest_s: float = MAX_SECONDS,
+        by_window: bool = False,
     ) -> None:
         info = film or media_info(path).video
         if info is None:
@@ -59,12 +60,13 @@ class Footage:
                 f"{path} lasts {info.seconds:.1f} s, the recording begins {offset_s:.1f} s into it; "
                 "correct the offset between sound and film"
             )
-        if not info.is_still and self.end_s - self.begin_s > longest_s:
+        if not info.is_still and not by_window and self.end_s - self.begin_s > MAX_SECONDS:
             raise FarfeelError(
                 f"{path} shows {(self.end_s - self.begin_s) / 60:.0f} minutes, one clip may have "
-                f"{longest_s / 60:.0f}; cut it into clips or ask for a timeline"
+                f"{MAX_SECONDS / 60:.0f}; cut it into clips or ask for a timeline"
             )
-        self.is_one_view = info.is_still or self.end_s - self.begin_s <= WHOLE_S  # decoded once, and kept
+        is_short = self.end_s - self.begin_s <= WHOLE_S and not by_window
+        self.is_one_view = info.is_still or is_short  # decoded once, and kept
         self.crops: deque[Crop] = deque(maxlen=KEPT_CROPS)  # the latest, for those who want to look
         self.looked = False  # whether any window got frames
         self._detector = detector

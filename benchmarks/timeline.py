@@ -1,0 +1,105 @@
+"""What listening costs: the seconds of computing for a second of sound, as a timeline and as a stream, and the memory
+that three hours take.
+
+The recording is made here: RAVDESS's clips one after the other with pauses (without them the synthetic corpus's), each
+microphone a copy with a delay of its own and noise; speech in about half of the time. Steps of one second, 48 kHz in.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import soundfile
+
+import farfeel
+from farfeel.corpora.synthetic import generate
+from farfeel.infer import Recognizer
+from farfeel.media.audio import read_audio
+
+DATA = Path(os.environ.get("FARFEEL_DATA", "../shared/data"))
+RATE, PAUSE_S, BLOCK_S = 48000, 2.5, 0.02
+SECONDS, LONG_S = 60, 3 * 3600
+
+
+def run() -> None:
+    recognizer = farfeel.load()
+    print("| what | microphones | computing / sound | slowest answer, ms |\n|---|---|---|---|")
+    with tempfile.TemporaryDirectory() as folder:
+        speech = voices(Path(folder))
+        for mics in (1, 3, 7):
+            audio = recording(speech, mics, SECONDS)
+            path = Path(folder) / f"{mics}.wav"
+            soundfile.write(path, audio.T, RATE)
+            recognizer.timeline(path)
+            started = time.process_time()
+            recognizer.timeline(path)
+            print(f"| timeline | {mics} | {(time.process_time() - started) / SECONDS:.3f} | |", flush=True)
+            slowest, total = stream(recognizer, audio)
+            print(f"| stream, blocks of 20 ms | {mics} | {total / SECONDS:.3f} | {1000 * slowest:.0f} |", flush=True)
+        path = Path(folder) / "long.wav"
+        with soundfile.SoundFile(path, "w", 16000, 1) as file:
+            minute = recording(speech, 1, 60)[:, ::3].T
+            for _ in range(LONG_S // 60):
+                file.write(minute)
+        command = [sys.executable, "-m", "benchmarks.timeline", str(path)]
+        print("\n" + subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip())
+
+
+def stream(recognizer: Recognizer, audio: np.ndarray) -> tuple[float, float]:
+    """The longest that a block took, and all of them, in seconds of computing."""
+    live = recognizer.stream(RATE, len(audio))
+    times = []
+    for block in np.split(audio, range(round(BLOCK_S * RATE), audio.shape[1], round(BLOCK_S * RATE)), axis=1):
+        started = time.process_time()
+        live.push(block)
+        times.append(time.process_time() - started)
+    return max(times), sum(times)
+
+
+def voices(folder: Path) -> list[np.ndarray]:
+    """Clips (T,) at RATE."""
+    paths = sorted((DATA / "ravdess").rglob("*.wav"))[::40] or sorted((DATA / "ravdess").rglob("*.flac"))[::40]
+    paths = paths or sorted(generate(folder / "voices", 2, 2, 1).rglob("*.flac"))
+    return [read_audio(path, RATE)[0] for path in paths[:16]]
+
+
+def recording(speech: list[np.ndarray], mics: int, seconds: int) -> np.ndarray:
+    """(M, T): clips and pauses in turn."""
+    rng = np.random.default_rng(1)
+
+    def line() -> Iterator[np.ndarray]:
+        while True:
+            for clip in speech:
+                yield from (clip, np.zeros(round(PAUSE_S * RATE), np.float32))
+
+    parts, length = [], 0
+    for part in line():
+        parts.append(part)
+        length += len(part)
+        if length >= seconds * RATE:
+            break
+    whole = np.concatenate(parts)[: seconds * RATE]
+    heard = np.stack([np.roll(whole, 7 * mic) for mic in range(mics)])
+    return (heard + rng.normal(0, 1e-4, heard.shape)).astype(np.float32)
+
+
+if __name__ == "__main__":  # in a process of its own: its memory is what the timeline took
+    recognizer = farfeel.load()
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    started = time.perf_counter()
+    found = recognizer.timeline(sys.argv[1])
+    took = time.perf_counter() - started
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    spoken = sum(end - start for start, end in found.speech)
+    print(
+        f"{found.seconds / 3600:.1f} hours, one microphone, {len(found.predictions)} windows, speech in "
+        f"{spoken / found.seconds:.0%}: {took:.0f} s, {peak / 1024:.0f} MB at most ({before / 1024:.0f} MB before it)"
+    )
