@@ -1,4 +1,4 @@
-"""`python -m benchmarks [model] [faces] [rooms] [video]`: print the tables; without a word, all of them."""
+"""`python -m benchmarks [TABLE…]`: print the tables of TABLES; without a word, all of them."""
 
 from __future__ import annotations
 
@@ -8,9 +8,16 @@ import sys
 
 import torch
 
-from benchmarks import model, rooms, video
+from benchmarks import engines, model, rooms, timeline, video
 
-TABLES = {"model": model.run, "faces": model.faces, "rooms": rooms.run, "video": video.run}
+TABLES = {
+    "model": model.run,
+    "faces": model.faces,
+    "rooms": rooms.run,
+    "video": video.run,
+    "timeline": timeline.run,
+    "engines": engines.run,
+}
 
 
 def processor() -> str:

@@ -22,8 +22,8 @@ from farfeel.infer import Recognizer
 from farfeel.media.film import write_film
 from farfeel.models.checkpoint import load_checkpoint, save_checkpoint
 from farfeel.models.emotion import EmotionModel
-from farfeel.recipe import Augment, Recipe
 from farfeel.opening import Options, open_recording
+from farfeel.recipe import Augment, Recipe
 from farfeel.recordings import Recording
 from farfeel.rooms.bank import Bank
 from farfeel.takes import Recordings, prediction_table

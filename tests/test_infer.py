@@ -8,8 +8,8 @@ import pytest
 import soundfile
 
 from farfeel.corpora.splits import Split
-from farfeel.evaluate.table import checked
 from farfeel.engines.pytorch import TorchEngine
+from farfeel.evaluate.table import checked
 from farfeel.infer import Recognizer
 from farfeel.recipe import Recipe
 from farfeel.recordings import Recording

@@ -104,6 +104,38 @@ def test_a_run_killed_at_any_moment_resumes_to_the_same_bits(
     assert_equal(tmp_path / "whole", killed)
 
 
+def test_the_result_is_calibrated_and_its_card_says_so(tmp_path: Path, split: Split, bank: Bank, small: Small) -> None:
+    recipe = small("train.epochs=2", "train.keep=2")
+    train(recipe, split, bank, tmp_path / "run")
+    best = load_checkpoint(tmp_path / "run" / "best")
+    assert best.temperature[0] != 1
+    assert best.temperature[1:].tolist() == [1, 1]  # of films, which the recipe does not take
+    assert f"temperature {best.temperature[0]:.3f}" in (tmp_path / "run" / "best" / "card.md").read_text()
+    for epoch in (tmp_path / "run" / "top").iterdir():
+        assert load_checkpoint(epoch).temperature.tolist() == [1, 1, 1]
+
+
+def test_temperatures_of_the_weights_to_start_from_are_forgotten(tmp_path: Path, split: Split, small: Small) -> None:
+    recipe = small("train.epochs=1")
+    for name, temperature in (("plain", 1.0), ("calibrated", 4.0)):
+        torch.manual_seed(recipe.seed)
+        model = EmotionModel(recipe)
+        model.temperature.fill_(temperature)
+        val = Recordings(split.val, recipe, one_room_each=True)
+        list(fit(model, TrainingClips(split.train, recipe, None), val, recipe, tmp_path / name))
+    assert_equal(tmp_path / "plain", tmp_path / "calibrated")
+
+
+def test_a_state_from_before_temperatures_is_resumed(tmp_path: Path, split: Split, small: Small) -> None:
+    train(small(), split, None, tmp_path / "whole")
+    train(small(), split, None, tmp_path / "older", epochs=1)
+    state = torch.load(tmp_path / "older" / "last.ckpt", weights_only=True)
+    del state["model"]["temperature"]
+    torch.save(state, tmp_path / "older" / "last.ckpt")
+    train(small(), split, None, tmp_path / "older", resume=True)
+    assert_equal(tmp_path / "whole", tmp_path / "older")
+
+
 def test_reading_in_other_processes_changes_nothing(tmp_path: Path, split: Split, bank: Bank, small: Small) -> None:
     for workers in (0, 2):
         train(small("train.epochs=1", f"train.workers={workers}"), split, bank, tmp_path / str(workers))

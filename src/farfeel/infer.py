@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from farfeel.engines import NAMES, Engine
+from farfeel.evaluate.temperature import combinations_of, tempered
 from farfeel.media.audio import audio_blocks, audio_info
 from farfeel.media.face import FaceDetector
 from farfeel.media.footage import Footage
@@ -143,7 +144,7 @@ class Recognizer:
 
     def answer(self, prepared: Sequence[Prepared], abstain_below: float = 0.0) -> list[Prediction]:
         """The network's part: recordings of any lengths, modalities and microphone counts, batched."""
-        found = self._mean([each.views for each in prepared])
+        found = self._mean([each.views for each in prepared])[:, 0]
         return [
             replace(each.about, probabilities=tuple(map(float, row))).abstaining(abstain_below)
             for each, row in zip(prepared, found, strict=True)
@@ -151,10 +152,14 @@ class Recognizer:
 
     def probabilities(self, recordings: Sequence[Recording]) -> np.ndarray:
         """Recordings, all their microphones → (N, K)."""
+        return self.calibrated_and_not(recordings)[:, 0]
+
+    def calibrated_and_not(self, recordings: Sequence[Recording]) -> np.ndarray:
+        """Recordings → (N, 2, K): their probabilities, and what these would be at temperature 1."""
         return self._mean([views_of(recording, self.recipes) for recording in recordings])
 
     def _mean(self, views: Sequence[tuple[View, ...]]) -> np.ndarray:
-        """A view for each engine, of each recording → (N, K)."""
+        """A view for each engine, of each recording → (N, 2, K), calibrated and not."""
         each = [_ask(engine, [of[place] for of in views]) for place, engine in enumerate(self.engines)]
         return np.mean(each, axis=0)
 
@@ -271,22 +276,27 @@ class Recognizer:
 
 
 def _ask(engine: Engine, views: Sequence[View]) -> np.ndarray:
-    """Views → (N, K): for each the mean over its windows. A batch has one number of microphones."""
-    result = np.empty((len(views), len(engine.recipe.data.emotions)))
+    """Views → (N, 2, K), calibrated and not: for each the mean over its windows. A batch has one number of
+    microphones."""
+    result = np.empty((len(views), 2, len(engine.recipe.data.emotions)))
     mics_of = [view.windows.audio.shape[1] for view in views]
     for mics in set(mics_of):
         group = [i for i, count in enumerate(mics_of) if count == mics]
         members = [views[i] for i in group]
         frames = [view.frames for view in members if view.frames is not None]
+        mic_mask = np.concatenate([view.windows.mic_mask for view in members])
+        seen = np.concatenate([view.seen for view in members])
         found = _in_batches(
             engine,
             np.concatenate([view.windows.audio for view in members]),
-            np.concatenate([view.windows.mic_mask for view in members]),
+            mic_mask,
             np.concatenate(frames) if frames else None,
-            np.concatenate([view.seen for view in members]),
+            seen,
         )
+        temperature = engine.temperature[combinations_of(engine.recipe.modalities, mic_mask, seen)]
+        both = np.stack([found, tempered(found, 1 / temperature)], axis=1)
         ends = np.cumsum([len(view.seen) for view in members])
-        result[group] = [part.mean(axis=0) for part in np.split(found, ends[:-1])]
+        result[group] = [part.mean(axis=0) for part in np.split(both, ends[:-1])]
     return result
 
 

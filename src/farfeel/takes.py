@@ -91,15 +91,17 @@ class Recordings(Sequence[Take]):
 def prediction_table(
     recognizer: Recognizer, recordings: Recordings, on_progress: Callable[[int, int], None] | None = None
 ) -> pd.DataFrame:
-    """Prediction table of every recording: clip, speaker, room, position, target, p_<emotion>…; one row each."""
+    """Prediction table of every recording: clip, speaker, room, position, target, p_<emotion>…, q_<emotion>… (before
+    calibration); one row each."""
     rows = []
     for start in range(0, len(recordings), BATCH_RECORDINGS):
         batch = [recordings[i] for i in range(start, min(start + BATCH_RECORDINGS, len(recordings)))]
-        found = recognizer.probabilities([take.recording for take in batch])
-        for take, probabilities in zip(batch, found, strict=True):
+        found = recognizer.calibrated_and_not([take.recording for take in batch])
+        for take, (calibrated, not_yet) in zip(batch, found, strict=True):
             clip = take.clip
             about = {"clip": clip.id, "speaker": clip.speaker, "room": take.room, "position": take.position}
-            shares = {f"p_{emotion}": p for emotion, p in zip(recognizer.emotions, probabilities, strict=True)}
+            shares = {f"p_{emotion}": p for emotion, p in zip(recognizer.emotions, calibrated, strict=True)}
+            shares |= {f"q_{emotion}": q for emotion, q in zip(recognizer.emotions, not_yet, strict=True)}
             rows.append(about | {"target": clip.emotion} | shares)
         if on_progress:
             on_progress(len(rows), len(recordings))

@@ -13,7 +13,7 @@ import json
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import groupby, pairwise
 from math import ceil
 from pathlib import Path
@@ -229,9 +229,9 @@ def _rows(found: Timelines, checkpoint: str) -> list[dict[str, Any]]:
     rows = []
     for path, timeline in found:
         for each in timeline.predictions:
-            row = as_dict(path, each if each.probabilities else replace(each, emotions=()), checkpoint)
+            row = as_dict(path, each, checkpoint)
             share = None if each.speech_share is None else round(each.speech_share, 3)
-            rows.append(row | {"start_s": round(each.start_s, 3), "speech_share": share})
+            rows.append(row | {"speech_share": share})
     return rows
 
 

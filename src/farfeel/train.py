@@ -25,12 +25,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
+from farfeel.calibrate import calibrate, card_with
 from farfeel.data import EpochOrder, Sources, TrainingClips, collate, to_sensors
 from farfeel.engines.pytorch import TorchEngine
 from farfeel.evaluate.table import probabilities_of, targets_of
 from farfeel.files import replacing_file
 from farfeel.infer import Recognizer
-from farfeel.models.checkpoint import average_states, load_checkpoint, save_checkpoint
+from farfeel.models.checkpoint import average_states, load_checkpoint, save_checkpoint, with_temperature
 from farfeel.models.emotion import EmotionModel
 from farfeel.recipe import Augment, Recipe, save_recipe
 from farfeel.recipe import Train as TrainKnobs
@@ -78,6 +79,7 @@ def fit(
     wrapped, optimizer = fabric.setup(model, plain_optimizer)
     # Restored after the set-up, which moves the model: the optimiser's state goes where its parameters are.
     history = _restore(run_dir, recipe, model, plain_optimizer) if resume else []
+    model.temperature.fill_(1.0)  # what `model` came with was fitted to other weights
     order = EpochOrder(len(train), recipe.seed)
     loader: DataLoader[Sources] = DataLoader(
         train, knobs.batch_size, sampler=order, collate_fn=collate, num_workers=knobs.workers, drop_last=False
@@ -291,7 +293,7 @@ def _restore(run_dir: Path, recipe: Recipe, model: EmotionModel, optimizer: torc
             f"{run_dir} was trained with another recipe ({', '.join(differing[:3])} differ); resume with the same, "
             "or choose another --out"
         )
-    model.load_state_dict(state["model"])
+    model.load_state_dict(with_temperature(state["model"]))
     optimizer.load_state_dict(state["optimizer"])
     return [EpochReport(**row) for row in state["history"]]
 
@@ -320,7 +322,7 @@ def _write_best(
     card: str,
     device: torch.device,
 ) -> None:
-    """The best epoch, or the average of the best few where that is better on the validation clips."""
+    """The best epoch, or the average of the best few where that is better on the validation clips; calibrated."""
     top = _best_first(history)[: recipe.train.keep]
     states: list[dict[str, Tensor]] = [
         load_checkpoint(_top_folder(run_dir, report.epoch)).state_dict() for report in top
@@ -334,4 +336,5 @@ def _write_best(
             state = model.state_dict()
             chosen = f"mean of epochs {epochs} (validation loss {val_loss:.3f}, UAR {val_uar:.3f})"
     model.load_state_dict(state)
-    save_checkpoint(run_dir / "best", state, recipe, f"{card.rstrip()}\n\nWeights: {chosen}.\n")
+    card = card_with(f"{card.rstrip()}\n\nWeights: {chosen}.\n", calibrate(model, val, device), "the validation clips")
+    save_checkpoint(run_dir / "best", model.state_dict(), recipe, card)

@@ -175,3 +175,73 @@ def test_json_is_strict_and_says_what_the_intervals_are(fake_table: Draw) -> Non
     assert (protocol["speakers"], protocol["clips"]) == (7, absent["clip"].nunique())
     assert protocol["rooms"] == list(found["rooms"]) == ["room 2", "room 10"]
     assert found["overall"]["recall"]["calm"] == {"value": None, "low": None, "high": None}
+
+
+def perfect(rng: np.random.Generator, rows: int) -> pd.DataFrame:
+    """Targets drawn from the very probabilities of their rows."""
+    p = rng.dirichlet(np.full(len(ABC), 0.7), rows)
+    target = [rng.choice(ABC, p=row) for row in p]
+    return pd.DataFrame(
+        {"clip": [str(i) for i in range(rows)], "speaker": [str(i % 10) for i in range(rows)], "room": "dry"}
+        | {"target": target}
+        | {PREFIX + e: p[:, k] for k, e in enumerate(ABC)}
+    )
+
+
+def test_perfect_calibration_leaves_the_error_of_chance_alone_which_more_rows_remove() -> None:
+    rng = np.random.default_rng(13)
+    few, many = (metrics(perfect(rng, rows), resamples=10) for rows in (150, 20000))
+    assert many.overall.ece.value < 0.01
+    assert few.ece_by_chance > 5 * many.ece_by_chance
+    mean = np.mean([metrics(perfect(rng, 150), resamples=10).overall.ece.value for _ in range(30)])
+    assert mean == pytest.approx(few.ece_by_chance, rel=0.2)
+
+
+def test_calibration_is_told_as_it_was_and_as_it_is() -> None:
+    table = perfect(np.random.default_rng(14), 5000)
+    p = probabilities_of(table)
+    surer = p**3 / (p**3).sum(axis=1, keepdims=True)
+    found = metrics_json(table.assign(**{"q_" + e: surer[:, k] for k, e in enumerate(ABC)}), resamples=50)
+    as_p = metrics_json(table.assign(**{PREFIX + e: surer[:, k] for k, e in enumerate(ABC)}), resamples=50)
+    for scores, of_surer in (
+        (found["overall"], as_p["overall"]),
+        (found["rooms"]["dry"], as_p["rooms"]["dry"]),
+        (found["mean_over_rooms"], as_p["mean_over_rooms"]),
+    ):
+        assert scores["ece"]["value"] < 0.02 < 0.1 < scores["ece_uncalibrated"]["value"]
+        for name in ("ece", "nll", "brier"):
+            assert scores[f"{name}_uncalibrated"] == of_surer[name]
+    without = metrics_json(table, resamples=50)["overall"]
+    assert not [name for name in without if "uncalibrated" in name]
+    assert {name: found["overall"][name] for name in without} == without
+
+
+def test_abstention_counts_by_hand(decided: Draw) -> None:
+    # Confidences 0.9 right, 0.6 wrong, 0.45 right, 0.4 wrong, each a clip of its own.
+    rows = [
+        one_row("happy", [0.9, 0.1, 0.0]),
+        one_row("sad", [0.6, 0.4, 0.0]),
+        one_row("angry", [0.25, 0.3, 0.45]),
+        one_row("sad", [0.4, 0.3, 0.3]),
+    ]
+    found = metrics(pd.DataFrame(rows).assign(clip=list("1234"))).abstention
+    assert [each.below for each in found] == [0.3, 0.4, 0.5, 0.6, 0.7]
+    assert [each.coverage.value for each in found] == pytest.approx([1, 1, 1 / 2, 1 / 2, 1 / 4])  # at 0.4: decided
+    assert [each.accuracy.value for each in found] == pytest.approx([1 / 2, 1 / 2, 1 / 2, 1 / 2, 1])
+
+
+def test_abstaining_more_never_covers_more_and_helps_the_calibrated() -> None:
+    found = metrics(perfect(np.random.default_rng(15), 4000)).abstention
+    coverages, accuracies = ([getattr(each, what).value for each in found] for what in ("coverage", "accuracy"))
+    assert coverages == sorted(coverages, reverse=True)
+    assert accuracies == sorted(accuracies)
+    for each in found:
+        assert each.accuracy.value > each.below
+        assert each.coverage.low <= each.coverage.value <= each.coverage.high
+
+
+def test_where_nothing_is_decided_the_accuracy_is_not_known() -> None:
+    unsure = pd.DataFrame([one_row("happy", [0.35, 0.33, 0.32])] * 4).assign(clip=list("1234"), speaker=list("aabb"))
+    last = metrics_json(unsure)["abstention"][-1]
+    assert last["coverage"]["value"] == 0
+    assert last["accuracy"] == {"value": None, "low": None, "high": None}

@@ -15,6 +15,7 @@ from farfeel.evaluate.table import (
     ensemble,
     probabilities_of,
     read_predictions,
+    uncalibrated,
     write_predictions,
 )
 from farfeel.types import FarfeelError
@@ -25,6 +26,13 @@ Draw = Callable[..., pd.DataFrame]
 @pytest.fixture
 def table(fake_table: Draw) -> pd.DataFrame:
     return fake_table(np.random.default_rng(1), speakers=4, clips=8)
+
+
+def with_raw(table: pd.DataFrame) -> pd.DataFrame:
+    """The table with uncalibrated columns, in another order."""
+    raw = {"q_" + emotion: table["p_" + emotion] ** 2 for emotion in reversed(emotions_of(table))}
+    total = sum(raw.values())
+    return table.assign(**{column: values / total for column, values in raw.items()})
 
 
 def test_what_is_written_is_read_with_all_its_columns(table: pd.DataFrame, tmp_path: Path) -> None:
@@ -48,6 +56,8 @@ def test_what_is_written_is_read_with_all_its_columns(table: pd.DataFrame, tmp_p
         (lambda t: t.assign(p_sad=t["p_sad"] + 0.01), "no probabilities"),
         (lambda t: t.assign(p_sad=t["p_sad"] - 1, p_calm=t["p_calm"] + 1), "no probabilities"),
         (lambda t: t.assign(p_sad="high"), "not floating point"),
+        (lambda t: with_raw(t).assign(q_sad="high"), "q_sad is not floating point"),
+        (lambda t: with_raw(t).assign(q_sad=1.5), "no probabilities before calibration"),
     ],
 )
 def test_what_is_no_prediction_table_is_refused_in_one_line_when_written_and_when_read(
@@ -112,3 +122,26 @@ def test_folds_together_are_the_whole_and_a_clip_judged_twice_is_refused(table: 
     )
     with pytest.raises(FarfeelError, match="twice"):
         concatenate([table[fold], table])
+
+
+def test_uncalibrated_probabilities_take_the_place_of_the_calibrated(table: pd.DataFrame) -> None:
+    both = with_raw(table)
+    found = uncalibrated(both)
+    assert found is not None
+    assert list(found.columns) == list(table.columns)
+    assert (found["p_sad"] == both["q_sad"]).all()
+    assert uncalibrated(table) is None
+
+
+def test_uncalibrated_probabilities_are_averaged_and_joined_like_the_others_or_left_out(
+    fake_table: Draw, table: pd.DataFrame
+) -> None:
+    other = fake_table(np.random.default_rng(2), speakers=4, clips=8).sample(frac=1, random_state=1)
+    mean, raw = ensemble([with_raw(table), with_raw(other)]), [uncalibrated(with_raw(t)) for t in (table, other)]
+    expected = ensemble([t for t in raw if t is not None])
+    np.testing.assert_allclose(mean[["q_sad", "q_calm"]], expected[["p_sad", "p_calm"]])
+    np.testing.assert_allclose(mean["p_sad"], ensemble([table, other])["p_sad"])
+    assert uncalibrated(ensemble([with_raw(table), other])) is None
+    halves = [table[table["speaker"] < "actor-03"], table[table["speaker"] >= "actor-03"]]
+    assert uncalibrated(concatenate([with_raw(half) for half in halves])) is not None
+    assert uncalibrated(concatenate([with_raw(halves[0]), halves[1]])) is None

@@ -15,7 +15,7 @@ import pytest
 from farfeel.evaluate import report
 from farfeel.evaluate.metrics import metrics_json
 from farfeel.evaluate.report import FILES, confusion, markdown, reliability, write_evaluation, write_side_by_side
-from farfeel.evaluate.table import read_predictions
+from farfeel.evaluate.table import emotions_of, read_predictions
 from farfeel.types import FarfeelError
 
 Draw = Callable[..., pd.DataFrame]
@@ -221,3 +221,24 @@ def test_confusions_and_bins_count_every_row_once(table: pd.DataFrame) -> None:
     assert ece == pytest.approx(metrics_json(table)["overall"]["ece"]["value"])
     for one in bins:
         assert one.low - 1e-9 <= one.confidence <= one.high + 1e-9
+
+
+def test_a_report_tells_the_calibration_before_and_after_and_what_abstaining_brings(
+    table: pd.DataFrame, other: pd.DataFrame, tmp_path: Path
+) -> None:
+    surer = {"q_" + emotion: table["p_" + emotion] ** 3 for emotion in emotions_of(table)}
+    both = table.assign(**{column: values / sum(surer.values()) for column, values in surer.items()})
+    found = write_evaluation(both, tmp_path / "a", "Title", DETAILS).overall
+    write_side_by_side({"one": both, "two": other}, tmp_path / "b", "Two", DETAILS)
+    write_evaluation(table, tmp_path / "c", "Title", DETAILS)
+    before = f"{found.uncalibrated['ece'].value:.3f}"
+    for page in ("a", "b", "c"):
+        for name in ("report.html", "report.md"):
+            text = (tmp_path / page / name).read_text()
+            assert "perfectly calibrated" in text
+            assert ("efore calibration" in text) == (page != "c")
+            assert (before in text) == (page != "c")
+            assert ("Accuracy among the decided" in text) == (page != "b")
+        Page((tmp_path / page / "report.html").read_text())
+    content = json.loads((tmp_path / "a/metrics.json").read_text())
+    assert [each["below"] for each in content["abstention"]] == [0.3, 0.4, 0.5, 0.6, 0.7]

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Sequence
 
 from farfeel import __version__
-from farfeel.cli import gather, testing, training
+from farfeel.cli import calibrating, exporting, gather, listening, predicting, testing, training
 from farfeel.cli.common import fail
 from farfeel.console import note
 from farfeel.types import FarfeelError
@@ -22,7 +22,8 @@ OVERVIEW = """\
 farfeel recognises a person's emotion in a real, reverberant room, from several distant microphones.
 
   farfeel demo                                        everything once, on an embedded corpus, in minutes
-  farfeel predict CLIP.wav --checkpoint CKPT          the emotion of a recording
+  farfeel predict CLIP.wav                            the emotion of a recording, with the model in the package
+  farfeel predict TALK.mp4 --timeline --out talk.html   over time, as a page with a plot
 
 From a corpus to a per-room table:
   farfeel scan ravdess --root RAVDESS                 what is there
@@ -103,7 +104,17 @@ def _discard_stdout() -> None:
 
 
 # In the order of use.
-COMMANDS = (training.COMMANDS[0], *gather.COMMANDS, training.COMMANDS[1], *testing.COMMANDS, *training.COMMANDS[2:])
+COMMANDS = (
+    training.COMMANDS[0],
+    *predicting.COMMANDS,
+    *listening.COMMANDS,
+    *gather.COMMANDS,
+    training.COMMANDS[1],
+    *testing.COMMANDS,
+    *training.COMMANDS[2:],
+    *calibrating.COMMANDS,
+    *exporting.COMMANDS,
+)
 
 
 def run() -> None:

@@ -18,6 +18,11 @@ class Engine(Protocol):
     @property
     def recipe(self) -> Recipe: ...
 
+    @property
+    def temperature(self) -> np.ndarray:
+        """(3,) what `probabilities` are calibrated with: of sound alone, film alone, both."""
+        ...
+
     def probabilities(
         self, audio: np.ndarray, mic_mask: np.ndarray, frames: np.ndarray | None, seen: np.ndarray
     ) -> np.ndarray:

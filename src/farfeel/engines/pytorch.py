@@ -29,6 +29,10 @@ class TorchEngine:
     def recipe(self) -> Recipe:
         return self.model.recipe
 
+    @property
+    def temperature(self) -> np.ndarray:
+        return self.model.temperature.double().cpu().numpy()
+
     @torch.inference_mode()
     def probabilities(
         self, audio: np.ndarray, mic_mask: np.ndarray, frames: np.ndarray | None, seen: np.ndarray

@@ -4,9 +4,15 @@ Definitions, for N rows (clip and room), K emotions, p the probabilities and the
   accuracy   share of right decisions
   UAR        recall averaged over the emotions that occur as targets (balanced accuracy)
   macro-F1   F1 averaged over the same emotions
-  ECE        expected calibration error, 15 bins of equal width of the largest probability (Guo et al., 2017)
+  ECE        expected calibration error, 15 bins of equal width of the largest probability (Guo et al., 2017). A bin
+             with few rows is off by chance, and its distance counts whatever its sign: of perfect probabilities the
+             ECE is above 0, the more so the fewer the rows. `ece_by_chance` tells how much.
   NLL        mean of -ln p(target), p no smaller than 1e-12
   Brier      mean over rows of the sum over emotions of (p - 1[target])^2, from 0 to 2 (Brier, 1950)
+
+Where the table has probabilities from before calibration (`q_<emotion>`), the last three are told of them too, as
+`ece_uncalibrated` and so on. Abstention: how many decisions are left (coverage), and how many of them right, where
+those whose largest probability is below a threshold are not made.
 
 Overall, each clip has weight one, shared among its rooms. `mean_over_rooms` gives each room weight one instead.
 
@@ -33,7 +39,7 @@ measures it was not measured.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -41,7 +47,7 @@ import numpy as np
 import pandas as pd
 from scipy import special  # not scipy.stats: it takes longer to import than a table to evaluate
 
-from farfeel.evaluate.table import checked, emotions_of, probabilities_of, targets_of
+from farfeel.evaluate.table import checked, emotions_of, probabilities_of, targets_of, uncalibrated
 
 BINS = 15
 RESAMPLES = 4000  # The standard error of a standard error is then 1.1 % (1/sqrt(2 R)).
@@ -51,6 +57,8 @@ SHARES = ("accuracy", "uar", "macro_f1")  # 0 to 1, higher is better; recall too
 LOSSES = ("ece", "nll", "brier")  # lower is better
 SCORES = ("accuracy", "uar", "macro_f1", "ece", "nll", "brier")
 SMALLEST = 1e-12
+ABSTAIN_BELOW = (0.3, 0.4, 0.5, 0.6, 0.7)
+CHANCE_DRAWS = 200  # The mean of the ECE by chance is then known to a few per cent of itself.
 
 
 @dataclass(frozen=True)
@@ -84,8 +92,20 @@ class Protocol:
 
 
 @dataclass(frozen=True)
+class Abstention:
+    """Decisions with a largest probability below `below` are not made. accuracy: of those that are."""
+
+    below: float
+    coverage: Interval
+    accuracy: Interval
+
+    def as_dict(self) -> dict[str, Any]:
+        return {"below": self.below, "coverage": self.coverage.as_dict(), "accuracy": self.accuracy.as_dict()}
+
+
+@dataclass(frozen=True)
 class Scores:
-    """All metrics of one room, or of all."""
+    """All metrics of one room, or of all. `uncalibrated`: LOSSES before calibration; empty where not known."""
 
     speakers: int
     clips: int
@@ -96,22 +116,27 @@ class Scores:
     nll: Interval
     brier: Interval
     recall: dict[str, Interval]
+    uncalibrated: dict[str, Interval]
 
     def as_dict(self) -> dict[str, Any]:
         scores = {name: getattr(self, name).as_dict() for name in SCORES}
+        scores |= {f"{name}_uncalibrated": one.as_dict() for name, one in self.uncalibrated.items()}
         recall = {emotion: interval.as_dict() for emotion, interval in self.recall.items()}
         return {"speakers": self.speakers, "clips": self.clips, **scores, "recall": recall}
 
 
 @dataclass(frozen=True)
 class Metrics:
-    """`rooms` in natural order; `overall` weighs clips alike, `mean_over_rooms` weighs rooms alike."""
+    """`rooms` in natural order; `overall` weighs clips alike, `mean_over_rooms` weighs rooms alike. `ece_by_chance`:
+    the overall ECE that perfectly calibrated probabilities, as sure as these, would have on average."""
 
     emotions: tuple[str, ...]
     protocol: Protocol
     overall: Scores
     rooms: dict[str, Scores]
     mean_over_rooms: Scores
+    abstention: tuple[Abstention, ...]
+    ece_by_chance: float
 
     def as_dict(self) -> dict[str, Any]:
         return {
@@ -120,6 +145,8 @@ class Metrics:
             "overall": self.overall.as_dict(),
             "rooms": {room: scores.as_dict() for room, scores in self.rooms.items()},
             "mean_over_rooms": self.mean_over_rooms.as_dict(),
+            "abstention": [each.as_dict() for each in self.abstention],
+            "ece_by_chance": self.ece_by_chance,
         }
 
 
@@ -129,14 +156,11 @@ def metrics(table: pd.DataFrame, *, level: float = LEVEL, resamples: int = RESAM
     sums = SpeakerSums(table)
     weights = sums.draw(np.random.default_rng(seed), resamples)
     emotions = emotions_of(table)
-    rooms = {}
-    spread = []
-    for room in sums.rooms:
-        spread.append(values(weights @ sums.of_room[room]))
-        rooms[room] = _scores(table[table["room"] == room], sums.of_room[room], spread[-1], emotions, level)
-    overall = _scores(table, sums.overall, values(weights @ sums.overall), emotions, level)
-    each = np.stack([values(room.sum(axis=0)) for room in sums.of_room.values()])
-    mean = _scores(table, sums.overall, _mean(np.stack(spread), 0), emotions, level, value=_mean(each, 0))
+    overall, rooms, mean = _all_scores(table, sums, weights, level)
+    if (raw := uncalibrated(table)) is not None:
+        overall_raw, rooms_raw, mean_raw = _all_scores(raw, SpeakerSums(raw), weights, level)
+        overall, mean = _with_raw(overall, overall_raw), _with_raw(mean, mean_raw)
+        rooms = {room: _with_raw(scores, rooms_raw[room]) for room, scores in rooms.items()}
     protocol = Protocol(
         level=level,
         unit="speaker",
@@ -148,7 +172,9 @@ def metrics(table: pd.DataFrame, *, level: float = LEVEL, resamples: int = RESAM
         resamples=resamples,
         seed=seed,
     )
-    return Metrics(emotions, protocol, overall, rooms, mean)
+    abstention = tuple(_abstention(sums, weights, below, protocol.clips, level) for below in ABSTAIN_BELOW)
+    by_chance = ece_by_chance(probabilities_of(table).max(axis=1), np.random.default_rng(seed))
+    return Metrics(emotions, protocol, overall, rooms, mean, abstention, by_chance)
 
 
 def metrics_json(
@@ -180,6 +206,16 @@ class SpeakerSums:
     def of_room(self) -> dict[str, np.ndarray]:
         room, ones = self._table["room"].to_numpy(), np.ones(len(self._table))
         return {name: self._sums(room == name, ones) for name in self.rooms}
+
+    def decided(self, below: float) -> np.ndarray:
+        """(S, 3) sums of the weights of all rows, of those decided with at least this confidence, of the right ones."""
+        p = probabilities_of(self._table)
+        made = p.max(axis=1) >= below
+        right = made & (p.argmax(axis=1) == targets_of(self._table))
+        sums = np.zeros((len(self.speakers), 3))
+        speaker = pd.Index(self.speakers).get_indexer(self._table["speaker"])
+        np.add.at(sums, speaker, self._share[:, None] * np.stack([np.ones(len(p)), made, right], axis=1))
+        return sums
 
     def draw(self, rng: np.random.Generator, resamples: int) -> np.ndarray:
         """(R, S): how often each speaker is drawn in each resample."""
@@ -228,6 +264,19 @@ def values(sums: np.ndarray) -> np.ndarray:
         _ratio(sums[..., base + 1], rows),
     )
     return np.concatenate([np.stack(scores, axis=-1), recall], axis=-1)
+
+
+def expected_calibration_error(confidence: np.ndarray, right: np.ndarray) -> float:
+    """Largest probabilities (N,), whether they are of the target (N,) → ECE, each row with weight one."""
+    gaps = np.bincount(confidence_bins(confidence), weights=right - confidence)
+    return float(np.abs(gaps).sum() / len(confidence))
+
+
+def ece_by_chance(confidence: np.ndarray, rng: np.random.Generator) -> float:
+    """(N,) → the mean ECE of decisions that are right as often as their confidence says, each for itself. Clips of one
+    speaker, and a clip in several rooms, hang together: the true figure is higher."""
+    draws = (rng.random(len(confidence)) < confidence for _ in range(CHANCE_DRAWS))
+    return float(np.mean([expected_calibration_error(confidence, right) for right in draws]))
 
 
 def confidence_bins(confidence: np.ndarray) -> np.ndarray:
@@ -279,6 +328,37 @@ def natural_order(names: pd.Series) -> list[str]:
     return sorted(set(names), key=lambda name: (parts(name), name))
 
 
+def _all_scores(
+    table: pd.DataFrame, sums: SpeakerSums, weights: np.ndarray, level: float
+) -> tuple[Scores, dict[str, Scores], Scores]:
+    """Overall, of each room, and the mean over rooms."""
+    emotions = emotions_of(table)
+    rooms = {}
+    spread = []
+    for room in sums.rooms:
+        spread.append(values(weights @ sums.of_room[room]))
+        rooms[room] = _scores(table[table["room"] == room], sums.of_room[room], spread[-1], emotions, level)
+    overall = _scores(table, sums.overall, values(weights @ sums.overall), emotions, level)
+    each = np.stack([values(room.sum(axis=0)) for room in sums.of_room.values()])
+    return overall, rooms, _scores(table, sums.overall, _mean(np.stack(spread), 0), emotions, level, _mean(each, 0))
+
+
+def _with_raw(scores: Scores, raw: Scores) -> Scores:
+    return replace(scores, uncalibrated={name: getattr(raw, name) for name in LOSSES})
+
+
+def _abstention(sums: SpeakerSums, weights: np.ndarray, below: float, clips: int, level: float) -> Abstention:
+    each = sums.decided(below)
+    (every, made, right), (every_r, made_r, right_r) = each.sum(axis=0), (weights @ each).T
+    coverage, accuracy = float(made / every), float(_ratio(right, made))
+    units = len(sums.speakers)
+    return Abstention(
+        below,
+        interval(coverage, made_r / every_r, units, clips, level),
+        interval(accuracy, _ratio(right_r, made_r), int((each[:, 1] > 0).sum()), clips * coverage, level),
+    )
+
+
 def _scores(
     table: pd.DataFrame,
     sums: np.ndarray,
@@ -300,7 +380,7 @@ def _scores(
         else Interval(float("nan"))
         for i, emotion in enumerate(emotions, start=len(SCORES))
     }
-    return Scores(speakers=speakers, clips=clips, recall=recall, **scores)
+    return Scores(speakers=speakers, clips=clips, recall=recall, uncalibrated={}, **scores)
 
 
 def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:

@@ -8,7 +8,7 @@ of Okabe & Ito, which colour-blind readers can tell apart.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -86,6 +86,7 @@ def write_evaluation(
         "title": title,
         "headline": _headline(found),
         "warning": _warning(found),
+        "bias": _bias([found]),
         "metrics": found,
         "rows": _rows(found),
         "confusions": _confusions(table),
@@ -133,6 +134,8 @@ def write_side_by_side(
         "title": title,
         "headline": _headline_of_many(found, comparisons["accuracy"]),
         "warning": _warning(found[first]),
+        "bias": _bias(list(found.values())),
+        "raw": any(one.overall.uncalibrated for one in found.values()),
         "metrics": found[first],
         "systems": list(tables),
         "grids": [(LABELS[metric], _grid(found, comparisons[metric], metric), metric) for metric in SIDE_BY_SIDE],
@@ -304,6 +307,15 @@ def _warning(found: Metrics) -> str:
             "rough guess. More clips of the same speakers would not help; more speakers would."
         )
     return ""
+
+
+def _bias(found: Sequence[Metrics]) -> str:
+    most = max(one.ece_by_chance for one in found)
+    whose = "these probabilities" if len(found) == 1 else "any of these"
+    return (
+        "A bin with few clips is off by chance, and the ECE counts that as error: were "
+        f"{whose} perfectly calibrated, it would still be {'' if len(found) == 1 else 'up to '}{most:.3f} on average."
+    )
 
 
 def _protocol_sentences(found: Metrics) -> list[str]:

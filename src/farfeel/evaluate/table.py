@@ -1,6 +1,8 @@
 """The prediction table: one row per clip and room, `clip, speaker, room, target, p_<emotion>…`, kept as Parquet.
 
-The order of the `p_` columns is the order of the emotions; each row's probabilities sum to 1. Further columns
+The order of the `p_` columns is the order of the emotions; each row's probabilities sum to 1. Columns `q_<emotion>`,
+where there are any, are the same probabilities before calibration: the mean over a recording's windows (and over the
+checkpoints of an ensemble) at temperature 1, which cannot be computed from the calibrated mean. Further columns
 (position, snr_db, t60_s, …) are carried along and ignored.
 """
 
@@ -20,6 +22,7 @@ FILE = "predictions.parquet"
 NAMES = ("clip", "speaker", "room", "target")
 ROW = ["clip", "room"]  # what identifies a row
 PREFIX = "p_"
+UNCALIBRATED = "q_"
 SUM_TOLERANCE = 1e-3  # Softmax in bfloat16 is off by a few 1e-4; a logit or a percentage by far more.
 
 
@@ -31,6 +34,14 @@ def emotions_of(table: pd.DataFrame) -> tuple[str, ...]:
 def probabilities_of(table: pd.DataFrame) -> np.ndarray:
     """(N, K) float64 probabilities."""
     return np.asarray(table[[PREFIX + emotion for emotion in emotions_of(table)]], dtype=np.float64)
+
+
+def uncalibrated(table: pd.DataFrame) -> pd.DataFrame | None:
+    """The table as it would be without calibration; None where it does not tell."""
+    columns = {PREFIX + emotion: UNCALIBRATED + emotion for emotion in emotions_of(table)}
+    if not set(columns.values()) <= set(table.columns):
+        return None
+    return table.drop(columns=list(columns.values())).assign(**{p: table[q] for p, q in columns.items()})
 
 
 def targets_of(table: pd.DataFrame) -> np.ndarray:
@@ -76,9 +87,10 @@ def checked(table: pd.DataFrame, source: str) -> pd.DataFrame:
     for name in NAMES:
         if table[name].isna().any():
             raise FarfeelError(f"{source} has {table[name].isna().sum()} row(s) without a {name}; fill them in")
-    wrong = [e for e in emotions if not pd.api.types.is_float_dtype(table[PREFIX + e])]
+    known = [prefix + e for prefix in (PREFIX, UNCALIBRATED) for e in emotions if prefix + e in table.columns]
+    wrong = [column for column in known if not pd.api.types.is_float_dtype(table[column])]
     if wrong:
-        raise FarfeelError(f"{source}: column p_{wrong[0]} is not floating point, expected probabilities")
+        raise FarfeelError(f"{source}: column {wrong[0]} is not floating point, expected probabilities")
     table = table.astype(dict.fromkeys(NAMES, "str")).reset_index(drop=True)
     unknown = sorted(set(table["target"]) - set(emotions))
     if unknown:
@@ -93,16 +105,23 @@ def checked(table: pd.DataFrame, source: str) -> pd.DataFrame:
             f"{source} has clip {first['clip']} in room {first['room']} twice ({len(duplicate)} such row(s)), "
             "expected one row per clip and room; give each condition its own room name"
         )
+    raw = uncalibrated(table)
+    for what, given in (("", table), (" before calibration (q_…)", raw)):
+        bad = np.zeros(0, dtype=bool) if given is None else _no_probabilities(given)
+        if bad.any():
+            clip = table["clip"][int(np.argmax(bad))]
+            raise FarfeelError(
+                f"{source}: {bad.sum()} row(s), first clip {clip}, are no probabilities{what}; "
+                "expected finite numbers from 0 to 1 with sum 1; write the softmax, not the logits"
+            )
+    return table
+
+
+def _no_probabilities(table: pd.DataFrame) -> np.ndarray:
+    """(N,) bool"""
     probabilities = probabilities_of(table)
     bad = ~np.isfinite(probabilities).all(axis=1) | (probabilities < 0).any(axis=1)
-    bad |= ~(np.abs(np.nan_to_num(probabilities).sum(axis=1) - 1) <= SUM_TOLERANCE)
-    if bad.any():
-        clip = table["clip"][int(np.argmax(bad))]
-        raise FarfeelError(
-            f"{source}: {bad.sum()} row(s), first clip {clip}, are no probabilities; "
-            "expected finite numbers from 0 to 1 with sum 1; write the softmax, not the logits"
-        )
-    return table
+    return np.asarray(bad | ~(np.abs(np.nan_to_num(probabilities).sum(axis=1) - 1) <= SUM_TOLERANCE))
 
 
 def aligned(tables: Mapping[str, pd.DataFrame], intersection: bool = False) -> dict[str, pd.DataFrame]:
@@ -153,9 +172,12 @@ def ensemble(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
     Raises FarfeelError where the rows do not match.
     """
     members = list(aligned({f"table {i + 1}": table for i, table in enumerate(tables)}).values())
-    result = members[0].copy()
-    columns = [PREFIX + emotion for emotion in emotions_of(result)]
-    result[columns] = np.mean([probabilities_of(member) for member in members], axis=0)
+    before = [uncalibrated(member) for member in members]
+    result = _all_or_none(members)[0].copy()
+    for prefix, given in ((PREFIX, members), (UNCALIBRATED, [each for each in before if each is not None])):
+        if len(given) == len(members):
+            columns = [prefix + emotion for emotion in emotions_of(result)]
+            result[columns] = np.mean([probabilities_of(member) for member in given], axis=0)
     return result
 
 
@@ -172,4 +194,11 @@ def concatenate(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
                 f"table {i + 1} has the emotions {', '.join(emotions_of(table))}, the first {', '.join(emotions)}; "
                 "concatenate tables of the same emotions"
             )
-    return checked(pd.concat(tables, ignore_index=True), source="the concatenation")
+    return checked(pd.concat(_all_or_none(tables), ignore_index=True), source="the concatenation")
+
+
+def _all_or_none(tables: Sequence[pd.DataFrame]) -> list[pd.DataFrame]:
+    """The tables, without their uncalibrated probabilities unless all have them."""
+    if all(uncalibrated(table) is not None for table in tables):
+        return list(tables)
+    return [table.drop(columns=[UNCALIBRATED + e for e in emotions_of(table)], errors="ignore") for table in tables]

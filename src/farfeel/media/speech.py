@@ -16,15 +16,13 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
 FRAME_S = 0.03
-FLOOR_S = 1.5  # Longer than a word, so that a voice is no floor; and a fan that starts is a floor after as long.
+FLOOR_S = 2.1  # Longer than a word, so that a voice is no floor; and a fan that starts is a floor after as long.
 EDGES_HZ = (100, 200, 300, 400, 510, 630, 770, 920, 1080, 1270, 1480, 1720, 2000, 2320, 2700, 3150, 3700, 4400)
 SMOOTHING = 0.7  # of power from frame to frame, before the minimum is sought
 WARM_UP = 3  # frames before there is a floor to rise above
-BIAS = 1.6  # The mean of steady noise over the least of its smoothed powers.
+BIAS = 1.7  # The mean of steady noise over the least of its smoothed powers.
 CAP_DB = 20.0  # A band counts up to here: one whistle is no voice.
-THRESHOLD_DB = (
-    2.7  # Root mean square over bands. Chosen on speech in measured rooms with noise, as are the three above.
-)
+THRESHOLD_DB = 2.4  # RMS over bands. Chosen, as the four above, on speech in measured rooms with noise.
 HANGOVER_S = 0.12  # The weak end of a word is still speech.
 SILENCE_DB = -90.0  # RMS below which a microphone is silent in a frame, and to which no floor falls.
 BATCH = 1000  # frames at once: bounds the memory of a long block

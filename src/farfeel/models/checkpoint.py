@@ -16,6 +16,7 @@ from farfeel.recipe import Recipe, recipe_from_tree, save_recipe
 from farfeel.types import FarfeelError
 
 WEIGHTS, RECIPE, CARD = "model.safetensors", "recipe.yaml", "card.md"
+TEMPERATURE = "temperature"  # EmotionModel's buffer (3,)
 
 
 def require_checkpoint_place(folder: Path) -> None:
@@ -52,6 +53,7 @@ def load_checkpoint(folder: Path) -> EmotionModel:
         raise FarfeelError(
             f"checkpoint {folder / WEIGHTS} is damaged or cut off ({' '.join(str(error).split())[:100]}); copy it again"
         ) from None
+    state = with_temperature(state)
     ours = model.state_dict()
     wrong = sorted(name for name in ours.keys() | state.keys() if _shape(ours, name) != _shape(state, name))
     if wrong:
@@ -77,12 +79,23 @@ def read_checkpoint_recipe(folder: Path) -> Recipe:
     return recipe_from_tree(tree, source=f"checkpoint {folder}")
 
 
+def read_card(folder: Path) -> str:
+    """The card of a checkpoint folder; empty where it has none."""
+    path = Path(folder) / CARD
+    return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+
+
 def average_states(states: list[dict[str, Tensor]]) -> dict[str, Tensor]:
     """Mean of several states of one model (Izmailov et al., 2018), running statistics included."""
     return {
         name: torch.stack([state[name] for state in states]).mean(0) if first.is_floating_point() else first
         for name, first in states[0].items()
     }
+
+
+def with_temperature(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The state of a model; one written before models had temperatures gets ones."""
+    return {TEMPERATURE: torch.ones(3)} | state
 
 
 def _shape(state: dict[str, Tensor], name: str) -> str:

@@ -32,6 +32,9 @@ class LateFusion(nn.Module):
         self.absent_video = nn.Parameter(torch.zeros(video_dim))
         self.video_head = nn.Linear(video_dim, classes) if fusion.experts else None
         self.logits = classes if fusion.experts else 0
+        if fusion.experts:  # Each modality's own network is the start: training adds to it, and need not undo noise.
+            nn.init.zeros_(self.linear2.weight)
+            nn.init.zeros_(self.linear2.bias)
 
     def heard(self, latent: Tensor, logits: Tensor) -> Tensor:
         """HTS-AT's embedding (B, Da) and logits (B, K)."""
@@ -56,11 +59,13 @@ class LateFusion(nn.Module):
         return fused + own_audio + own_video if self.logits else fused
 
 
-def where_present(present: Tensor, stand_in: Tensor, embed: Callable[[Tensor], Tensor]) -> Tensor:
+def where_present(present: Tensor, stand_in: Tensor, embed: Callable[[Tensor | slice], Tensor]) -> Tensor:
     """Embeddings (B, D): `embed(rows)` of the rows (R,) that `present` (B,) names, `stand_in` (D,) for the others.
 
     The others are not computed at all: fed silence or darkness, they would shift the batch norm of everyone.
     """
+    if torch.compiler.is_exporting():  # An exported graph computes every row; its batch norm is fixed.
+        return torch.where(present[:, None], embed(slice(None)), stand_in)
     rows = present.nonzero()[:, 0]
     absent = stand_in.expand(len(present), -1)
     if not len(rows):

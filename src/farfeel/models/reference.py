@@ -21,7 +21,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from farfeel.models.checkpoint import load_checkpoint
+from farfeel.models.checkpoint import TEMPERATURE, load_checkpoint
 from farfeel.models.emotion import EmotionModel
 from farfeel.types import FarfeelError
 
@@ -120,6 +120,8 @@ def fill(model: EmotionModel, state: dict[str, Tensor], report: LoadReport) -> L
     ours = model.state_dict()
     for name, tensor in state.items():
         target = our_name(name)
+        if name == TEMPERATURE:
+            continue  # fitted with weights that are about to change
         if REBUILT.search(name):
             report.rebuilt.append(name)
             continue
@@ -134,7 +136,9 @@ def fill(model: EmotionModel, state: dict[str, Tensor], report: LoadReport) -> L
             report.unused.append(name)
     filled = {our_name(name) for name in report.used}
     report.missing = [
-        name for name in ours if name not in filled and "tscam_conv" not in name and "num_batches" not in name
+        name
+        for name in ours
+        if name not in filled and name != TEMPERATURE and "tscam_conv" not in name and "num_batches" not in name
     ]
     if not report.used:
         raise FarfeelError(f"{report.kind}: no tensor fits this recipe's shapes; use a recipe paper-…")

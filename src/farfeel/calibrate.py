@@ -1,0 +1,128 @@
+"""Calibration: a temperature for each combination of what a model can take, fitted on recordings it did not train on.
+
+They go the recogniser's way, as they are, without their film and without their sound; what is fitted is the
+likelihood of the recordings' probabilities (means over windows), not that of single windows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from farfeel.engines import Engine
+from farfeel.engines.pytorch import TorchEngine
+from farfeel.evaluate.metrics import ece_by_chance, expected_calibration_error
+from farfeel.evaluate.temperature import (
+    COMBINATIONS,
+    combinations_of,
+    fit_temperature,
+    mean_over_windows,
+    negative_log_likelihood,
+)
+from farfeel.infer import BATCH_WINDOWS
+from farfeel.models.emotion import EmotionModel
+from farfeel.opening import View, views_of
+from farfeel.recordings import Recording
+from farfeel.takes import Recordings
+
+HEADING = "## Calibration"
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What became of one combination: NLL and ECE (before, after) of the recordings it was fitted on, and the ECE that
+    perfect probabilities would have of as few."""
+
+    combination: str
+    temperature: float
+    recordings: int
+    nll: tuple[float, float]
+    ece: tuple[float, float]
+    ece_by_chance: float
+
+    def line(self) -> str:
+        return (
+            f"{self.combination}: temperature {self.temperature:.3f}; "
+            f"ECE {self.ece[0]:.3f} before, {self.ece[1]:.3f} after ({self.ece_by_chance:.3f} were it perfect); "
+            f"NLL {self.nll[0]:.3f} before, {self.nll[1]:.3f} after; {self.recordings} recordings"
+        )
+
+
+def calibrate(
+    model: EmotionModel,
+    recordings: Recordings,
+    device: str | torch.device = "cpu",
+    on_progress: Callable[[int, int], None] | None = None,
+) -> list[Fitted]:
+    """Set `model.temperature`, and tell what was fitted. A combination that no recording has keeps 1."""
+    model.temperature.fill_(1.0)
+    engine, recipe = TorchEngine(model, device), model.recipe
+    windows: list[list[np.ndarray]] = [[] for _ in COMBINATIONS]
+    targets: list[list[int]] = [[] for _ in COMBINATIONS]
+    for index, take in enumerate(recordings):
+        for recording in _with_less(take.recording, recipe.modalities):
+            (view,) = views_of(recording, [recipe])
+            which = combinations_of(recipe.modalities, view.windows.mic_mask, view.seen)
+            if (which == which[0]).all():  # A film that ends early leaves windows of two combinations.
+                windows[which[0]].append(_answers(engine, view))
+                targets[which[0]].append(recipe.data.emotions.index(take.clip.emotion))
+        if on_progress:
+            on_progress(index + 1, len(recordings))
+    fitted = []
+    for place, combination in enumerate(COMBINATIONS):
+        if windows[place]:
+            fitted.append(_fitted(combination, windows[place], np.array(targets[place])))
+            model.temperature[place] = fitted[-1].temperature
+    return fitted
+
+
+def card_with(card: str, fitted: Sequence[Fitted], about: str) -> str:
+    """A checkpoint's card with what was fitted; an earlier calibration's section, its last, is replaced."""
+    lines = [
+        HEADING,
+        "",
+        f"Temperatures that make the recordings' probabilities likeliest (Guo et al., 2017), fitted on {about}. ECE "
+        "(15 bins) counts chance in bins with few recordings as error. After: of the same recordings.",
+        "",
+        *(f"- {each.line()}" for each in fitted),
+    ]
+    return card.partition(HEADING)[0].rstrip() + "\n\n" + "\n".join(lines) + "\n"
+
+
+def _answers(engine: Engine, view: View) -> np.ndarray:
+    """(W, K) probabilities of a recording's windows."""
+    audio, mic_mask, frames = view.windows.audio, view.windows.mic_mask, view.frames
+    parts = [slice(start, start + BATCH_WINDOWS) for start in range(0, len(audio), BATCH_WINDOWS)]
+    return np.concatenate(
+        [
+            engine.probabilities(audio[part], mic_mask[part], None if frames is None else frames[part], view.seen[part])
+            for part in parts
+        ]
+    )
+
+
+def _with_less(recording: Recording, modalities: str) -> Iterator[Recording]:
+    yield recording
+    if modalities == "both" and recording.audio is not None and recording.footage is not None:
+        yield Recording(recording.audio)
+        yield Recording(None, recording.footage)
+
+
+def _fitted(combination: str, windows: list[np.ndarray], target: np.ndarray) -> Fitted:
+    temperature = fit_temperature(windows, target)
+    before, after = mean_over_windows(windows, 1.0), mean_over_windows(windows, temperature)
+    return Fitted(
+        combination,
+        temperature,
+        len(target),
+        (negative_log_likelihood(before, target), negative_log_likelihood(after, target)),
+        (_error(before, target), _error(after, target)),
+        ece_by_chance(after.max(axis=1), np.random.default_rng(0)),
+    )
+
+
+def _error(probabilities: np.ndarray, target: np.ndarray) -> float:
+    return expected_calibration_error(probabilities.max(axis=1), probabilities.argmax(axis=1) == target)

@@ -1,0 +1,120 @@
+"""The network in ONNX Runtime, on the processor: a file that `farfeel export` wrote. Neither PyTorch nor timm."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import yaml
+
+from farfeel.recipe import Recipe, recipe_from_tree
+from farfeel.types import FarfeelError
+
+try:
+    import onnxruntime
+    from onnxruntime.capi import onnxruntime_pybind11_state
+except ImportError:
+    raise FarfeelError("ONNX Runtime is not installed; the onnx engine needs it; pip install 'farfeel[onnx]'") from None
+
+OURS = "farfeel"  # the key of the metadata that holds the version which wrote the file
+INPUTS = {
+    "audio": {"audio", "mic_mask"},
+    "video": {"frames"},
+    "both": {"audio", "mic_mask", "frames", "seen"},
+}
+ERRORS: tuple[type[Exception], ...] = (  # ONNX Runtime's exceptions have no base of their own.
+    RuntimeError,
+    *(
+        each
+        for each in vars(onnxruntime_pybind11_state).values()
+        if isinstance(each, type) and issubclass(each, Exception)
+    ),
+)
+
+
+class OnnxEngine:
+    """`threads` of the processor; None: as many as it has cores. `recipe` is the one that the file carries."""
+
+    def __init__(self, path: str | Path, threads: int | None = None) -> None:
+        path = Path(path)
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads or 0
+        options.log_severity_level = 4  # What matters is raised.
+        # A model may name other files for ONNX Runtime to read as its weights. Ours name none; a stranger's find an
+        # empty folder, which they cannot leave.
+        with tempfile.TemporaryDirectory() as nothing:
+            options.add_session_config_entry("session.model_external_initializers_file_folder_path", nothing)
+            try:
+                self._session = onnxruntime.InferenceSession(_read(path), options, providers=["CPUExecutionProvider"])
+            except ERRORS as error:
+                raise FarfeelError(
+                    f"{path} is no whole ONNX model ({_line(error)}); expected a file written by farfeel export; "
+                    "copy or export it again"
+                ) from None
+        metadata = self._session.get_modelmeta().custom_metadata_map
+        self.recipe, self.temperature = _recipe(path, metadata), _temperature(path, metadata)
+        inputs = {each.name for each in self._session.get_inputs()}
+        (*_, classes) = self._session.get_outputs()[0].shape
+        if inputs != INPUTS[self.recipe.modalities] or classes != len(self.recipe.data.emotions):
+            raise FarfeelError(
+                f"{path} takes {', '.join(sorted(inputs))} and knows {classes} emotions, its recipe expects "
+                f"{', '.join(sorted(INPUTS[self.recipe.modalities]))} and {len(self.recipe.data.emotions)}; "
+                "export it again"
+            )
+        self._path, self._inputs = path, inputs
+
+    def probabilities(
+        self, audio: np.ndarray, mic_mask: np.ndarray, frames: np.ndarray | None, seen: np.ndarray
+    ) -> np.ndarray:
+        """audio (W, M, T) float32, mic_mask (W, M) bool, frames (W, N, S, S, 3) uint8 (None for a network without
+        eyes), seen (W,) bool: whether there are frames → calibrated probabilities (W, K) float64."""
+        video = self.recipe.video
+        if frames is None:
+            frames = np.zeros((len(audio), video.frames, video.size, video.size, 3), dtype=np.uint8)
+        given = {"audio": audio, "mic_mask": mic_mask, "frames": frames, "seen": seen}
+        try:
+            (found,) = self._session.run(None, {name: given[name] for name in self._inputs})
+        except ERRORS as error:
+            raise FarfeelError(
+                f"{self._path} cannot take {audio.shape[1]} microphones and {audio.shape[2]} samples "
+                f"({_line(error)}); choose microphones with --mics as it was trained, or another model"
+            ) from None
+        return np.asarray(found, dtype=np.float64)
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        found = "does not exist" if not path.exists() else f"cannot be read ({error.strerror})"
+        raise FarfeelError(f"{path} {found}; expected a file written by farfeel export; check the path") from None
+
+
+def _recipe(path: Path, metadata: dict[str, str]) -> Recipe:
+    if OURS not in metadata:
+        raise FarfeelError(f"{path} is an ONNX model of something else; expected a file written by farfeel export")
+    try:
+        tree = yaml.safe_load(metadata.get("recipe", ""))
+    except yaml.YAMLError:
+        tree = None
+    if not isinstance(tree, dict):
+        raise FarfeelError(f"{path} holds no recipe that can be read; expected its YAML; export it again")
+    return recipe_from_tree(tree, source=str(path))
+
+
+def _temperature(path: Path, metadata: dict[str, str]) -> np.ndarray:
+    """(3,) what the probabilities are calibrated with."""
+    try:
+        found = np.array(json.loads(metadata.get("temperature", "[1, 1, 1]")), dtype=float)
+        if found.shape == (3,) and (found > 0).all():
+            return found
+    except (TypeError, ValueError):
+        pass
+    raise FarfeelError(f"{path} has a temperature that is not three positive numbers; export it again")
+
+
+def _line(error: Exception) -> str:
+    """What ONNX Runtime says, without its preamble."""
+    return " ".join(str(error).split()).split(" : ")[-1][:120].rstrip(" .")
