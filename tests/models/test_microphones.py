@@ -83,10 +83,8 @@ def test_one_microphone_is_the_same_to_every_strategy(audio: torch.Tensor) -> No
         torch.testing.assert_close(model(strategy)(audio[:, :1], mask), expected, atol=1e-5, rtol=1e-4)
 
 
-def test_level_normalisation_keeps_the_levels_between_microphones(audio: torch.Tensor) -> None:
-    audio = audio * torch.tensor([1.0, 0.5, 0.25, 0.1]).view(1, 4, 1)
-    levelled = normalise_level(audio, living(0, 1, 2, 3))
-    power = levelled.square().mean(dim=2)
-    assert 10 * power.mean(dim=1).log10() == pytest.approx(torch.full((2,), -26.0), abs=1e-3)
-    torch.testing.assert_close(power[:, 1] / power[:, 0], audio.square().mean(2)[:, 1] / audio.square().mean(2)[:, 0])
-    torch.testing.assert_close(normalise_level(10 * audio, living(0, 1, 2, 3)), levelled)
+def test_the_gain_of_each_microphone_is_without_influence(audio: torch.Tensor) -> None:
+    gains = torch.tensor([1.0, 0.5, 2.5, 0.1]).view(1, 4, 1)
+    levelled = normalise_level(gains * audio)
+    assert 10 * levelled.square().mean(dim=2).log10() == pytest.approx(torch.full((2, 4), -26.0), abs=1e-3)
+    torch.testing.assert_close(levelled, normalise_level(audio))

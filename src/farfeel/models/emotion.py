@@ -95,14 +95,13 @@ class EmotionModel(nn.Module):
     def hear(self, audio: Tensor, mic_mask: Tensor) -> Heard:
         """What HTS-AT makes of the sound: logits, the embedding, the logits over time."""
         if self.recipe.audio.normalise_level:
-            audio = normalise_level(audio, mic_mask)
+            audio = normalise_level(audio)
         mels = self.augment(self.logmel(audio))
         return self.htsat(self.fusion(mels, mic_mask, self.htsat.embed))
 
 
-def normalise_level(audio: Tensor, mic_mask: Tensor) -> Tensor:
-    """(B, M, T) → the same at -26 dB RMS (ITU-T P.56's usual speech level), by one gain for all microphones of a clip:
-    gains of their own would erase the level differences between them."""
-    power = audio.float().square().mean(dim=2)  # (B, M)
-    power = power.masked_fill(~mic_mask, 0.0).sum(dim=1) / mic_mask.sum(dim=1)
-    return audio * (10 ** (-26 / 20) / power.clamp(min=1e-12).sqrt())[:, None, None]
+def normalise_level(audio: Tensor) -> Tensor:
+    """(B, M, T) → the same, each microphone at -26 dB RMS (ITU-T P.56's usual speech level). Gains differ between
+    microphones by 10 dB and more, and say nothing about the speaker."""
+    power = audio.float().square().mean(dim=2, keepdim=True)
+    return audio * (10 ** (-26 / 20) / power.clamp(min=1e-12).sqrt())
