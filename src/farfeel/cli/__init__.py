@@ -13,7 +13,7 @@ import sys
 from collections.abc import Sequence
 
 from farfeel import __version__
-from farfeel.cli import calibrating, exporting, gather, listening, predicting, testing, training
+from farfeel.cli import calibrating, exporting, gather, listening, predicting, serving, testing, training
 from farfeel.cli.common import fail
 from farfeel.console import note
 from farfeel.types import FarfeelError
@@ -23,7 +23,8 @@ farfeel recognises a person's emotion in a real, reverberant room, from several 
 
   farfeel demo                                        everything once, on an embedded corpus, in minutes
   farfeel predict CLIP.wav                            the emotion of a recording, with the model in the package
-  farfeel predict TALK.mp4 --timeline --out talk.html   over time, as a page with a plot
+  farfeel predict TALK.mp4 --timeline --out talk.html over time, as a page with a plot
+  farfeel serve                                       a web page and a REST API, on this machine alone
 
 From a corpus to a per-room table:
   farfeel scan ravdess --root RAVDESS                 what is there
@@ -108,6 +109,7 @@ COMMANDS = (
     training.COMMANDS[0],
     *predicting.COMMANDS,
     *listening.COMMANDS,
+    *serving.COMMANDS,
     *gather.COMMANDS,
     training.COMMANDS[1],
     *testing.COMMANDS,

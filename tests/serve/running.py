@@ -1,0 +1,87 @@
+"""What the tests know about a running server: how to ask it, and what it leaves behind."""
+
+import multiprocessing.forkserver
+import os
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import numpy as np
+
+from farfeel.serve.app import About
+from farfeel.serve.desk import Desk
+from farfeel.serve.limits import Limits
+
+LIMITS = Limits(megabytes=4, seconds=20, channels=4, workers=2, queue=2, windows=50)
+ABOUT = About("untrained", "# untrained\n")
+
+
+@dataclass(frozen=True)
+class Served:
+    """A running server; `folder` is the only place where it may put temporary files."""
+
+    port: int
+    folder: Path
+    desk: Desk
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def post(self, route: str = "/v1/predict", file: Path | bytes = b"", **options: object) -> httpx.Response:
+        content = file if isinstance(file, bytes) else file.read_bytes()
+        name = "clip" if isinstance(file, bytes) else file.name
+        return httpx.post(f"{self.url}{route}", files={"file": (name, content)}, data=options, timeout=120)
+
+    def require_nothing_left(self) -> None:
+        """No place taken, no process, no file: neither with a name nor without one. Ends are waited for."""
+        for _ in range(500):
+            left = [
+                self.desk.places,
+                self.desk.streams,
+                *workers(),
+                *named_files(self.folder),
+                *unnamed_files(self.folder),
+            ]
+            if left == [0, 0]:
+                return
+            time.sleep(0.02)
+        raise AssertionError(f"left behind: {left}")
+
+
+Serve = Callable[..., AbstractContextManager[Served]]
+
+
+def workers() -> list[str]:
+    """Processes that the fork server has made and that still are."""
+    pid = multiprocessing.forkserver._forkserver._forkserver_pid  # type: ignore[attr-defined]
+    return Path(f"/proc/{pid}/task/{pid}/children").read_text().split() if pid else []
+
+
+def named_files(folder: Path) -> list[Path]:
+    """But for the fork server's socket, which lasts as long as the process that this test runs in."""
+    return [path for path in folder.rglob("*") if not path.relative_to(folder).parts[0].startswith("pymp-")]
+
+
+def unnamed_files(folder: Path) -> list[str]:
+    """Files of the folder that this process holds open."""
+    found = []
+    for link in Path("/proc/self/fd").iterdir():
+        try:
+            target = os.readlink(link)
+        except OSError:  # the listing's own
+            continue
+        if target.startswith(f"{folder}/"):
+            found.append(target)
+    return found
+
+
+def babble(seconds: float, mics: int) -> np.ndarray:
+    """(M, T): noise in syllables, which passes for speech."""
+    rng = np.random.default_rng(2)
+    time_s = np.arange(round(seconds * 16000)) / 16000
+    voiced = np.sign(np.sin(2 * np.pi * 120 * time_s)) * np.abs(np.sin(2 * np.pi * 2 * time_s))
+    return 0.2 * voiced + 0.005 * rng.standard_normal((mics, len(time_s)))

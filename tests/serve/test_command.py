@@ -1,0 +1,90 @@
+"""Laws of `farfeel serve`: it says where it is, ends when it is told to, and takes everything with it."""
+
+import os
+import signal
+import subprocess
+import sys
+from argparse import ArgumentParser
+from collections.abc import Callable
+from pathlib import Path
+
+import httpx
+import pytest
+
+from farfeel.cli.serving import COMMANDS
+from farfeel.models.checkpoint import save_checkpoint
+from farfeel.models.emotion import EmotionModel
+from farfeel.recipe import Recipe
+from farfeel.types import FarfeelError
+
+MAIN = """
+import argparse, sys
+from farfeel.cli.serving import COMMANDS
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser()
+    COMMANDS[0].arguments(parser)
+    sys.exit(COMMANDS[0].run(parser.parse_args()))
+"""
+
+
+def run(*words: str) -> None:
+    parser = ArgumentParser()
+    COMMANDS[0].arguments(parser)
+    COMMANDS[0].run(parser.parse_args(words))
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_server_that_is_told_to_stop_leaves_nothing(
+    number: signal.Signals, tmp_path: Path, small: Callable[..., Recipe], array: Path
+) -> None:
+    recipe = small()
+    save_checkpoint(tmp_path / "best", EmotionModel(recipe).state_dict(), recipe, "# untrained\n")
+    (tmp_path / "main.py").write_text(MAIN)
+    (tmp_path / "temporary").mkdir()
+    page = [] if number == signal.SIGTERM else ["--no-page"]
+    command = [sys.executable, tmp_path / "main.py", "--checkpoint", tmp_path / "best", "--port", "0", *page]
+    added = {
+        "TMPDIR": str(tmp_path / "temporary"),
+        "FARFEEL_API_KEY": "open",
+        "OMP_NUM_THREADS": "1",
+    }
+    server = subprocess.Popen(
+        command, stderr=subprocess.PIPE, text=True, env=os.environ | added, start_new_session=True
+    )
+    assert server.stderr is not None
+    for line in server.stderr:
+        if "http://" in line:
+            url = line.split()[2].rstrip(";").removesuffix("/v1")
+            break
+    files, key = {"file": ("array.wav", array.read_bytes())}, {"X-API-Key": "open"}
+    response = httpx.post(f"{url}/v1/predict", files=files, headers=key, timeout=120)
+    assert response.status_code == 200, response.text
+    assert httpx.get(f"{url}/v1/model").status_code == 401
+    server.send_signal(number)
+    said = server.communicate(timeout=120)[1]
+    assert server.returncode == 0, said
+    assert "Traceback" not in said
+    assert not list((tmp_path / "temporary").iterdir())
+    with pytest.raises(ProcessLookupError):
+        os.killpg(server.pid, 0)
+
+
+def test_wrong_options_and_taken_ports_are_told_in_one_line(tmp_path: Path, small: Callable[..., Recipe]) -> None:
+    recipe = small()
+    save_checkpoint(tmp_path / "best", EmotionModel(recipe).state_dict(), recipe, "# untrained\n")
+    for words, said in (
+        (["--workers", "0"], "--workers is 0"),
+        (["--max-mb", "-1"], "--max-mb is -1"),
+        (["--port", "99999999"], "cannot be listened on"),
+        (["--host", "198.51.100.1"], "choose another --host"),
+    ):
+        with pytest.raises(FarfeelError, match=said):
+            run("--checkpoint", str(tmp_path / "best"), "--no-page", *words)
+
+
+def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in sys.modules if name.startswith("farfeel.serve")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "uvicorn", None)
+    with pytest.raises(FarfeelError, match=r"the server needs uvicorn; pip install 'farfeel\[serve\]'"):
+        run()

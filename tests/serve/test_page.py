@@ -1,0 +1,118 @@
+"""Laws of the page: it honours the limits of the rest, fetches from nowhere else, and keeps nothing."""
+
+import asyncio
+import os
+import re
+import time
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+from running import ABOUT, Serve, Served, babble
+
+from farfeel.recipe import Audio
+from farfeel.serve.limits import Refusal
+from farfeel.serve.page import _recognised, _remove_leftovers, sweep
+from farfeel.serve.pictures import bars, images, mel_picture, timeline_chart
+
+COLOURS = {"happy": "#111111", "sad": "#222222"}
+
+
+@pytest.fixture(scope="module")
+def paged(serve: Serve) -> Served:  # type: ignore[misc]
+    with serve(page=True) as served:  # whose end checks that its folder is gone
+        yield served
+
+
+def recognised(served: Served, *paths: Path | None, mics: str = "") -> dict[str, object]:
+    uploads = [None if path is None else str(path) for path in paths]
+    return asyncio.run(_recognised(served.desk, ABOUT, uploads, mics, "largest", "both", 0))
+
+
+def test_the_page_loads_and_names_no_other_host(paged: Served) -> None:
+    page = httpx.get(f"{paged.url}/", follow_redirects=True)
+    assert page.status_code == 200
+    fetched = re.findall(r"""<(?:script|link|img|iframe)[^>]+(?:src|href)=["'](?:https?:)?//([^"'/]+)""", page.text)
+    assert not fetched
+    style = httpx.get(f"{paged.url}/ui/theme.css").text
+    assert "googleapis" not in page.text + style
+    assert "default-src 'self'" in page.headers["content-security-policy"]
+
+
+def test_the_page_makes_of_a_clip_what_the_rest_interface_makes_of_it(paged: Served, clip: Path) -> None:
+    answer = recognised(paged, clip, None)
+    assert answer["prediction"] == paged.post(file=clip).json()
+    assert answer["timeline"] == paged.post("/v1/timeline", clip).json()
+    views = answer["views"]
+    assert len(views["mels"]) == 1  # type: ignore[index]
+    assert views["faces"]  # type: ignore[index]
+
+
+def test_the_page_says_why_a_file_is_refused(paged: Served, tmp_path: Path, array: Path) -> None:
+    (tmp_path / "broken.mp4").write_bytes(b"PK\x03\x04 nonsense")
+    for paths, mics, said in (
+        ([tmp_path / "broken.mp4"], "", "cannot be read"),
+        ([None, None], "", "no clip"),
+        ([array], "one", "expected numbers"),
+        ([tmp_path / "gone.wav"], "", "no longer"),
+    ):
+        with pytest.raises(Refusal, match=said):
+            recognised(paged, *paths, mics=mics)
+
+
+def test_the_page_takes_no_more_than_the_limits(paged: Served) -> None:
+    for route in ("/ui/gradio_api/upload", "/gradio_api/upload"):
+        response = httpx.post(f"{paged.url}{route}", files={"files": ("a.wav", bytes(6_000_000))}, timeout=60)
+        assert response.status_code == 413
+
+
+def test_uploads_are_swept_away_and_examples_stay(tmp_path: Path) -> None:
+    for name in ("old", "new", "example"):
+        (tmp_path / name).write_bytes(b"x")
+    for name in ("old", "example"):
+        os.utime(tmp_path / name, (time.time() - 1000,) * 2)
+    sweep(tmp_path, {tmp_path / "example"}, 300)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["example", "new"]
+
+
+def test_folders_of_killed_servers_are_removed_and_others_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    for name in ("farfeel-page-4194999-x", f"farfeel-page-{os.getpid()}-y", "farfeel-page-mine", "other-1-z"):
+        (tmp_path / name).mkdir()
+    _remove_leftovers()
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        f"farfeel-page-{os.getpid()}-y",
+        "farfeel-page-mine",
+        "other-1-z",
+    ]
+
+
+def test_a_spectrogram_shows_low_tones_at_the_bottom() -> None:
+    time_s = np.arange(16000) / 16000
+    low, high = (mel_picture(np.sin(2 * np.pi * hz * time_s), Audio()).sum(axis=2).mean(axis=1) for hz in (200, 6000))
+    assert low.argmax() > 0.8 * len(low)
+    assert high.argmax() < 0.2 * len(high)
+    assert mel_picture(babble(0.1, 1)[0][:100], Audio()).size, "a sound shorter than a frame has a picture, too"
+
+
+def test_what_strangers_name_stays_text() -> None:
+    evil = "<script>alert(1)</script>"
+    prediction = {
+        "label": None,
+        "probabilities": {"happy": 0.4, "sad": 0.6},
+        "end_s": 1.0,
+        "modalities": ["audio"],
+        "microphones": 1,
+        "warnings": [evil],
+    }
+    assert "<script" not in bars(prediction, COLOURS)
+    assert "<script" not in images({"mels": [evil], "faces": []}, "mels")
+
+
+def test_a_timeline_breaks_where_nobody_speaks() -> None:
+    windows = [
+        {"start_s": s, "end_s": s + 1, "probabilities": {} if s == 2 else {"happy": 0.4, "sad": 0.6}} for s in range(5)
+    ]
+    chart = timeline_chart({"seconds": 6.0, "speech": [(0, 2)], "predictions": windows}, COLOURS)
+    assert chart.count("<polyline") == 2 * len(COLOURS)

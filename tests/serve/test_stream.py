@@ -1,0 +1,201 @@
+"""Laws of the stream: it answers as the library does, whatever the blocks, and errors are sentences."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from running import LIMITS, Serve, Served, babble
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.sync.client import ClientConnection, connect
+
+from farfeel.infer import Recognizer
+from farfeel.timeline import as_json
+from farfeel.types import Prediction, Timeline
+
+HEADER = {"sample_rate": 16000, "mics": 2, "step_s": 0.5}
+
+
+@contextmanager
+def opened(served: Served, header: object = None, **more: object) -> Iterator[ClientConnection]:
+    with connect(f"ws://127.0.0.1:{served.port}/v1/stream", open_timeout=60) as socket:
+        socket.send(json.dumps(HEADER | more) if header is None else header)  # type: ignore[arg-type]
+        yield socket
+
+
+def rows(predictions: list[Prediction]) -> list[dict[str, Any]]:
+    """As the command line writes them."""
+    found: list[dict[str, Any]] = json.loads(
+        as_json(Path("stream"), Timeline(tuple(predictions), (), 0, 1, 1), "untrained")
+    )
+    return found
+
+
+def require_same(found: list[dict[str, Any]], expected: list[dict[str, Any]]) -> None:
+    """But for what rounding makes of other batches."""
+    for ours, theirs in zip(found, expected, strict=True):
+        assert ours.pop("probabilities") == pytest.approx(theirs.pop("probabilities"), abs=1e-5)
+        assert ours == theirs
+
+
+def rest(socket: ClientConnection) -> list[dict[str, Any]]:
+    """All that is still to come, until the server closes."""
+    found = []
+    with suppress(ConnectionClosed):
+        while True:
+            found.append(json.loads(socket.recv(timeout=60)))
+    return found
+
+
+def refusal(socket: ClientConnection, code: int) -> str:
+    (last,) = rest(socket)[-1:]
+    assert list(last) == ["detail"]
+    assert socket.close_code == code
+    sentence: str = last["detail"]
+    return sentence
+
+
+@pytest.mark.parametrize("block", [700, 16000])
+def test_a_stream_is_answered_as_by_the_library_whatever_its_blocks(
+    server: Served, recognizer: Recognizer, block: int
+) -> None:
+    sound = babble(3.0, 2).astype(np.float32)
+    stream = recognizer.stream(16000, 2, 0.5)
+    expected = [*stream.push(sound), *stream.close()]
+    with opened(server) as socket:
+        for start in range(0, sound.shape[1], block):
+            socket.send(sound[:, start : start + block].T.tobytes())
+        socket.send('{"end": true}')
+        ready, *found = rest(socket)
+    assert ready["labels"] == list(recognizer.emotions)
+    require_same(found, rows(expected))
+    assert len(found) == 4
+    assert socket.close_code == 1000
+    server.require_nothing_left()
+
+
+def test_a_window_of_silence_has_no_label(server: Served) -> None:
+    with opened(server) as socket:
+        socket.send(np.zeros((32000, 2), np.float32).tobytes())
+        socket.send('{"end": true}')
+        _, *found = rest(socket)
+    assert [(each["label"], each["probabilities"]) for each in found] == [(None, {})] * 2
+
+
+def test_16_bit_samples_and_frames_of_a_camera_are_taken(server: Served, recognizer: Recognizer) -> None:
+    sound = (babble(2.0, 2) * 32767).astype("<i2")
+    picture = np.random.default_rng(1).integers(0, 255, (48, 64, 3), dtype=np.uint8)
+    jpeg = cv2.imencode(".jpg", picture)[1].tobytes()
+    stream = recognizer.stream(16000, 2, 0.5, face="whole")
+    expected = []
+    with opened(server, format="int16", face="whole") as socket:
+        for tenth in range(20):
+            block = sound[:, tenth * 1600 : (tenth + 1) * 1600]
+            stream.push_frame(cv2.imdecode(np.frombuffer(jpeg, np.uint8), 1)[..., ::-1], tenth / 10)
+            expected += stream.push(block.astype(np.float32) / 32768)
+            socket.send(json.dumps({"frame_at_s": tenth / 10}))
+            socket.send(jpeg)
+            socket.send(block.T.tobytes())
+        socket.send('{"end": true}')
+        _, *found = rest(socket)
+    expected += stream.close()
+    require_same(found, rows(expected))
+    assert found[0]["modalities"] == ["audio", "video"]
+
+
+@pytest.mark.parametrize(
+    ("header", "said"),
+    [
+        (b"\x00\x01", "binary"),
+        ("nonsense", "JSON"),
+        ("{}", "sample_rate"),
+        ('{"sample_rate": 10}', "8000"),
+        ('{"sample_rate": 16000, "mics": 5}', "5 microphones"),
+        ('{"sample_rate": 16000, "format": "mp3"}', "int16"),
+        ('{"sample_rate": 16000, "step_s": 0}', "step_s"),
+        ('{"sample_rate": 16000, "pickle": 1}', "pickle"),
+        ("[" * 100_000, "JSON"),
+    ],
+)
+def test_a_wrong_header_gets_a_sentence(server: Served, header: object, said: str) -> None:
+    with opened(server, header) as socket:
+        assert said in refusal(socket, 1008)
+    server.require_nothing_left()
+
+
+@pytest.mark.parametrize(
+    ("messages", "code", "said"),
+    [
+        ([b"abc"], 1008, "a multiple of 8"),
+        (['{"frame_at_s": 0.1}', b"no jpeg"], 1003, "JPEG"),
+        (['{"frame_at_s": 0.1}', "text"], 1008, "binary JPEG"),
+        (['{"frame_at_s": NaN}'], 1008, "frame_at_s"),
+        (["{}", b""], 1008, "frame_at_s"),
+        (['{"other": 1}'], 1008, "other"),
+        ([bytes(2**22 + 8)], 1009, "smaller blocks"),
+    ],
+)
+def test_a_wrong_message_gets_a_sentence(server: Served, messages: list[Any], code: int, said: str) -> None:
+    with opened(server) as socket:
+        for message in messages:
+            socket.send(message)
+        assert said in refusal(socket, code)
+    server.require_nothing_left()
+
+
+def test_frames_out_of_order_get_a_sentence(server: Served) -> None:
+    jpeg = cv2.imencode(".jpg", np.zeros((32, 32, 3), np.uint8))[1].tobytes()
+    with opened(server) as socket:
+        for moment in (1, 0.5):
+            socket.send(json.dumps({"frame_at_s": moment}))
+            socket.send(jpeg)
+        assert "order" in refusal(socket, 1008)
+
+
+def test_a_message_far_too_large_closes_the_stream(server: Served) -> None:
+    with opened(server) as socket:
+        with suppress(ConnectionClosed):
+            socket.send(bytes(2**23))
+        rest(socket)
+        assert socket.close_code in (1009, 1006)  # the latter where it was still sending
+    server.require_nothing_left()
+
+
+def test_streams_are_bounded_in_number_length_and_idleness(serve: Serve) -> None:
+    with serve(replace(LIMITS, workers=1, stream_s=1.0, idle_s=0.5)) as served:
+        with opened(served) as first:
+            first.recv()
+            with opened(served) as second:
+                assert "1 streams are open" in refusal(second, 1013)
+            assert "nothing came" in refusal(first, 1008)
+        with opened(served) as socket:
+            socket.send(np.zeros((20000, 2), np.float32).tobytes())
+            assert "may last 1 s" in refusal(socket, 1009)
+        served.require_nothing_left()
+
+
+def test_who_leaves_without_a_word_leaves_nothing_behind(server: Served) -> None:
+    for messages in ([], [babble(1.0, 2).T.astype(np.float32).tobytes()] * 3):
+        socket = connect(f"ws://127.0.0.1:{server.port}/v1/stream")
+        socket.send(json.dumps(HEADER))
+        for message in messages:
+            socket.send(message)
+        socket.socket.close()
+        server.require_nothing_left()
+
+
+def test_a_stream_wants_the_key(serve: Serve) -> None:
+    with serve(key="open") as served:
+        url = f"ws://127.0.0.1:{served.port}/v1/stream"
+        with pytest.raises(InvalidStatus) as refused:
+            connect(url)
+        assert refused.value.response.status_code == 401
+        with connect(url, additional_headers={"Authorization": "Bearer open"}) as socket:
+            socket.send(json.dumps(HEADER))
+            assert json.loads(socket.recv())["ready"]
+        served.require_nothing_left()
