@@ -20,6 +20,7 @@ from torch.utils.data import Dataset, Sampler
 from farfeel.media.audio import files_in, read_audio, speech_span
 from farfeel.media.camera import shoot
 from farfeel.media.footage import Footage
+from farfeel.models.video import to_frames
 from farfeel.recipe import Recipe
 from farfeel.recordings import window_samples
 from farfeel.rooms.bank import Bank
@@ -57,11 +58,6 @@ def to_sensors(sources: Sources) -> Batch:
     heard = add_noise(wet, sources.noise, sources.snr_db) * sources.gain[:, None, None]
     frames = to_frames(sources.film) if sources.film.numel() else None
     return Batch(heard * sources.mic_mask[..., None], sources.mic_mask, sources.target, frames, sources.video_mask)
-
-
-def to_frames(film: Tensor) -> Tensor:
-    """(B, N, H, W, 3) uint8 → (B, 3, N, H, W) float in [0, 1]."""
-    return film.permute(0, 4, 1, 2, 3).float() / 255
 
 
 class Clips:

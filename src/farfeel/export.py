@@ -26,7 +26,6 @@ import yaml
 from torch import Tensor, nn
 
 from farfeel import __version__
-from farfeel.data import to_frames
 from farfeel.engines import Engine
 from farfeel.engines.onnx import INPUTS, OURS, OnnxEngine
 from farfeel.engines.pytorch import TorchEngine
@@ -36,6 +35,7 @@ from farfeel.models.checkpoint import CARD, load_checkpoint
 from farfeel.models.emotion import EmotionModel
 from farfeel.models.htsat import Heard
 from farfeel.models.logmel import POWER_FLOOR, LogMel
+from farfeel.models.video import to_frames
 from farfeel.recipe import Recipe
 from farfeel.recordings import window_samples
 from farfeel.types import FarfeelError

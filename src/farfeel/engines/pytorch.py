@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from farfeel.data import to_frames
 from farfeel.models.checkpoint import load_checkpoint
 from farfeel.models.emotion import EmotionModel
+from farfeel.models.video import to_frames
 from farfeel.recipe import Recipe
 
 

@@ -105,3 +105,8 @@ def kinetics_weights() -> dict[str, Tensor]:
             f"fetch {weights.url} elsewhere and name it with --video-weights FILE, or go without: --video-weights none"
         ) from None
     return state
+
+
+def to_frames(film: Tensor) -> Tensor:
+    """(B, N, H, W, 3) uint8 → (B, 3, N, H, W) float in [0, 1]."""
+    return film.permute(0, 4, 1, 2, 3).float() / 255
