@@ -622,7 +622,7 @@ def handles() -> Iterator[None]:
         return
     before = len(list(folder.iterdir()))
     yield
-    assert len(list(folder.iterdir())) == before
+    assert len(list(folder.iterdir())) <= before  # what other tests left may go meanwhile
 
 
 BAD_FILMS = {
