@@ -183,3 +183,19 @@ def test_what_comes_after_the_end_is_one_line(recognizer: Recognizer) -> None:
     assert stream.close() == []
     with pytest.raises(FarfeelError, match=r"came after close\(\)"):
         stream.push(np.zeros(10, np.float32))
+
+
+@pytest.mark.parametrize("step_s", [0.0, -1.0, 0.01, float("nan"), float("inf")])
+def test_a_step_that_is_none_is_one_line(recognizer: Recognizer, step_s: float, voices: Path) -> None:
+    with pytest.raises(FarfeelError, match=r"a step of .* s is asked for, expected 0.1 s or more"):
+        recognizer.stream(16000, 1, step_s)
+    with pytest.raises(FarfeelError, match=r"a step of .* s is asked for, expected 0.1 s or more"):
+        recognizer.timeline(next(iter(voices.rglob("*.mp4"))), step_s)
+
+
+def test_recordings_that_predict_refuses_have_no_timeline_either(recognizer: Recognizer, tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "coarse.wav", np.zeros(16000), 16000, subtype="PCM_U8")
+    soundfile.write(tmp_path / "short.wav", np.zeros(16), 16000)
+    for name, told in (("coarse", "is 8-bit audio"), ("short", "has 1.0 ms of audio, expected at least 100 ms")):
+        with pytest.raises(FarfeelError, match=told):
+            recognizer.timeline(tmp_path / f"{name}.wav")

@@ -33,7 +33,7 @@ from farfeel.opening import (
 )
 from farfeel.recipe import Recipe
 from farfeel.recordings import Recording, stack_frames
-from farfeel.stream import Camera, Stream
+from farfeel.stream import Camera, Stream, require_step
 from farfeel.types import FarfeelError, Prediction, Timeline
 
 DEFAULT = Path(__file__).parent / "default"  # the checkpoint in the package
@@ -193,6 +193,7 @@ class Recognizer:
     ) -> Timeline:
         """A recording of any length, window by window; what is kept of it is one window. Arguments as for `predict`;
         `on_progress` gets the seconds done and those there are. Silence is not classified. Raises FarfeelError."""
+        require_step(step_s)
         path, recipe = Path(path), self._one_window()
         taken = taken_of(recipe, modalities)
         problems = Problems()

@@ -110,10 +110,7 @@ class Stream:
         eyes: Eyes | None = None,
         abstain_below: float = 0.0,
     ) -> None:
-        if not step_s >= CHUNK_S:
-            raise FarfeelError(
-                f"a step of {step_s:g} s is asked for, expected {CHUNK_S} s or more; choose a longer one"
-            )
+        require_step(step_s)
         if sample_rate < 1000 or mics < 1:
             raise FarfeelError(
                 f"{mics} microphones at {sample_rate} Hz are asked for, expected one or more at 1000 Hz or more"
@@ -269,3 +266,8 @@ class Stream:
             else window.about
             for window in ready
         ]
+
+
+def require_step(step_s: float) -> None:
+    if not CHUNK_S <= step_s < float("inf"):
+        raise FarfeelError(f"a step of {step_s:g} s is asked for, expected {CHUNK_S} s or more; make it longer")

@@ -69,8 +69,7 @@ def read_audio(path: Path, sample_rate: int, start_s: float = 0.0, end_s: float 
     that holds NaN or infinity, and for 8-bit PCM.
     """
     info = audio_info(path)
-    if info.subtype in ("PCM_S8", "PCM_U8"):  # Its noise floor, -50 dB, is above what a distant microphone hears.
-        raise FarfeelError(f"{path} is 8-bit audio, expected 16 bits or more; record or export it with 16 bits")
+    _require_bits(path, info)
     end_s = info.seconds if end_s is None else min(end_s, info.seconds)
     span_s = end_s - start_s
     _require_seconds(path, span_s)
@@ -95,8 +94,11 @@ def read_audio(path: Path, sample_rate: int, start_s: float = 0.0, end_s: float 
 
 
 def audio_blocks(path: Path) -> Iterator[np.ndarray]:
-    """All of a file of any length in pieces (M, n) float32 of BLOCK_S or less, at its own rate (see audio_info)."""
+    """All of a file of any length in pieces (M, n) float32 of BLOCK_S or less, at its own rate (see audio_info). Raises
+    FarfeelError as read_audio does, but not for silence, nor for samples that are no numbers."""
     info = audio_info(path)
+    _require_bits(path, info)
+    _require_seconds(path, info.seconds)
     if info.by_ffmpeg:
         yield from (block for block, _ in sound_blocks(path))
         return
@@ -131,6 +133,11 @@ def resample(audio: np.ndarray, from_rate: int, to_rate: int) -> np.ndarray:
     if from_rate == to_rate:
         return np.ascontiguousarray(audio, dtype=np.float32)
     return np.ascontiguousarray(soxr.resample(audio.T, from_rate, to_rate, quality="VHQ").T, dtype=np.float32)
+
+
+def _require_bits(path: Path, info: AudioInfo) -> None:
+    if info.subtype in ("PCM_S8", "PCM_U8"):  # Its noise floor, -50 dB, is above what a distant microphone hears.
+        raise FarfeelError(f"{path} is 8-bit audio, expected 16 bits or more; record or export it with 16 bits")
 
 
 def _require_seconds(path: Path, seconds: float) -> None:
