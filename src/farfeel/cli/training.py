@@ -14,7 +14,10 @@ from farfeel.types import FarfeelError
 def _train_arguments(parser: argparse.ArgumentParser) -> None:
     from farfeel.recipe import recipe_names
 
-    parser.add_argument("--recipe", default="default", help=f"one of {', '.join(recipe_names())}, or a YAML file")
+    parser.add_argument(
+        "--recipe",
+        help=f"one of {', '.join(recipe_names())}, or a YAML file (default: that of the --init checkpoint, or default)",
+    )
     corpus_arguments(parser)
     parser.add_argument("--rirs", type=Path, help="RIR bank to train in; without it, training is on dry speech")
     parser.add_argument("--epochs", type=int, help="same as train.epochs=N")
@@ -22,8 +25,8 @@ def _train_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--split", help="same as data.split=NAME: paper, folds-6:1 …")
     parser.add_argument(
         "--init",
-        type=Path,
-        help="start from these weights: a checkpoint, or a reference's .ckpt or .pth; sound alone will do",
+        help="start from these weights: a checkpoint folder, default (the package's), or a reference's .ckpt or .pth; "
+        "sound alone will do",
     )
     parser.add_argument(
         "--video-weights",
@@ -43,6 +46,7 @@ def _train_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _train(args: argparse.Namespace) -> None:
+    from farfeel.infer import DEFAULT
     from farfeel.recipe import load_recipe
     from farfeel.workflow import run_training
 
@@ -50,14 +54,16 @@ def _train(args: argparse.Namespace) -> None:
     overrides += [f"train.epochs={args.epochs}"] if args.epochs is not None else []
     overrides += [f"train.batch_size={args.batch_size}"] if args.batch_size is not None else []
     overrides += [f'data.split="{args.split}"'] if args.split else []
-    recipe = load_recipe(args.recipe, overrides)
+    init = DEFAULT if args.init == "default" else Path(args.init) if args.init else None
+    own = init / "recipe.yaml" if init else None
+    recipe = load_recipe(args.recipe or (str(own) if own and own.is_file() else "default"), overrides)
     out = args.out or Path("runs") / recipe.name
     _require_run_folder(out, args.resume)
     (train, val), absent = chosen_clips(args, recipe, "train", "val")
     note(f"{len(train)} training clips, {len(val)} validation clips, split {recipe.data.split}{absent}")
     banks = open_banks([args.rirs], recipe.audio.sample_rate, recipe.microphones.count) if args.rirs else []
     bank = banks[0] if banks else None
-    best = run_training(recipe, train, val, bank, out, args.resume, args.init, args.video_weights, args.track)
+    best = run_training(recipe, train, val, bank, out, args.resume, init, args.video_weights, args.track)
     print(best)
 
 
