@@ -2,15 +2,19 @@
 
 import csv
 import json
+import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import soundfile
 
-from farfeel.cli import main
+from farfeel.cli import listening, main
 from farfeel.cli.predicting import recordings
+from farfeel.infer import Recognizer
 from farfeel.models.checkpoint import save_checkpoint
 from farfeel.models.emotion import EmotionModel
 from farfeel.recipe import Recipe
@@ -156,3 +160,77 @@ def test_listening_to_more_microphones_than_there_are_is_one_line(
     path = talks / "day 0" / "talk.wav"
     assert run("listen", "--replay", path, "--checkpoint", checkpoint, "--mics", "3") == 1
     assert "has 2 channels, --mics asks for 3; choose as many or fewer" in capsys.readouterr().err
+
+
+class Card:
+    """A sound card with two channels, as the sounddevice package shows it, that plays a recording and is unplugged."""
+
+    PortAudioError = OSError
+    line = np.zeros((2, 0), np.float32)
+
+    def __init__(self, rate: int, size: int, which: object, channels: int, kind: str, callback: Callable) -> None:
+        self.blocks = np.split(self.line[:channels].T, range(size, self.line.shape[1], size))
+        self.thread = threading.Thread(
+            target=lambda: [callback(block, len(block), None, None) for block in self.blocks]
+        )
+
+    def __enter__(self) -> "Card":
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.thread.join()
+
+    @staticmethod
+    def query_devices(which: object = None, kind: object = None) -> object:
+        if which not in (None, 0, "array"):
+            raise ValueError(f"No input device matching {which!r}")
+        return {"name": "array", "max_input_channels": 2, "default_samplerate": 16000.0}
+
+
+def sound_card() -> SimpleNamespace:
+    return SimpleNamespace(InputStream=Card, query_devices=Card.query_devices, PortAudioError=Card.PortAudioError)
+
+
+def test_a_sound_card_is_heard_like_a_stream(
+    capsys: Capture, checkpoint: Path, voices: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    voice = soundfile.read(sorted(voices.rglob("*.flac"))[0], dtype="float32")[0][:32000]
+    Card.line = np.stack([voice, 0.5 * voice])
+    monkeypatch.setitem(sys.modules, "sounddevice", sound_card())
+    seconds = Card.line.shape[1] / 16000 - 0.2
+    assert run("listen", "--checkpoint", checkpoint, "--step", "0.2", "--seconds", seconds) == 0
+    *rows, _ = capsys.readouterr().out.splitlines()
+    stream = Recognizer.load(checkpoint).stream(16000, 2, 0.2)
+    expected = [p for p in stream.push(Card.line) if p.end_s <= seconds]
+    assert [row.split("\t")[:2] for row in rows[: len(expected)]] == [
+        [f"{p.end_s:.1f}", p.label or ""] for p in expected
+    ]
+
+
+def test_a_sound_card_that_falls_silent_is_one_line(
+    capsys: Capture, checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Card.line = np.zeros((2, 4000), np.float32)
+    monkeypatch.setitem(sys.modules, "sounddevice", sound_card())
+    monkeypatch.setattr(listening, "SILENT_S", 0.1)
+    assert run("listen", "--checkpoint", checkpoint) == 1
+    assert "array has sent nothing for 0.1 s, expected sound; check that it is plugged in" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (
+            ["--input", "kitchen"],
+            "no sound card kitchen (No input device matching 'kitchen'); see farfeel",
+        ),
+        (["--mics", "3"], "array has 2 channels, --mics asks for 3; choose as many or fewer"),
+    ],
+)
+def test_a_sound_card_that_is_not_there_is_one_line(
+    capsys: Capture, checkpoint: Path, monkeypatch: pytest.MonkeyPatch, words: list[str], told: str
+) -> None:
+    monkeypatch.setitem(sys.modules, "sounddevice", sound_card())
+    assert run("listen", "--checkpoint", checkpoint, *words) == 1
+    assert told in capsys.readouterr().err

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 BLOCK_S = 0.1
 WAITING_BLOCKS = 100  # What a slow machine may be behind, 10 s, before sound is lost, and said to be.
+SILENT_S = 5.0  # A card that sends no block for so long, not even silence, is gone.
 BAR = 30
 
 
@@ -148,9 +149,18 @@ def _card(wanted: str | None, mics: int | None) -> Iterator[tuple[int, int, Iter
         if status:
             note(f"sound was lost: {status}")
 
+    def blocks() -> Iterator[np.ndarray]:
+        while True:
+            try:
+                yield waiting.get(timeout=SILENT_S)
+            except queue.Empty:
+                raise FarfeelError(
+                    f"{about['name']} has sent nothing for {SILENT_S:g} s, expected sound; check that it is plugged in"
+                ) from None
+
     chosen = mics or there
     with cards.InputStream(rate, round(BLOCK_S * rate), which, chosen, "float32", callback=heard):
-        yield rate, chosen, iter(waiting.get, None)
+        yield rate, chosen, blocks()
 
 
 @contextmanager
