@@ -1,1 +1,1 @@
-"""Speed and memory, measured on the machine at hand: `make bench`."""
+"""Speed and memory, measured on the machine at hand: `make bench`. How well speech is found: `benchmarks.speech`."""

@@ -10,6 +10,8 @@ from hypothesis import settings
 from farfeel.corpora.scan import load_clips
 from farfeel.corpora.splits import Split, split_clips
 from farfeel.corpora.synthetic import generate
+from farfeel.models.checkpoint import save_checkpoint
+from farfeel.models.emotion import EmotionModel
 from farfeel.recipe import Recipe, Simulation, load_recipe
 from farfeel.rooms.bank import Bank
 from farfeel.rooms.simulate import simulate
@@ -42,3 +44,11 @@ def small() -> Callable[..., Recipe]:
     """The tiny recipe, made tinier: `small("key=value", …)`."""
     shrunk = ["audio.seconds=1.28", "model.image_frames=64", "train.batch_size=4", "train.epochs=3"]
     return lambda *overrides: load_recipe("tiny", [*shrunk, *overrides])
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory, small: Callable[..., Recipe]) -> Path:
+    """A folder with an untrained model of sound."""
+    folder = tmp_path_factory.mktemp("checkpoint") / "best"
+    save_checkpoint(folder, EmotionModel(small()).state_dict(), small(), "# untrained\n")
+    return folder

@@ -719,6 +719,7 @@ def test_films_asked_for_in_ways_that_cannot_be(
         "predict", one, "--modalities", "video", "--checkpoint", checkpoint
     )
     assert "has no film (sound only)" in complain("predict", clip, "--modalities", "video", *see)
+    assert "has no film (sound only)" in complain("predict", clip, "--timeline", "--modalities", "video", *see)
     assert "has no audio (film only)" in complain("predict", one, "--modalities", "audio", *see)
     assert "has no audio (film only)" in complain("predict", one, "--checkpoint", checkpoint)
     (tmp_path / "notes").mkdir()

@@ -35,13 +35,6 @@ def run(*words: object) -> int:
 
 
 @pytest.fixture(scope="session")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory, small: Callable[..., Recipe]) -> Path:
-    folder = tmp_path_factory.mktemp("checkpoint") / "best"
-    save_checkpoint(folder, EmotionModel(small()).state_dict(), small(), "# untrained\n")
-    return folder
-
-
-@pytest.fixture(scope="session")
 def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a recording of one microphone and, one folder deeper, one of three."""
     folder = tmp_path_factory.mktemp("clips")

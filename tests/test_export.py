@@ -16,7 +16,7 @@ from farfeel import export
 from farfeel.cli import exporting
 from farfeel.engines.onnx import OnnxEngine
 from farfeel.engines.pytorch import TorchEngine
-from farfeel.infer import Recognizer
+from farfeel.infer import DEFAULT, Recognizer
 from farfeel.models.checkpoint import save_checkpoint
 from farfeel.models.emotion import EmotionModel
 from farfeel.models.logmel import LogMel
@@ -108,6 +108,20 @@ def test_speech_equals_pytorch(engines: tuple[TorchEngine, OnnxEngine], voices: 
     for path in speech(voices, 3):
         ours, theirs = (Recognizer([engine]).predict(path).probabilities for engine in engines)
         np.testing.assert_allclose(theirs, ours, atol=1e-5)
+
+
+@pytest.mark.parametrize("mics", [1, 3, 7])
+def test_the_two_files_in_the_package_are_one_model(mics: int) -> None:
+    ours, theirs = TorchEngine.load(DEFAULT), OnnxEngine(DEFAULT / "model.onnx", threads=1)
+    assert theirs.recipe == ours.recipe
+    np.testing.assert_allclose(theirs.temperature, ours.temperature, rtol=1e-6)
+    audio, mic_mask, frames, seen = noise(ours.recipe, 3, mics)
+    for given in ((audio, mic_mask, frames, seen), (audio, mic_mask, None, np.zeros_like(seen))):
+        np.testing.assert_allclose(theirs.probabilities(*given), ours.probabilities(*given), rtol=0, atol=1e-4)
+
+
+def test_the_checkpoint_in_the_package_is_small() -> None:
+    assert sum(path.stat().st_size for path in DEFAULT.iterdir()) <= 30e6
 
 
 @pytest.mark.parametrize(("n_fft", "hop"), [(1024, 160), (400, 150), (401, 160)])

@@ -15,19 +15,9 @@ import soundfile
 from farfeel.cli import listening, main
 from farfeel.cli.predicting import recordings
 from farfeel.infer import Recognizer
-from farfeel.models.checkpoint import save_checkpoint
-from farfeel.models.emotion import EmotionModel
-from farfeel.recipe import Recipe
 from farfeel.types import EMOTIONS, FarfeelError
 
 Capture = pytest.CaptureFixture[str]
-
-
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory, small: Callable[..., Recipe]) -> Path:
-    folder = tmp_path_factory.mktemp("checkpoint") / "best"
-    save_checkpoint(folder, EmotionModel(small()).state_dict(), small(), "# untrained\n")
-    return folder
 
 
 @pytest.fixture(scope="module")

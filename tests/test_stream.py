@@ -155,6 +155,17 @@ def test_a_film_without_sound_has_a_timeline(small: Small, tmp_path: Path) -> No
     assert found.speech == ()
 
 
+def test_sound_that_cannot_be_used_is_told_once_in_the_timeline_of_its_film(small: Small, tmp_path: Path) -> None:
+    seeing = make(small("modalities=both", "video.crop=none"))
+    write_film(tmp_path / "film.mp4", np.random.default_rng(1).integers(0, 255, (40, 64, 64, 3), dtype=np.uint8), 12.5)
+    (tmp_path / "notes.wav").write_text("no sound")
+    first, *rest = seeing.timeline(tmp_path / "film.mp4", step_s=0.5, audio=tmp_path / "notes.wav").predictions
+    (told,) = first.warnings
+    assert told.startswith("the sound is not used: ")
+    assert rest
+    assert not any(prediction.warnings for prediction in rest)
+
+
 def test_a_camera_that_stops_is_no_longer_looked_at(small: Small) -> None:
     recipe = small("modalities=both", "video.crop=none")
     camera = Camera(recipe)

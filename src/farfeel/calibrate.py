@@ -12,7 +12,6 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from farfeel.engines import Engine
 from farfeel.engines.pytorch import TorchEngine
 from farfeel.evaluate.metrics import ece_by_chance, expected_calibration_error
 from farfeel.evaluate.temperature import (
@@ -22,9 +21,9 @@ from farfeel.evaluate.temperature import (
     mean_over_windows,
     negative_log_likelihood,
 )
-from farfeel.infer import BATCH_WINDOWS
+from farfeel.infer import in_batches
 from farfeel.models.emotion import EmotionModel
-from farfeel.opening import View, views_of
+from farfeel.opening import views_of
 from farfeel.recordings import Recording
 from farfeel.takes import Recordings
 
@@ -67,7 +66,8 @@ def calibrate(
             (view,) = views_of(recording, [recipe])
             which = combinations_of(recipe.modalities, view.windows.mic_mask, view.seen)
             if (which == which[0]).all():  # A film that ends early leaves windows of two combinations.
-                windows[which[0]].append(_answers(engine, view))
+                heard = view.windows.audio, view.windows.mic_mask, view.frames, view.seen
+                windows[which[0]].append(in_batches(engine, *heard))
                 targets[which[0]].append(recipe.data.emotions.index(take.clip.emotion))
         if on_progress:
             on_progress(index + 1, len(recordings))
@@ -90,18 +90,6 @@ def card_with(card: str, fitted: Sequence[Fitted], about: str) -> str:
         *(f"- {each.line()}" for each in fitted),
     ]
     return card.partition(HEADING)[0].rstrip() + "\n\n" + "\n".join(lines) + "\n"
-
-
-def _answers(engine: Engine, view: View) -> np.ndarray:
-    """(W, K) probabilities of a recording's windows."""
-    audio, mic_mask, frames = view.windows.audio, view.windows.mic_mask, view.frames
-    parts = [slice(start, start + BATCH_WINDOWS) for start in range(0, len(audio), BATCH_WINDOWS)]
-    return np.concatenate(
-        [
-            engine.probabilities(audio[part], mic_mask[part], None if frames is None else frames[part], view.seen[part])
-            for part in parts
-        ]
-    )
 
 
 def _with_less(recording: Recording, modalities: str) -> Iterator[Recording]:

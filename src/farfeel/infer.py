@@ -15,20 +15,18 @@ import numpy as np
 
 from farfeel.engines import NAMES, Engine
 from farfeel.evaluate.temperature import combinations_of, tempered
-from farfeel.media.audio import audio_blocks, audio_info
+from farfeel.media.audio import AudioInfo, audio_blocks, audio_info
 from farfeel.media.face import FaceDetector
 from farfeel.media.footage import Footage
-from farfeel.media.video import media_info
 from farfeel.opening import (
     Options,
     Prepared,
-    Problems,
     View,
     default_mics,
+    open_parts,
     prepare,
     prepare_recording,
     require_mics,
-    taken_of,
     views_of,
 )
 from farfeel.recipe import Recipe
@@ -193,30 +191,27 @@ class Recognizer:
     ) -> Timeline:
         """A recording of any length, window by window; what is kept of it is one window. Arguments as for `predict`;
         `on_progress` gets the seconds done and those there are. Silence is not classified. Raises FarfeelError."""
+        options = _options(mics, audio, audio_offset_s, face, modalities)
+        return self.timeline_of(path, step_s, options, detector, abstain_below, on_progress)
+
+    def timeline_of(
+        self,
+        path: str | Path,
+        step_s: float,
+        options: Options,
+        detector: FaceDetector | None = None,
+        abstain_below: float = 0.0,
+        on_progress: Callable[[float, float], None] | None = None,
+    ) -> Timeline:
+        """`timeline` for those who have the options in one piece."""
         require_step(step_s)
-        path, recipe = Path(path), self._one_window()
-        taken = taken_of(recipe, modalities)
-        problems = Problems()
-        info = problems.avoid("film", lambda: media_info(path)) if "video" in taken else None
-        film = info.video if info else None
-        sound = Path(audio or path)
-        heard = None
-        if "audio" in taken and (audio or info is None or info.audio or film is None):
-            heard = problems.avoid("sound", lambda: audio_info(sound))
-        offset_s = audio_offset_s if audio else 0.0
-        footage = None
-        if film:
-            end_s = heard.seconds if heard else None
-            footage = problems.avoid(
-                "film",
-                lambda: Footage(path, recipe.video, recipe.audio.seconds, offset_s, end_s, face, detector, film, True),
-            )
-        if heard is None and footage is None:
-            raise problems.gravest(path)
+        recipe = self._one_window()
+        heard, footage, notes = open_parts(path, recipe, options, _described, detector, by_window=True)
         if heard is None:
             assert footage is not None
-            return self._film_timeline(footage, step_s, abstain_below, on_progress)
-        chosen = default_mics(self.recipes, heard.channels, str(sound)) if mics is None else mics
+            return self._film_timeline(footage, notes, step_s, abstain_below, on_progress)
+        sound = Path(options.audio or path)
+        chosen = default_mics(self.recipes, heard.channels, str(sound)) if options.mics is None else options.mics
         chosen = require_mics(chosen, heard.channels, str(sound))
         stream = Stream(self._classify, recipe, heard.sample_rate, len(chosen), step_s, footage, abstain_below)
         found: list[Prediction] = []
@@ -226,12 +221,13 @@ class Recognizer:
                 on_progress(min(stream.seconds, heard.seconds), heard.seconds)
         found += stream.close()
         if found:
-            found[0] = replace(found[0], warnings=(*problems.notes(), *found[0].warnings))
+            found[0] = replace(found[0], warnings=(*notes, *found[0].warnings))
         return Timeline(tuple(found), tuple(stream.speech), stream.seconds, step_s, recipe.audio.seconds)
 
     def _film_timeline(
         self,
         footage: Footage,
+        notes: Sequence[str],
         step_s: float,
         abstain_below: float,
         on_progress: Callable[[float, float], None] | None,
@@ -246,8 +242,8 @@ class Recognizer:
             span = (start_s, min(start_s + window_s, end_s))
             frames = footage.frames(*span)
             seen = () if frames is None else ("video",)
-            prediction = Prediction((), self.emotions, *span, 0, seen, footage.warnings[told:])
-            told = len(footage.warnings)
+            prediction = Prediction((), self.emotions, *span, 0, seen, (*notes, *footage.warnings[told:]))
+            notes, told = (), len(footage.warnings)
             if frames is not None:
                 nothing = np.zeros((1, 1, round(window_s * self.sample_rate)), np.float32)
                 deaf = np.zeros((1, 1), dtype=bool)
@@ -263,7 +259,7 @@ class Recognizer:
     ) -> np.ndarray:
         """Arguments as for an engine → the mean of all engines (W, K)."""
         asked = (audio, mic_mask, frames, seen)
-        return np.mean([_in_batches(engine, *asked) for engine in self.engines], axis=0)
+        return np.mean([in_batches(engine, *asked) for engine in self.engines], axis=0)
 
     def _one_window(self) -> Recipe:
         """The recipe of all checkpoints, which must cut recordings alike for a timeline."""
@@ -287,7 +283,7 @@ def _ask(engine: Engine, views: Sequence[View]) -> np.ndarray:
         frames = [view.frames for view in members if view.frames is not None]
         mic_mask = np.concatenate([view.windows.mic_mask for view in members])
         seen = np.concatenate([view.seen for view in members])
-        found = _in_batches(
+        found = in_batches(
             engine,
             np.concatenate([view.windows.audio for view in members]),
             mic_mask,
@@ -301,7 +297,7 @@ def _ask(engine: Engine, views: Sequence[View]) -> np.ndarray:
     return result
 
 
-def _in_batches(
+def in_batches(
     engine: Engine, audio: np.ndarray, mic_mask: np.ndarray, frames: np.ndarray | None, seen: np.ndarray
 ) -> np.ndarray:
     """Any number of windows → (W, K)."""
@@ -312,6 +308,11 @@ def _in_batches(
             for part in parts
         ]
     )
+
+
+def _described(sound: Path) -> tuple[AudioInfo, float]:
+    info = audio_info(sound)
+    return info, info.seconds
 
 
 def _options(

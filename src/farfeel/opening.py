@@ -73,29 +73,46 @@ def open_recording(
 ) -> tuple[Recording, list[str]]:
     """The recording in a file, and what of it cannot be used. Where the recipe takes sound and film and one of them
     fails, there is the other."""
+    rate = recipe.audio.sample_rate
+
+    def hear(file: Path) -> tuple[np.ndarray, float]:
+        audio = read_audio(file, rate)
+        return audio, audio.shape[1] / rate
+
+    sound, footage, notes = open_parts(path, recipe, options, hear, detector)
+    if footage and sound is not None and not footage.is_still:
+        rest_s = footage.filmed_s - sound.shape[1] / rate
+        if abs(rest_s) > MISMATCH_S:
+            notes.append(f"the {'film' if rest_s > 0 else 'sound'} goes on for {abs(rest_s):.1f} s alone")
+    return Recording(sound, footage), notes
+
+
+def open_parts(
+    path: str | Path,
+    recipe: Recipe,
+    options: Options,
+    hear: Callable[[Path], tuple[T, float]],
+    detector: FaceDetector | None = None,
+    by_window: bool = False,
+) -> tuple[T | None, Footage | None, list[str]]:
+    """What `hear` makes of the sound (and its seconds), the film, and what of the two cannot be used. Raises
+    FarfeelError where neither can."""
     taken = taken_of(recipe, options.modalities)
     path, problems = Path(path), Problems()
     info = problems.avoid("film", lambda: media_info(path)) if "video" in taken else None
     film = info.video if info else None
-    sound = footage = None
+    heard = footage = None
     if "audio" in taken and (options.audio or info is None or info.audio or film is None):
-        sound = problems.avoid("sound", lambda: read_audio(Path(options.audio or path), recipe.audio.sample_rate))
-    end_s = None if sound is None else sound.shape[1] / recipe.audio.sample_rate
+        heard = problems.avoid("sound", lambda: hear(Path(options.audio or path)))
+    sound, end_s = heard or (None, None)
     offset_s = options.audio_offset_s if options.audio else 0.0  # A film's own sound begins with it.
     if film or (info and (options.audio or "audio" not in taken)):  # where it was asked for: its absence is told
         finder = detector or (FaceDetector(options.face_model) if options.face_model else None)
-        footage = problems.avoid(
-            "film",
-            lambda: Footage(path, recipe.video, recipe.audio.seconds, offset_s, end_s, options.face, finder, film),
-        )
-    if sound is None and footage is None:
+        look = (path, recipe.video, recipe.audio.seconds, offset_s, end_s, options.face, finder, film, by_window)
+        footage = problems.avoid("film", lambda: Footage(*look))
+    if heard is None and footage is None:
         raise problems.gravest(path)
-    notes = problems.notes()
-    if footage and film and end_s is not None and not film.is_still:
-        rest_s = film.seconds - offset_s - end_s
-        if abs(rest_s) > MISMATCH_S:
-            notes.append(f"the {'film' if rest_s > 0 else 'sound'} goes on for {abs(rest_s):.1f} s alone")
-    return Recording(sound, footage), notes
+    return sound, footage, problems.notes()
 
 
 def prepare_recording(

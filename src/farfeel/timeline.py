@@ -158,7 +158,7 @@ def as_html(path: Path, timeline: Timeline, checkpoint: str) -> str:
         checkpoint=checkpoint,
         timeline=timeline,
         window=timeline.predictions[0] if timeline.predictions else None,
-        colours=dict(zip(emotions, _colours(emotions), strict=True)),
+        colours=colours_of(emotions),
         areas={emotion: _area(columns, at) for at, emotion in enumerate(emotions)},
         strip=_strip(columns),
         columns=[
@@ -185,6 +185,12 @@ FORMATS: dict[str, Callable[[Path, Timeline, str], str]] = {
     "vtt": as_webvtt,
 }
 """By suffix, without its dot and in lower case: (path of the recording, timeline, checkpoint) → text."""
+
+
+def colours_of(emotions: Sequence[str]) -> dict[str, tuple[str, str]]:
+    """(fill, ink) of each: its own, else one that none of the others has, else grey."""
+    free = [colour for emotion, colour in COLOURS.items() if emotion not in emotions]
+    return {emotion: COLOURS.get(emotion) or (free.pop() if free else ("#bbbbbb", "#000")) for emotion in emotions}
 
 
 def format_of(out: Path) -> str:
@@ -332,9 +338,3 @@ def _speech(timeline: Timeline, columns: list[Column], thinned: int) -> list[tup
     until = np.array([np.clip(edge - starts, 0, ends - starts).sum() for edge in edges])
     shares = np.diff(until) / np.diff(edges)
     return [(c.start_s, c.end_s, float(share)) for c, share in zip(columns, shares, strict=True) if share > 0]
-
-
-def _colours(emotions: Sequence[str]) -> list[tuple[str, str]]:
-    """(fill, ink) of each: its own, else one that none of the others has, else grey."""
-    free = [colour for emotion, colour in COLOURS.items() if emotion not in emotions]
-    return [COLOURS.get(emotion) or (free.pop() if free else ("#bbbbbb", "#000")) for emotion in emotions]

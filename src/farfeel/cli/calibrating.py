@@ -5,26 +5,23 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from farfeel.cli.common import Command, chosen_clips, corpus_arguments, device, device_argument, mic_list, open_banks
+from farfeel.cli.common import (
+    Command,
+    chosen_clips,
+    corpus_arguments,
+    device,
+    device_argument,
+    room_arguments,
+    rooms_and_mics,
+)
 from farfeel.console import note, progress
-from farfeel.types import FarfeelError
 
 
 def _calibrate_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--checkpoint", type=Path, required=True, help="checkpoint folder")
     corpus_arguments(parser)
-    parser.add_argument(
-        "--rirs",
-        type=Path,
-        nargs="+",
-        action="extend",
-        default=[],
-        help="RIR banks, best of rooms it was not trained in; each clip is heard in one room; without, dry speech",
-    )
-    parser.add_argument(
-        "--mics",
-        type=mic_list,
-        help="microphones of the responses to use, from 0: 0,1,2 (default: all that the checkpoint takes)",
+    room_arguments(
+        parser, "RIR banks, best of rooms it was not trained in; each clip is heard in one room; without, dry speech"
     )
     parser.add_argument(
         "--split",
@@ -40,7 +37,6 @@ def _calibrate(args: argparse.Namespace) -> None:
     from farfeel.calibrate import calibrate, card_with
     from farfeel.corpora.corpus import few
     from farfeel.models.checkpoint import WEIGHTS, load_checkpoint, read_card, require_checkpoint_place, save_checkpoint
-    from farfeel.opening import default_mics
     from farfeel.takes import Recordings
 
     source = args.checkpoint.parent if args.checkpoint.name == WEIGHTS else args.checkpoint
@@ -51,12 +47,7 @@ def _calibrate(args: argparse.Namespace) -> None:
     (clips,), absent = chosen_clips(args, recipe, args.split)
     speakers = sorted({clip.speaker for clip in clips})
     note(f"{len(clips)} clips of {len(speakers)} speakers ({', '.join(speakers)}), split {recipe.data.split}{absent}")
-    banks = open_banks(args.rirs, recipe.audio.sample_rate, 1 + max(args.mics or [0]))
-    if not banks and args.mics not in (None, [0]):
-        raise FarfeelError(f"dry speech has 1 channel, --mics asks for {max(args.mics)}; name RIR banks with --rirs")
-    heard = "the RIR bank" if banks else "dry speech"
-    available = min((bank.mics for bank in banks), default=1)
-    mics = args.mics or default_mics([recipe], available, heard)
+    banks, mics = rooms_and_mics(args, [recipe])
     recordings = Recordings(clips, recipe, banks, mics, one_room_each=True)
     with progress("calibrating", "recordings") as advance:
         fitted = calibrate(model, recordings, where, advance)

@@ -54,6 +54,16 @@ def corpus_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--root", type=Path, help="folder of the corpus (with a manifest: only where it has moved)")
 
 
+def room_arguments(parser: argparse.ArgumentParser, rirs: str) -> None:
+    """--rirs, of which `rirs` tells what they are for, and --mics."""
+    parser.add_argument("--rirs", type=Path, nargs="+", action="extend", default=[], help=rirs)
+    parser.add_argument(
+        "--mics",
+        type=mic_list,
+        help="microphones of the responses to use, from 0: 0,1,2 (default: all that the checkpoint takes)",
+    )
+
+
 def device_argument(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--device",
@@ -120,6 +130,17 @@ def open_banks(paths: Sequence[Path], sample_rate: int, min_mics: int) -> list[B
                 )
             place_of[room] = bank.path
     return banks
+
+
+def rooms_and_mics(args: argparse.Namespace, recipes: Sequence[Recipe]) -> tuple[list[Bank], list[int]]:
+    """What --rirs and --mics ask for: banks (none: dry speech), and the microphones to hear."""
+    from farfeel.opening import default_mics
+
+    banks = open_banks(args.rirs, recipes[0].audio.sample_rate, 1 + max(args.mics or [0]))
+    if not banks and args.mics not in (None, [0]):
+        raise FarfeelError(f"dry speech has 1 channel, --mics asks for {max(args.mics)}; name RIR banks with --rirs")
+    heard = "the RIR bank" if banks else "dry speech"
+    return banks, args.mics or default_mics(recipes, min((bank.mics for bank in banks), default=1), heard)
 
 
 def chosen_clips(args: argparse.Namespace, recipe: Recipe, *parts: str) -> tuple[list[list[Clip]], str]:

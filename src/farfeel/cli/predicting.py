@@ -213,28 +213,21 @@ def _told(failures: list[str], files: int) -> int:
 def _timelines(
     args: argparse.Namespace, recognizer: Recognizer, files: list[Path], options: Options, checkpoint: str
 ) -> int:
-    from farfeel.media.face import FaceDetector
     from farfeel.timeline import FORMATS, format_of, render_timelines
 
     into = args.out if args.out and len(files) > 1 else None  # a folder, a file in it for each recording
     form = args.format or ("table" if args.out is None else "csv" if into else format_of(args.out))
     if into and form == "table":
         form = "csv"
-    detector = FaceDetector(args.face_model) if args.face_model else None
     found: list[tuple[Path, Timeline]] = []
     failures: list[str] = []
     for path in files:
         try:
             with progress(path.name, "seconds") as advance:
-                line = recognizer.timeline(
+                line = recognizer.timeline_of(
                     path,
                     args.step,
-                    mics=options.mics,
-                    audio=options.audio,
-                    audio_offset_s=options.audio_offset_s,
-                    face=options.face,
-                    modalities=options.modalities,
-                    detector=detector,
+                    options,
                     abstain_below=args.abstain_below,
                     on_progress=lambda done, of, advance=advance: advance(round(done), round(of)),  # type: ignore[misc]
                 )

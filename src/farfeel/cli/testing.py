@@ -15,9 +15,9 @@ from farfeel.cli.common import (
     corpus_arguments,
     device,
     device_argument,
-    mic_list,
     modalities_argument,
-    open_banks,
+    room_arguments,
+    rooms_and_mics,
     share,
 )
 from farfeel.console import note
@@ -37,19 +37,7 @@ def _evaluate_arguments(parser: argparse.ArgumentParser) -> None:
         help="checkpoint folder; several are an ensemble (mean of their probabilities; default: the package's)",
     )
     corpus_arguments(parser)
-    parser.add_argument(
-        "--rirs",
-        type=Path,
-        nargs="+",
-        action="extend",
-        default=[],
-        help="RIR banks to test in; without, dry speech (a room called clean)",
-    )
-    parser.add_argument(
-        "--mics",
-        type=mic_list,
-        help="microphones of the responses to use, from 0: 0,1,2 (default: all that the checkpoint takes)",
-    )
+    room_arguments(parser, "RIR banks to test in; without, dry speech (a room called clean)")
     modalities_argument(parser)
     parser.add_argument(
         "--camera-off",
@@ -73,7 +61,6 @@ def _evaluate(args: argparse.Namespace) -> None:
     from farfeel.evaluate.report import require_report_folder
     from farfeel.files import require_folder_place
     from farfeel.infer import Recognizer
-    from farfeel.opening import default_mics
     from farfeel.show import systems_table
     from farfeel.workflow import run_evaluation
 
@@ -84,11 +71,7 @@ def _evaluate(args: argparse.Namespace) -> None:
     clips = take_away(clips, recipe, args.modalities, args.camera_off)
     speakers = sorted({clip.speaker for clip in clips})
     note(f"{len(clips)} clips of {len(speakers)} speakers ({few(speakers, 40)}), split {recipe.data.split}{absent}")
-    banks = open_banks(args.rirs, recipe.audio.sample_rate, 1 + max(args.mics or [0]))
-    if not banks and args.mics not in (None, [0]):
-        raise FarfeelError(f"dry speech has 1 channel, --mics asks for {max(args.mics)}; name RIR banks with --rirs")
-    heard = "the RIR bank" if banks else "dry speech"
-    mics = args.mics or default_mics(recognizer.recipes, min((bank.mics for bank in banks), default=1), heard)
+    banks, mics = rooms_and_mics(args, recognizer.recipes)
     found = run_evaluation(
         recognizer,
         clips,

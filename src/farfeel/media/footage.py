@@ -50,7 +50,7 @@ class Footage:
         self.path, self.knobs, self.offset_s = path, knobs, offset_s
         self.face = "whole" if knobs.crop == "none" else face
         self.spacing_s = window_s / knobs.frames
-        filmed_s = float("inf") if info.is_still else info.seconds - offset_s
+        self.filmed_s = filmed_s = float("inf") if info.is_still else info.seconds - offset_s  # in the recording's time
         self.end_s = min(filmed_s, window_s if info.is_still and end_s is None else end_s or filmed_s)
         # The recording's part before the film began is not seen.
         self.begin_s = 0.0 if info.is_still else max(0.0, -offset_s)

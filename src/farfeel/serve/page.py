@@ -26,9 +26,10 @@ from farfeel.corpora.synthetic import generate
 from farfeel.serve.desk import Desk
 from farfeel.serve.gate import LOG
 from farfeel.serve.limits import Refusal
-from farfeel.serve.pictures import COLOURS, bars, images, timeline_chart
+from farfeel.serve.pictures import bars, images, timeline_chart
 from farfeel.serve.schema import MICS, shown_name
 from farfeel.serve.worker import Job
+from farfeel.timeline import colours_of
 from farfeel.types import FACES
 
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ STYLE = """
 .ff-mels figcaption {font-size: .85em; opacity: .7}
 .ff-timeline text {font-size: 12px; fill: currentColor}
 .ff-timeline .ff-grid {stroke: currentColor; opacity: .2}
+.ff-timeline polyline {filter: drop-shadow(0 0 .6px currentColor)}
 .ff-timeline rect.ff-speech {fill: currentColor; opacity: .6}
 .ff-timeline p span {margin-right: 1em; white-space: nowrap}
 .ff-timeline p i {display: inline-block; width: .8em; height: .8em; margin-right: .3em}
@@ -105,7 +107,7 @@ def mount_page(app: FastAPI, desk: Desk, about: About) -> None:
 
 
 def _page(gr: Any, desk: Desk, about: About, examples: Path) -> Any:
-    colours = dict(zip(desk.recognizer.emotions, (COLOURS * 4), strict=False))
+    colours = {emotion: fill for emotion, (fill, _) in colours_of(desk.recognizer.emotions).items()}
     filmed, heard = desk.recognizer.modalities != "audio", desk.recognizer.modalities != "video"
     clips = [sorted(examples.rglob(f"*-{emotion}-*.mp4"))[0] for emotion in EXAMPLES]
 

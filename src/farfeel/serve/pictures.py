@@ -15,7 +15,6 @@ from farfeel.recipe import Audio
 
 COLUMNS = 900  # pixels of a spectrogram, at most
 RANGE_DB = 70.0  # from the loudest to black
-COLOURS = ("#8c8c8c", "#4c9f9f", "#f2b134", "#4a6fa5", "#c8443c", "#7d4f9e", "#7a8b3a", "#e07bb0", "#000000")
 BASE64 = re.compile(r"[A-Za-z0-9+/]+={0,2}")
 
 

@@ -146,16 +146,7 @@ def _answer(recognizer: Recognizer, job: Job, files: list[Path]) -> dict[str, An
         if "views" in job.wants:
             result["views"] = _views(recording, recognizer.recipe)
     if "timeline" in job.wants:
-        timeline = recognizer.timeline(
-            path,
-            job.step_s,
-            mics=job.mics,
-            audio=sound,
-            audio_offset_s=job.audio_offset_s,
-            face=job.face,
-            modalities=job.modalities,
-            abstain_below=job.abstain_below,
-        )
+        timeline = recognizer.timeline_of(path, job.step_s, options, abstain_below=job.abstain_below)
         result["timeline"] = _timeline_dict(timeline, job, files)
     return {"answer": result}
 
