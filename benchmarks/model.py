@@ -33,7 +33,8 @@ ROWS = [
     for recipe, strategy in (
         ("paper-sum-pe", "sum-patches"),
         ("paper-avg-mel", "average-mels"),
-        ("default", "normalised-sum"),
+        ("htsat", "normalised-sum"),
+        ("default", "average-mels"),
     )
     for training in (False, True)
     for precision in ("float32", "bf16")

@@ -21,6 +21,7 @@ from farfeel.data import (
     to_sensors,
 )
 from farfeel.media.audio import speech_span
+from farfeel.models.logmel import LogMel, front_end
 from farfeel.recipe import Recipe
 from farfeel.recordings import Recording, recording_windows, window_samples
 from farfeel.rooms.bank import Bank
@@ -162,3 +163,28 @@ def test_a_placed_clip_is_whole_or_fills_the_window(length: int, samples: int, s
     assert window[max(0, start)] == 1 + max(0, -start)  # where the clip begins
     assert np.count_nonzero(window) == min(length, samples)
     assert (np.diff(window[window > 0]) == 1).all()
+
+
+def test_renderings_are_taken_in_turn_and_are_what_the_network_would_see(
+    split: Split, bank: Bank, small: Small
+) -> None:
+    fresh, kept = small(*BUSY), small(*BUSY, "rooms.renderings=2")
+    seen = []
+    for epoch in range(4):
+        clips = TrainingClips(split.train, kept, bank)
+        clips.set_epoch(epoch)
+        seen.append(clips[3])
+    assert torch.equal(seen[0].audio, seen[2].audio)
+    assert torch.equal(seen[1].audio, seen[3].audio)
+    assert not torch.equal(seen[0].audio, seen[1].audio)
+    drawn = TrainingClips(split.train, fresh, bank)
+    drawn.set_epoch(1)
+    batch = to_sensors(collate([drawn[3]]))
+    mels = front_end(batch.audio, LogMel(fresh.audio), fresh.audio)
+    torch.testing.assert_close(seen[1].audio.float(), mels[0], atol=0.05, rtol=0)  # kept in half precision
+    assert torch.equal(seen[1].mic_mask, batch.mic_mask[0])
+
+
+def test_renderings_are_for_sound_alone(small: Small) -> None:
+    with pytest.raises(FarfeelError, match="renderings are for audio alone"):
+        small("modalities=both", "rooms.renderings=2")

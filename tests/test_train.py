@@ -58,10 +58,11 @@ def assert_equal(one: Path, other: Path) -> None:
     assert metrics_of(one) == metrics_of(other)
 
 
+@pytest.mark.parametrize("more", [(), ("train.ema=0.9", "rooms.renderings=2", "augment.vtlp=0.1")])
 def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(
-    tmp_path: Path, split: Split, bank: Bank, small: Small
+    tmp_path: Path, split: Split, bank: Bank, small: Small, more: tuple[str, ...]
 ) -> None:
-    recipe = small(*BUSY)
+    recipe = small(*BUSY, *more)
     train(recipe, split, bank, tmp_path / "whole")
     train(recipe, split, bank, tmp_path / "halved", epochs=1)
     (later,) = {len(train(recipe, split, bank, tmp_path / "halved", resume=True))}
@@ -191,6 +192,17 @@ def test_a_damaged_state_is_one_clear_line(tmp_path: Path, split: Split, small: 
 def test_a_loss_that_explodes_is_one_clear_line(tmp_path: Path, split: Split, small: Small) -> None:
     with pytest.raises(FarfeelError, match="no longer finite"):
         train(small("train.learning_rate=1e30", "train.clip_norm=0"), split, None, tmp_path / "run")
+
+
+def test_the_averaged_weights_are_the_result(tmp_path: Path, split: Split, small: Small) -> None:
+    still = small("train.ema=0.999999", "train.epochs=1", "model.dropout=0")  # an average that does not move
+    train(still, split, None, tmp_path / "run")
+    torch.manual_seed(still.seed)
+    start, kept = EmotionModel(still).state_dict(), weights(tmp_path / "run")
+    name = "hearing.0.tscam_conv.weight"
+    trained = torch.load(tmp_path / "run" / "last.ckpt", weights_only=True)["model"][name]
+    # The average's first value is the weights after one step of Adam, a learning rate from where they began.
+    assert (kept[name] - start[name]).abs().max() < 0.2 * (trained - start[name]).abs().max()
 
 
 def test_cosine_warms_up_and_ends_at_zero() -> None:

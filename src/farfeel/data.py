@@ -20,6 +20,7 @@ from torch.utils.data import Dataset, Sampler
 from farfeel.media.audio import files_in, read_audio, speech_span
 from farfeel.media.camera import shoot
 from farfeel.media.footage import Footage
+from farfeel.models.logmel import LogMel, front_end
 from farfeel.models.video import to_frames
 from farfeel.recipe import Recipe
 from farfeel.recordings import window_samples
@@ -115,8 +116,11 @@ def footage_of(clip: Clip, recipe: Recipe) -> Footage:
     return Footage(clip.video, recipe.video, recipe.audio.seconds, offset_s, end_s, clip.face)
 
 
-class TrainingClips(Dataset[Sources]):
-    """Each index is a clip; each epoch it is spoken in another room. `set_epoch` before each epoch."""
+class TrainingClips(Dataset["Sources | Batch"]):
+    """Each index is a clip; each epoch it is spoken in another room. `set_epoch` before each epoch.
+
+    With renderings, an item is what the network sees of it, a Batch without its first axis, and kept in memory.
+    """
 
     def __init__(
         self, clips: Sequence[Clip], recipe: Recipe, bank: Bank | None, rooms: Sequence[str] | None = None
@@ -132,6 +136,8 @@ class TrainingClips(Dataset[Sources]):
                 f"set microphones.count={bank.mics} or simulate a bank with more"
             )
         self.noise_files = _noise_files(recipe)
+        self.logmel = LogMel(recipe.audio)
+        self._rendered: dict[tuple[int, int], Batch] = {}
 
     def __len__(self) -> int:
         return len(self.clips)
@@ -139,9 +145,19 @@ class TrainingClips(Dataset[Sources]):
     def set_epoch(self, epoch: int) -> None:
         self.epoch = epoch
 
-    def __getitem__(self, index: int) -> Sources:
+    def __getitem__(self, index: int) -> Sources | Batch:
+        if not self.recipe.rooms.renderings:
+            return self._draw(index, self.epoch)
+        version = self.epoch % self.recipe.rooms.renderings
+        if (version, index) not in self._rendered:
+            heard = to_sensors(collate([self._draw(index, version)]))
+            mels = front_end(heard.audio, self.logmel, self.recipe.audio)[0].half()
+            self._rendered[version, index] = Batch(mels, heard.mic_mask[0], heard.target[0])
+        return self._rendered[version, index]
+
+    def _draw(self, index: int, epoch: int) -> Sources:
         recipe = self.recipe
-        rng = np.random.default_rng((recipe.seed, self.epoch, index))
+        rng = np.random.default_rng((recipe.seed, epoch, index))
         mics, samples = recipe.microphones.count, window_samples(recipe)
         if sound := self.clips.dry(index):
             speed = 1 + recipe.augment.speed * rng.uniform(-1, 1)
@@ -250,6 +266,13 @@ class EpochOrder(Sampler[int]):
 
     def __iter__(self) -> Iterator[int]:
         return iter(np.random.default_rng((self.seed, self.epoch)).permutation(self.size).tolist())
+
+
+def collate_rendered(items: list[Batch]) -> Batch:
+    """Rendered examples → batch."""
+    fields_of = ((getattr(item, name) for item in items) for name in ("audio", "mic_mask", "target"))
+    mels, mic_mask, target = (torch.stack(list(values)) for values in fields_of)
+    return Batch(mels.float(), mic_mask, target)
 
 
 def collate(items: list[Sources]) -> Sources:

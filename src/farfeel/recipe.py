@@ -72,6 +72,8 @@ class Audio(Section):
     recordings to be recognised."""
     normalise_level: bool = False
     """Scale each recording to -26 dB RMS, one gain for all microphones."""
+    range_db: Positive | None = None
+    """Log-mels keep this range below the loudest of each microphone; what is below is lifted to it. null: all."""
     n_fft: Count = 1024
     """Samples in one Fourier frame."""
     hop: Count = 160
@@ -108,6 +110,9 @@ class Rooms(Section):
     """Noise is added at a level drawn from this range, measured over all microphones; none without it."""
     noise: Annotated[tuple[Literal["white", "babble", "recorded"], ...], Field(min_length=1)] = ("white",)
     """Kinds to draw from. Babble is other training speakers, elsewhere in the room."""
+    renderings: Annotated[int, Field(ge=0)] = 0
+    """Versions of each training clip (room, noise, speed, place in the window) that are computed once and taken in
+    turn, as log-mels in memory; 0: a new one in every epoch. For audio recipes."""
     noise_folder: str | None = None
     """Recorded noise: audio files, used as they are where they have enough channels."""
 
@@ -120,6 +125,12 @@ class Simulation(Section):
     height_m: Span = (2.4, 3.6)
     t60_s: Span = (0.2, 1.3)
     """Reverberation time. The paper: 0.5 to 0.85."""
+    t60_low: Span = (1.0, 1.0)
+    """T60 at 125 Hz, as a multiple of t60_s, which holds at 1 kHz."""
+    t60_high: Span = (1.0, 1.0)
+    """T60 at 8 kHz, likewise: air and soft furniture swallow treble. Measured rooms have 0.4 to 0.9."""
+    facing_db: Span = (0.0, 0.0)
+    """Direct sound above that of a source which radiates alike in all directions: a talker faces the microphones."""
     array: Literal["free", "linear", "circular"] = "free"
     """free: every microphone anywhere within a ball of the radius below; linear and circular: equally spaced."""
     array_radius_m: Span = (0.05, 0.5)
@@ -135,8 +146,14 @@ class Simulation(Section):
 
 
 class Model(Section):
-    """The shape of HTS-AT. The defaults are the reference's: a Swin transformer on a 256 x 256 image."""
+    """The network that hears. The defaults are the reference's HTS-AT: a Swin transformer on a 256 x 256 image."""
 
+    network: Literal["htsat", "residual"] = "htsat"
+    """htsat: what follows below. residual: convolutions alone, of the widths below; of the rest it has only dropout."""
+    widths: Annotated[tuple[Count, ...], Field(min_length=2, max_length=5)] = (16, 32, 64, 128, 128)
+    """Channels of the residual network's stem and of its blocks."""
+    members: Count = 1
+    """Networks that judge side by side; their mean probability counts. farfeel merge makes one of several."""
     stem: Literal["patch", "conv"] = "patch"
     """patch: one strided convolution (the reference). conv: a small residual CNN, which learns from little data."""
     stem_width: Count = 32
@@ -240,6 +257,11 @@ class Augment(Section):
     """Chance that a microphone is dead; at least one lives."""
     filter_db: NotNegative = 0.0
     """Random equaliser on the log-mels, one for all microphones of a clip, within plus and minus this."""
+    vtlp: Annotated[float, Field(ge=0, lt=0.5)] = 0.0
+    """Vocal tract length perturbation (Jaitly and Hinton, 2013): the mel bands are stretched within 1 plus and minus
+    this."""
+    tempo: Annotated[float, Field(ge=0, lt=0.5)] = 0.0
+    """The frames are stretched within 1 plus and minus this; pitch stays."""
     time_masks: Annotated[int, Field(ge=0)] = 0
     time_mask_share: Share = 0.125
     """SpecAugment (Park et al., 2019): widest mask, as a share of the frames."""
@@ -269,10 +291,15 @@ class Train(Section):
     step_factor: Share = 0.1
     clip_norm: NotNegative = 1.0
     """Largest norm of the gradient; 0 is off."""
+    compile: bool = False
+    """Let torch.compile fuse the network's layers: a minute's wait, then twice as fast on a processor. Needs a C++
+    compiler."""
     precision: Literal["auto", "32-true", "bf16-mixed"] = "auto"
     """auto: bf16 where the processor computes in it, else float32."""
     patience: Annotated[int, Field(ge=0)] = 0
     """Epochs without a better validation UAR after which training stops; 0 is off."""
+    ema: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """The result is an exponential moving average of the weights that keeps this share at each step; 0 is off."""
     keep: Count = 3
     """Best checkpoints kept; their average is the result where it is better than the best of them."""
     workers: Annotated[int, Field(ge=0)] = 0
@@ -297,6 +324,14 @@ class Recipe(Section):
     fusion: Fusion = Fusion()
     augment: Augment = Augment()
     train: Train = Train()
+
+    @model_validator(mode="after")
+    def _rendered(self) -> Recipe:
+        if self.rooms.renderings and self.modalities != "audio":
+            raise ValueError(
+                f"rooms.renderings are for audio alone, modalities is {self.modalities}; set one or the other"
+            )
+        return self
 
 
 EXPECTED = {  # where pydantic speaks of Python
@@ -342,7 +377,7 @@ def load_recipe(name_or_file: str | Path, overrides: Sequence[str] = ()) -> Reci
             f"{name} holds a {type(tree).__name__}, expected sections with keys; see farfeel train --help"
         )
     for override in overrides:
-        _apply_override(tree, override)
+        apply_override(tree, override)
     return recipe_from_tree(tree, source=name)
 
 
@@ -388,7 +423,7 @@ def _plain(value: Any) -> str:
     return "null" if value is None else str(value)
 
 
-def _apply_override(tree: dict[str, Any], override: str) -> None:
+def apply_override(tree: dict[str, Any], override: str) -> None:
     key, separator, value = override.partition("=")
     if not separator or not all(key.split(".")):
         raise FarfeelError(f"override {override!r} is not of the form section.key=value, e.g. train.epochs=5")

@@ -23,10 +23,11 @@ from lightning_fabric import Fabric
 from sklearn.metrics import accuracy_score, balanced_accuracy_score
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader
 
 from farfeel.calibrate import calibrate, card_with
-from farfeel.data import EpochOrder, Sources, TrainingClips, collate, to_sensors
+from farfeel.data import EpochOrder, Sources, TrainingClips, collate, collate_rendered, to_sensors
 from farfeel.engines.pytorch import TorchEngine
 from farfeel.evaluate.table import probabilities_of, targets_of
 from farfeel.files import replacing_file
@@ -77,12 +78,24 @@ def fit(
     fabric.launch()
     plain_optimizer = _optimizer(model, knobs)
     wrapped, optimizer = fabric.setup(model, plain_optimizer)
+    averaged = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(knobs.ema), use_buffers=True)
+    assert isinstance(averaged.module, EmotionModel)
+    judged = averaged.module if knobs.ema else model  # what is validated and kept
     # Restored after the set-up, which moves the model: the optimiser's state goes where its parameters are.
-    history = _restore(run_dir, recipe, model, plain_optimizer) if resume else []
+    history = _restore(run_dir, recipe, model, averaged, plain_optimizer) if resume else []
+    if knobs.compile and recipe.modalities != "video":
+        for member in model.hearing:
+            for part in ("embed", "forward"):
+                setattr(member, part, torch.compile(getattr(member, part)))
+    judged.temperature.fill_(1.0)
     model.temperature.fill_(1.0)  # what `model` came with was fitted to other weights
     order = EpochOrder(len(train), recipe.seed)
-    loader: DataLoader[Sources] = DataLoader(
-        train, knobs.batch_size, sampler=order, collate_fn=collate, num_workers=knobs.workers, drop_last=False
+    loader: DataLoader[Any] = DataLoader(
+        train,
+        knobs.batch_size,
+        sampler=order,
+        collate_fn=collate_rendered if recipe.rooms.renderings else collate,
+        num_workers=knobs.workers,
     )
     if not history:
         _start_afresh(run_dir, recipe)
@@ -96,11 +109,13 @@ def fit(
             train.set_epoch(epoch)
             model.train()
             losses, done = [], 0
-            for step, sources in enumerate(loader):
+            for step, examples in enumerate(loader):
                 rate = learning_rate(knobs, epoch + step / len(loader))
                 for group in optimizer.param_groups:
                     group["lr"] = rate
-                batch = to_sensors(sources.to(fabric.device))
+                batch = fabric.to_device(examples)
+                if isinstance(batch, Sources):
+                    batch = to_sensors(batch)
                 batch = mixup(batch, recipe.augment.mixup, len(recipe.data.emotions))
                 alone = recipe.modalities == "both" and recipe.augment.modality_dropout > 0
                 logits = wrapped(batch.audio, batch.mic_mask, batch.frames, batch.video_mask, alone=alone).float()
@@ -114,6 +129,8 @@ def fit(
                 if knobs.clip_norm:
                     fabric.clip_gradients(wrapped, optimizer, max_norm=knobs.clip_norm, error_if_nonfinite=False)
                 optimizer.step()
+                if knobs.ema:
+                    averaged.update_parameters(model)
                 losses.append(loss.item() * len(batch.audio))
                 done += len(batch.audio)
                 if on_batch:
@@ -124,7 +141,7 @@ def fit(
                     "or set train.precision=32-true"
                 )
             trained_s = time.perf_counter() - started
-            val_loss, val_accuracy, val_uar = validate(model, val, fabric.device)
+            val_loss, val_accuracy, val_uar = validate(judged, val, fabric.device)
             report = EpochReport(
                 epoch + 1,
                 sum(losses) / done,
@@ -136,11 +153,11 @@ def fit(
                 time.perf_counter() - started,
             )
             history.append(report)
-            _keep_top(run_dir, model, recipe, history, card)
-            _save_last(run_dir, model, optimizer, recipe, history)
+            _keep_top(run_dir, judged, recipe, history, card)
+            _save_last(run_dir, model, averaged, optimizer, recipe, history)
             tracker.log(history)
             yield report
-    _write_best(run_dir, model, val, recipe, history, card, fabric.device)
+    _write_best(run_dir, judged, val, recipe, history, card, fabric.device)
 
 
 def learning_rate(knobs: TrainKnobs, epoch: float) -> float:
@@ -261,9 +278,17 @@ def _keep_top(run_dir: Path, model: EmotionModel, recipe: Recipe, history: list[
             shutil.rmtree(folder)
 
 
-def _save_last(run_dir: Path, model: EmotionModel, optimizer: Any, recipe: Recipe, history: list[EpochReport]) -> None:
+def _save_last(
+    run_dir: Path,
+    model: EmotionModel,
+    averaged: AveragedModel,
+    optimizer: Any,
+    recipe: Recipe,
+    history: list[EpochReport],
+) -> None:
     state = {
         "model": model.state_dict(),
+        "averaged": averaged.state_dict() if recipe.train.ema else {},
         "optimizer": optimizer.state_dict(),
         "recipe": recipe.model_dump(mode="json"),
         "history": [asdict(report) for report in history],
@@ -274,8 +299,10 @@ def _save_last(run_dir: Path, model: EmotionModel, optimizer: Any, recipe: Recip
         partial.write_bytes(whole.getbuffer())
 
 
-def _restore(run_dir: Path, recipe: Recipe, model: EmotionModel, optimizer: torch.optim.Optimizer) -> list[EpochReport]:
-    """Load `last.ckpt` into model and optimiser; the epochs so far. No such file: a run killed in its first epoch."""
+def _restore(
+    run_dir: Path, recipe: Recipe, model: EmotionModel, averaged: AveragedModel, optimizer: torch.optim.Optimizer
+) -> list[EpochReport]:
+    """Load `last.ckpt` into models and optimiser; the epochs so far. No such file: a run killed in its first epoch."""
     path = run_dir / "last.ckpt"
     if not path.exists():
         return []
@@ -294,6 +321,8 @@ def _restore(run_dir: Path, recipe: Recipe, model: EmotionModel, optimizer: torc
             "or choose another --out"
         )
     model.load_state_dict(with_temperature(state["model"]))
+    if recipe.train.ema:
+        averaged.load_state_dict(state["averaged"])
     optimizer.load_state_dict(state["optimizer"])
     return [EpochReport(**row) for row in state["history"]]
 

@@ -137,4 +137,4 @@ def test_the_mean_of_a_state_with_itself_is_itself() -> None:
 def test_a_checkpoint_is_read_without_pickle(saved: Path) -> None:
     header = (saved / "model.safetensors").read_bytes()
     size = int.from_bytes(header[:8], "little")
-    assert "htsat.bn0.weight" in json.loads(header[8 : 8 + size])
+    assert "hearing.0.bn0.weight" in json.loads(header[8 : 8 + size])

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from farfeel.models.emotion import EmotionModel, normalise_level
+from farfeel.models.emotion import EmotionModel
+from farfeel.models.logmel import normalise_level
 from farfeel.recipe import load_recipe
 
 STRATEGIES = ("single", "average-mels", "sum-patches", "normalised-sum")
@@ -55,7 +56,7 @@ def test_a_dead_microphone_leaves_batch_statistics_alone_in_training(strategy: s
         net = model(strategy).train()
         net.augment.eval()
         net(heard, living(1, 2, 3))
-        means.append(net.htsat.bn0.running_mean.clone())
+        means.append(net.hearing[0].bn0.running_mean.clone())
     torch.testing.assert_close(*means)
 
 
@@ -70,8 +71,8 @@ def test_the_normalised_sum_of_equal_microphones_is_one_of_them(audio: torch.Ten
 def test_summed_patches_grow_with_the_number_of_microphones(audio: torch.Tensor) -> None:
     net = model("sum-patches", stem="patch")
     mels = net.logmel(audio[:, :1])
-    one = net.fusion(mels, living(0)[:, :1], net.htsat.embed)
-    four = net.fusion(mels.expand(-1, 4, -1, -1), living(0, 1, 2, 3), net.htsat.embed)
+    one = net.fusion(mels, living(0)[:, :1], net.hearing[0].embed)
+    four = net.fusion(mels.expand(-1, 4, -1, -1), living(0, 1, 2, 3), net.hearing[0].embed)
     torch.testing.assert_close(four, 4 * one, atol=1e-5, rtol=1e-4)
 
 

@@ -140,12 +140,12 @@ def test_audioset_weights_keep_all_but_the_head(tmp_path: Path, cases: dict, sta
     head = {"sed_model.tscam_conv.weight": torch.zeros(527, 768, 2, 3), "sed_model.tscam_conv.bias": torch.zeros(527)}
     torch.save({"state_dict": state | head}, file)
     model = EmotionModel(recipe_of(cases["cases"]["single"]))
-    before = model.htsat.tscam_conv.weight.clone()
+    before = model.hearing[0].tscam_conv.weight.clone()
     report = load_reference(model, file)
     assert report.kind == "HTS-AT pretrained on AudioSet"
     assert set(report.replaced) == set(head)
-    assert torch.equal(model.htsat.tscam_conv.weight, before)
-    assert torch.equal(model.htsat.bn0.weight, state["sed_model.bn0.weight"])
+    assert torch.equal(model.hearing[0].tscam_conv.weight, before)
+    assert torch.equal(model.hearing[0].bn0.weight, state["sed_model.bn0.weight"])
 
 
 def test_a_swin_for_images_is_averaged_over_its_colours(tmp_path: Path, cases: dict, state: dict) -> None:
@@ -160,7 +160,7 @@ def test_a_swin_for_images_is_averaged_over_its_colours(tmp_path: Path, cases: d
     model = EmotionModel(recipe_of(cases["cases"]["single"]))
     report = load_reference(model, file)
     assert report.kind == "Swin transformer for images"
-    torch.testing.assert_close(model.htsat.swin.patch_embed.proj.weight, colours.mean(dim=1, keepdim=True))
+    torch.testing.assert_close(model.hearing[0].swin.patch_embed.proj.weight, colours.mean(dim=1, keepdim=True))
     assert report.unused == ["head.weight"]
 
 

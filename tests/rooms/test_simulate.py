@@ -10,11 +10,12 @@ import pytest
 from generated import SAMPLE_RATE, some_rirs
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.signal import butter, sosfilt
 
 from farfeel.recipe import Simulation
 from farfeel.rooms.acoustics import onset
 from farfeel.rooms.bank import Bank, write_bank
-from farfeel.rooms.simulate import SABINE, draw_room, simulate, simulate_rir
+from farfeel.rooms.simulate import SABINE, draw_room, furnished_rir, longest_response, simulate, simulate_rir
 from farfeel.types import FarfeelError, Room
 
 SMALL = Simulation(t60_s=(0.2, 0.4), distance_m=(0.5, 2.0))
@@ -89,6 +90,37 @@ def test_the_measured_t60_is_the_asked_one(responses):
     ratio = np.array([rir.t60_s / rir.geometry.t60_s for rir in responses])
     assert np.median(ratio) == pytest.approx(1, abs=0.05)
     assert np.quantile(np.abs(ratio - 1), 0.9) < 0.15
+
+
+def furnished(**ranges):
+    """Twenty rooms with what a plain shoebox does not have."""
+    ranges = Simulation(t60_s=(0.4, 0.8), **ranges)
+    rngs = [[np.random.default_rng((index, use)) for use in range(3)] for index in range(20)]
+    return [
+        furnished_rir(draw_room(ranges, 2, draw), ranges, longest_response(ranges), walls, field)
+        for draw, walls, field in rngs
+    ]
+
+
+def test_octaves_decay_as_asked():
+    def decay_s(rir, centre_hz):
+        """T60 from the octave's energies around 120 and 200 ms."""
+        edges_hz = [centre_hz / 2**0.25, centre_hz * 2**0.25]
+        energy = np.square(sosfilt(butter(4, edges_hz, "band", fs=SAMPLE_RATE, output="sos"), rir.taps)).sum(axis=0)
+        early, late = (energy[round(t * SAMPLE_RATE) :][: round(0.06 * SAMPLE_RATE)].sum() for t in (0.12, 0.2))
+        return 60 * 0.08 / (10 * np.log10(early / late))
+
+    rirs = furnished(t60_low=(1.4, 1.4), t60_high=(0.5, 0.5))
+    for centre_hz, factor in ((250, 1.27), (1000, 1.0), (4000, 0.67)):
+        ratios = [decay_s(rir, centre_hz) / rir.geometry.t60_s for rir in rirs]
+        assert np.median(ratios) == pytest.approx(factor, rel=0.15)
+    plain = furnished()
+    assert np.median([rir.t60_s / rir.geometry.t60_s for rir in plain]) == pytest.approx(1, abs=0.05)
+
+
+def test_a_talker_who_faces_the_microphones_is_more_direct():
+    turned, facing = (np.array([rir.drr_db for rir in furnished(facing_db=(gain, gain))]) for gain in (0, 6))
+    assert facing - turned == pytest.approx(6, abs=0.5)
 
 
 def test_sound_arrives_when_geometry_says_and_falls_with_distance(responses):

@@ -1,4 +1,4 @@
-"""The command that takes a checkpoint elsewhere: export."""
+"""The commands that make something else of checkpoints: export and merge."""
 
 from __future__ import annotations
 
@@ -37,6 +37,36 @@ def _export(args: argparse.Namespace) -> None:
         print(f"same emotion: {report.agreement:.1%} of {len(args.recordings)} recordings")
 
 
+def _merge_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "checkpoints",
+        nargs="+",
+        type=Path,
+        metavar="CHECKPOINT",
+        help="models of sound that were trained alike (other folds, other seeds), and one of film if wanted",
+    )
+    parser.add_argument("--out", type=Path, required=True, help="checkpoint folder to write")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="section.key=value",
+        help="change the merged recipe, e.g. data.split=paper: whom evaluate takes for the test",
+    )
+
+
+def _merge(args: argparse.Namespace) -> None:
+    from farfeel.models.checkpoint import merge_checkpoints, require_checkpoint_place, save_checkpoint
+
+    require_checkpoint_place(args.out)
+    model, card = merge_checkpoints(args.checkpoints, args.set)
+    save_checkpoint(args.out, model.state_dict(), model.recipe, card)
+    print(f"{args.out}: {model.recipe.model.members} networks that hear, modalities {model.recipe.modalities}")
+
+
 COMMANDS = (
+    Command(
+        "merge", "Make one checkpoint of several: an ensemble, or sound and film together.", _merge_arguments, _merge
+    ),
     Command("export", "Write a checkpoint as one ONNX file, compared with PyTorch.", _export_arguments, _export),
 )

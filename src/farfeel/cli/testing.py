@@ -24,6 +24,8 @@ from farfeel.console import note
 from farfeel.types import FarfeelError
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from farfeel.recipe import Recipe
     from farfeel.types import Clip
 
@@ -113,8 +115,10 @@ def take_away(clips: list[Clip], recipe: Recipe, modalities: str, camera_off: fl
 
 
 def _compare_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("a", type=Path, help="an evaluation's folder or predictions.parquet")
-    parser.add_argument("b", type=Path, help="another, of the same clips in the same rooms")
+    parser.add_argument(
+        "a", help="an evaluation's folder or predictions.parquet; several with commas are folds, joined"
+    )
+    parser.add_argument("b", help="another, of the same clips in the same rooms")
     parser.add_argument("--metric", default="accuracy", help="accuracy, uar or macro_f1 (default accuracy)")
     parser.add_argument("--intersection", action="store_true", help="compare on the rows that both have")
     parser.add_argument("--format", choices=["table", "json"], default="table")
@@ -124,12 +128,17 @@ def _compare(args: argparse.Namespace) -> None:
     import json
 
     from farfeel.evaluate.compare import compare
-    from farfeel.evaluate.table import read_predictions
 
-    comparison = compare(
-        read_predictions(args.a), read_predictions(args.b), metric=args.metric, intersection=args.intersection
-    )
+    comparison = compare(_folds(args.a), _folds(args.b), metric=args.metric, intersection=args.intersection)
     print(json.dumps(comparison.as_dict(), indent=2) if args.format == "json" else comparison.as_text())
+
+
+def _folds(folders: str) -> pd.DataFrame:
+    """The predictions of an evaluation, or of several with commas between them."""
+    from farfeel.evaluate.table import concatenate, read_predictions
+
+    tables = [read_predictions(Path(folder)) for folder in folders.split(",")]
+    return concatenate(tables) if len(tables) > 1 else tables[0]
 
 
 def _report_arguments(parser: argparse.ArgumentParser) -> None:
@@ -145,7 +154,6 @@ def _report_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _report(args: argparse.Namespace) -> None:
     from farfeel.evaluate.report import require_report_folder, write_side_by_side
-    from farfeel.evaluate.table import concatenate, read_predictions
     from farfeel.files import require_folder_place
     from farfeel.show import systems_table
 
@@ -156,8 +164,7 @@ def _report(args: argparse.Namespace) -> None:
         name = name or Path(folders).name
         if name in systems:
             raise FarfeelError(f"two systems are called {name}; name them: A={folders} B=…")
-        tables = [read_predictions(Path(folder)) for folder in folders.split(",")]
-        systems[name] = concatenate(tables) if len(tables) > 1 else tables[0]
+        systems[name] = _folds(folders)
     details = {"command": shlex.join(["farfeel", *sys.argv[1:]])}
     print(systems_table(write_side_by_side(systems, args.out, args.title, details)))
     note(f"report: {args.out / 'report.html'}")

@@ -1,4 +1,4 @@
-"""Augmentation of log-mels, in training only: random equalisers, and masks of time and of frequency.
+"""Augmentation of log-mels, in training only: random equalisers, warps, and masks of time and of frequency.
 
 The same for all microphones of a clip: a mask of one microphone alone would be filled from the others, and what
 colours a voice (the talker turned away, the room's absorption) colours it everywhere.
@@ -32,6 +32,31 @@ class Equaliser(nn.Module):
         points_db = self.filter_db * (2 * torch.rand(len(mels), 1, FILTER_POINTS, device=mels.device) - 1)
         curve_db = F.interpolate(points_db, size=mels.shape[2], mode="linear", align_corners=True)
         return mels + curve_db[..., None]
+
+
+class Warp(nn.Module):
+    """(B, M, Q, F) log-mels, stretched along the bands and along the frames by factors drawn for each clip.
+
+    Another vocal tract's resonances, and the same voice quicker or slower; playing speed moves both together. Beyond
+    the edges the outermost band or frame is repeated.
+    """
+
+    def __init__(self, augment: Augment) -> None:
+        super().__init__()
+        self.vtlp, self.tempo = augment.vtlp, augment.tempo
+
+    def forward(self, mels: Tensor) -> Tensor:
+        if not self.training or not (self.vtlp or self.tempo):
+            return mels
+        clips, _, bands, frames = mels.shape
+        by_band, by_frame = (
+            1 + widest * (2 * torch.rand(clips, 1, device=mels.device) - 1) for widest in (self.vtlp, self.tempo)
+        )
+        # Bands are stretched from the lowest, whose place is a frequency; frames from the middle.
+        from_band = (torch.linspace(0, 2, bands, device=mels.device) * by_band - 1)[:, :, None]
+        from_frame = (torch.linspace(-1, 1, frames, device=mels.device) * by_frame)[:, None, :]
+        grid = torch.stack(torch.broadcast_tensors(from_frame, from_band), dim=-1)
+        return F.grid_sample(mels, grid, padding_mode="border", align_corners=True)
 
 
 class SpecAugment(nn.Module):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -12,7 +13,7 @@ from torch import Tensor
 
 from farfeel.files import replacing_folder, require_folder_place, require_only
 from farfeel.models.emotion import EmotionModel
-from farfeel.recipe import Recipe, recipe_from_tree, save_recipe
+from farfeel.recipe import Recipe, apply_override, recipe_from_tree, save_recipe
 from farfeel.types import FarfeelError
 
 WEIGHTS, RECIPE, CARD = "model.safetensors", "recipe.yaml", "card.md"
@@ -83,6 +84,65 @@ def read_card(folder: Path) -> str:
     """The card of a checkpoint folder; empty where it has none."""
     path = Path(folder) / CARD
     return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+
+
+def merge_checkpoints(folders: Sequence[Path], overrides: Sequence[str] = ()) -> tuple[EmotionModel, str]:
+    """One model of several, untrained, and its card: those that hear judge side by side; with one that sees, late
+    fusion sums what both say, the product of experts. Their recipes may differ in seed, split and training.
+
+    `overrides` change the recipe. Raises FarfeelError where the models do not hear alike, or several see.
+    """
+    models = {Path(folder): load_checkpoint(folder) for folder in folders}
+    heard = {folder: model for folder, model in models.items() if model.recipe.modalities == "audio"}
+    seen = {folder: model for folder, model in models.items() if model.recipe.modalities == "video"}
+    both = [str(folder) for folder in models if folder not in heard and folder not in seen]
+    if both or not heard or len(seen) > 1:
+        found = f"{both[0]} takes sound and film" if both else f"{len(heard)} take sound and {len(seen)} film"
+        raise FarfeelError(f"{found}, expected models of sound alone and at most one of film; name others")
+    (first, *others), recipe = heard, next(iter(heard.values())).recipe
+    for other in others:
+        if differing := _hears_otherwise(recipe, heard[other].recipe):
+            raise FarfeelError(f"{other} hears otherwise than {first} ({differing}); merge models of one recipe")
+    members = sum(model.recipe.model.members for model in heard.values())
+    tree = recipe.model_dump(mode="json")
+    tree["model"]["members"] = members
+    for folder, model in seen.items():
+        if model.recipe.data.emotions != recipe.data.emotions:
+            raise FarfeelError(f"{folder} and {first} know different emotions; merge models of the same")
+        tree |= {"modalities": "both", "video": model.recipe.video.model_dump(mode="json")}
+        tree["fusion"]["experts"] = True
+        tree["rooms"]["renderings"] = 0
+        tree["augment"]["camera"] = model.recipe.augment.camera.model_dump(mode="json")
+    for override in overrides:
+        apply_override(tree, override)
+    merged = EmotionModel(recipe_from_tree(tree, source="merged recipe"))
+    state, number = merged.state_dict(), 0
+    for model in heard.values():
+        for member in model.hearing:
+            state |= {f"hearing.{number}.{name}": tensor for name, tensor in member.state_dict().items()}
+            number += 1
+    for model in seen.values():
+        state |= {name: tensor for name, tensor in model.state_dict().items() if name.startswith("video.")}
+        state |= {f"classifier.video_head.{part}": getattr(model.classifier, part).data for part in ("weight", "bias")}
+        state[TEMPERATURE][1] = model.temperature[1]
+    state[TEMPERATURE][0] = torch.stack([model.temperature[0] for model in heard.values()]).log().mean().exp()
+    merged.load_state_dict(state)
+    about = [
+        f"- {folder}: {model.recipe.name}, seed {model.recipe.seed}, split {model.recipe.data.split}"
+        for folder, model in models.items()
+    ]
+    return merged.eval(), "# Merged\n\n" + "\n".join(about) + "\n"
+
+
+def _hears_otherwise(ours: Recipe, theirs: Recipe) -> str:
+    """The sections in which two recipes hear differently; empty where none does."""
+    pairs = {
+        "audio": (ours.audio, theirs.audio),
+        "microphones": (ours.microphones, theirs.microphones),
+        "data.emotions": (ours.data.emotions, theirs.data.emotions),
+        "model": tuple(recipe.model.model_copy(update={"members": 1}) for recipe in (ours, theirs)),
+    }
+    return ", ".join(name for name, (one, other) in pairs.items() if one != other)
 
 
 def average_states(states: list[dict[str, Tensor]]) -> dict[str, Tensor]:

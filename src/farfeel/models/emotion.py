@@ -1,22 +1,26 @@
 """EmotionModel: waveforms at several microphones, and frames of a face, to logits over emotions.
 
-audio (B, M, T) -- LogMel --> (B, M, Q, F) -- augment --> MicFusion(embed) --> HTS-AT --> logits (B, K)
-                                                                                `-> latent (B, Da) -.
+audio (B, M, T) -- LogMel --> (B, M, Q, F) -- augment --> MicFusion(embed) --> hearing --> logits (B, K)
+                                                                                `-> latent (B, Da) --.
 frames (B, 3, N, H, W) -- R(2+1)D --------------------------------------------------> latent (B, Dv) --> LateFusion
 
+`hearing` is HTS-AT or a residual network, or several of them whose mean probability counts.
 A recipe's `modalities` say which of these there are: audio ends at the first line, video has a linear head of its own.
 """
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 
-from farfeel.models.augment import Equaliser, SpecAugment
+from farfeel.models.augment import Equaliser, SpecAugment, Warp
 from farfeel.models.fusion import LateFusion, where_present
 from farfeel.models.htsat import HTSAT, Heard
-from farfeel.models.logmel import LogMel
+from farfeel.models.logmel import LogMel, front_end
 from farfeel.models.microphones import STRATEGIES
+from farfeel.models.residual import ResidualNet
 from farfeel.models.video import EMBEDDING, VideoEncoder
 from farfeel.recipe import Recipe
 
@@ -28,15 +32,18 @@ class EmotionModel(nn.Module):
         classes = len(recipe.data.emotions)
         if recipe.modalities != "video":
             self.logmel = LogMel(recipe.audio)
-            self.augment = nn.Sequential(Equaliser(recipe.augment), SpecAugment(recipe.augment))
+            self.augment = nn.Sequential(Equaliser(recipe.augment), Warp(recipe.augment), SpecAugment(recipe.augment))
             self.fusion = STRATEGIES[recipe.microphones.strategy]()
-            self.htsat = HTSAT(recipe.model, recipe.audio.mel_bands, classes)
+            network = HTSAT if recipe.model.network == "htsat" else ResidualNet
+            members = [network(recipe.model, recipe.audio.mel_bands, classes) for _ in range(recipe.model.members)]
+            self.hearing = nn.ModuleList(members)
         if recipe.modalities != "audio":
             self.video = VideoEncoder(recipe.video)
         if recipe.modalities == "video":
             self.classifier: nn.Linear | LateFusion = nn.Linear(EMBEDDING, classes)
         elif recipe.modalities == "both":
-            self.classifier = LateFusion(self.htsat.latent_dim, EMBEDDING, classes, recipe.fusion)
+            latent_dim = sum(member.latent_dim for member in members)
+            self.classifier = LateFusion(latent_dim, EMBEDDING, classes, recipe.fusion)
         # Of sound alone, film alone, both; fitted when the weights are final (Guo et al., 2017, arXiv 1706.04599).
         self.temperature: Tensor
         self.register_buffer("temperature", torch.ones(3))
@@ -49,9 +56,9 @@ class EmotionModel(nn.Module):
         video_mask: Tensor | None = None,
         alone: bool = False,
     ) -> Tensor:
-        """audio (B, M, T) float at the recipe's sample rate, mic_mask (B, M) bool, frames (B, 3, N, H, W) in [0, 1],
-        video_mask (B,) bool → logits (B, K). A clip without a living microphone has no sound; no video_mask: all clips
-        have their film. What the recipe's modalities leave out is not looked at.
+        """audio (B, M, T) float at the recipe's sample rate, or its log-mels (B, M, Q, F); mic_mask (B, M) bool, frames
+        (B, 3, N, H, W) in [0, 1], video_mask (B,) bool → logits (B, K). A clip without a living microphone has no
+        sound; no video_mask: all clips have their film. What the recipe's modalities leave out is not looked at.
 
         With `alone`, a model of both modalities gives (3, B, K): from what there is, from sound alone, from film alone.
         """
@@ -93,15 +100,11 @@ class EmotionModel(nn.Module):
         return self.classifier.heard(heard.latent, heard.logits)
 
     def hear(self, audio: Tensor, mic_mask: Tensor) -> Heard:
-        """What HTS-AT makes of the sound: logits, the embedding, the logits over time."""
-        if self.recipe.audio.normalise_level:
-            audio = normalise_level(audio)
-        mels = self.augment(self.logmel(audio))
-        return self.htsat(self.fusion(mels, mic_mask, self.htsat.embed))
-
-
-def normalise_level(audio: Tensor) -> Tensor:
-    """(B, M, T) → the same, each microphone at -26 dB RMS (ITU-T P.56's usual speech level). Gains differ between
-    microphones by 10 dB and more, and say nothing about the speaker."""
-    power = audio.float().square().mean(dim=2, keepdim=True)
-    return audio * (10 ** (-26 / 20) / power.clamp(min=1e-12).sqrt())
+        """What the network makes of the sound; of several, the mean of their probabilities and all their embeddings."""
+        mels = front_end(audio, self.logmel, self.recipe.audio) if audio.ndim == 3 else audio
+        mels = self.augment(mels)
+        heard: list[Heard] = [member(self.fusion(mels, mic_mask, member.embed)) for member in self.hearing]
+        if len(heard) == 1:
+            return heard[0]
+        shares = torch.stack([torch.log_softmax(one.logits.float(), dim=1) for one in heard])
+        return Heard(shares.logsumexp(dim=0) - math.log(len(heard)), torch.cat([one.latent for one in heard], dim=1))

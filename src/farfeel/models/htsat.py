@@ -25,11 +25,12 @@ from farfeel.types import FarfeelError
 
 
 class Heard(NamedTuple):
-    """What HTS-AT makes of tokens: logits (B, K), latent (B, D), framewise (B, T', K) logits of each time token."""
+    """What a network makes of tokens: logits (B, K), latent (B, D), and HTS-AT's framewise (B, T', K) logits of each
+    time token."""
 
     logits: Tensor
     latent: Tensor
-    framewise: Tensor
+    framewise: Tensor | None = None
 
 
 class HTSAT(nn.Module):
@@ -107,7 +108,7 @@ class ConvStem(nn.Module):
         super().__init__()
         blocks = patch.bit_length() - 1
         widths = [1, *(min(width * 2**block, dim) for block in range(blocks - 1)), dim]
-        self.layers = nn.Sequential(*(_Residual(widths[i], widths[i + 1], 2) for i in range(blocks)))
+        self.layers = nn.Sequential(*(Residual(widths[i], widths[i + 1], 2) for i in range(blocks)))
         self.layers.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # 10 % faster on a processor
         self.norm = nn.LayerNorm(dim)
 
@@ -115,10 +116,10 @@ class ConvStem(nn.Module):
         return self.norm(self.layers(image).permute(0, 2, 3, 1))
 
 
-class _Residual(nn.Module):
+class Residual(nn.Module):
     """Two 3 x 3 convolutions with batch norm around a strided shortcut (He et al., 2016)."""
 
-    def __init__(self, channels_in: int, channels: int, stride: int) -> None:
+    def __init__(self, channels_in: int, channels: int, stride: int | tuple[int, int]) -> None:
         super().__init__()
         self.body = nn.Sequential(
             nn.Conv2d(channels_in, channels, 3, stride, padding=1, bias=False),
@@ -128,7 +129,9 @@ class _Residual(nn.Module):
             nn.BatchNorm2d(channels),
         )
         self.shortcut = nn.Sequential(
-            nn.AvgPool2d(stride), nn.Conv2d(channels_in, channels, 1, bias=False), nn.BatchNorm2d(channels)
+            nn.AvgPool2d(stride, ceil_mode=True),
+            nn.Conv2d(channels_in, channels, 1, bias=False),
+            nn.BatchNorm2d(channels),
         )
 
     def forward(self, x: Tensor) -> Tensor:

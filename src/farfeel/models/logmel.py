@@ -67,3 +67,23 @@ class LogMel(nn.Module):
             mels = torch.matmul(self.filters.T, power)
             log_mels = 10.0 * torch.log10(mels.clamp(min=POWER_FLOOR))
         return log_mels.unflatten(0, audio.shape[:2])
+
+
+def front_end(audio: Tensor, logmel: LogMel, knobs: Audio) -> Tensor:
+    """(B, M, T) waveforms → (B, M, Q, F) log-mels, with what the recipe asks for before and after."""
+    mels: Tensor = logmel(normalise_level(audio) if knobs.normalise_level else audio)
+    return mels if knobs.range_db is None else limit_range(mels, knobs.range_db)
+
+
+def limit_range(mels: Tensor, range_db: float) -> Tensor:
+    """(B, M, Q, F) → the same, nothing further than range_db below its microphone's loudest band. What lies there is
+    the recording's noise floor, or the digital silence around a clip: neither says anything about the speaker, and
+    between them are 60 dB."""
+    return mels.maximum(mels.amax(dim=(2, 3), keepdim=True) - range_db)
+
+
+def normalise_level(audio: Tensor) -> Tensor:
+    """(B, M, T) → the same, each microphone at -26 dB RMS (ITU-T P.56's usual speech level). Gains differ between
+    microphones by 10 dB and more, and say nothing about the speaker."""
+    power = audio.float().square().mean(dim=2, keepdim=True)
+    return audio * (10 ** (-26 / 20) / power.clamp(min=1e-12).sqrt())

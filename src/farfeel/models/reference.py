@@ -148,11 +148,11 @@ def fill(model: EmotionModel, state: dict[str, Tensor], report: LoadReport) -> L
 
 def our_name(name: str) -> str:
     """The name in EmotionModel of a tensor of the reference, of HTS-AT or of Swin."""
-    if name.startswith(("htsat.", "logmel.", "video.", "classifier.")):
+    if name.startswith(("hearing.", "logmel.", "video.", "classifier.")):
         return name
     name = name.removeprefix("sed_model.")
     if name.startswith(("video_encoder.model.", "classifier.")):  # the reference's audio-visual model
         return name.replace("video_encoder.model.", "video.network.")
     name = re.sub(r"^layers\.(\d+)\.downsample", lambda found: f"layers.{int(found[1]) + 1}.downsample", name)
     inside_swin = name.startswith(("patch_embed.", "layers.", "norm."))
-    return f"htsat.swin.{name}" if inside_swin else f"htsat.{name}"
+    return f"hearing.0.swin.{name}" if inside_swin else f"hearing.0.{name}"

@@ -43,7 +43,10 @@ LEVEL_S = 0.03  # The diffuse field starts at the level that the images have ove
 LENGTH_T60 = 0.9  # Responses last for this share of the longest T60: to -54 dB, below any recording's noise.
 NEAREST_M = 0.2  # No microphone is nearer to the mouth.
 ROOM_DRAWS, PLACE_DRAWS = 200, 256
-NOISE = 1  # Last word of the seed of the diffuse field: seeds of rooms and places end, like all, in zeros.
+# Last words of the seeds of the diffuse field and of the walls: seeds of rooms and places end, like all, in zeros.
+NOISE, WALLS = 1, 2
+OCTAVES_HZ = 125.0 * 2.0 ** np.arange(7)
+DIRECT_S = 0.0025  # On each side of its arrival: the direct sound, as a DRR has it.
 
 
 def draw_room(ranges: Simulation, mics: int, rng: np.random.Generator) -> Room:
@@ -85,6 +88,44 @@ def simulate_rir(room: Room, sample_rate: int, rng: np.random.Generator, length:
     return replace(rir, t60_s=acoustics.t60_s, drr_db=acoustics.drr_db)
 
 
+def furnished_rir(
+    room: Room, ranges: Simulation, length: int, walls: np.random.Generator, field: np.random.Generator
+) -> Rir:
+    """`simulate_rir` with what a shoebox of one absorption and a source without direction do not have, drawn from
+    `ranges` by `walls`: a T60 that depends on frequency, and a talker who faces the microphones.
+
+    The T60 of an octave is the room's times a factor that goes over log-frequency from t60_low at 125 Hz by 1 at 1 kHz
+    to t60_high at 8 kHz.
+    """
+    low, high = walls.uniform(*ranges.t60_low), walls.uniform(*ranges.t60_high)
+    facing_db = walls.uniform(*ranges.facing_db)
+    t60_s = room.t60_s * np.interp(np.arange(len(OCTAVES_HZ)), (0, 3, 6), (low, 1.0, high))
+    rir = simulate_rir(replace(room, t60_s=float(t60_s.max())), ranges.sample_rate, field, length)
+    if np.ptp(t60_s) == 0 and not facing_db:
+        return rir
+    # Octaves only ever lose by it: the ringing of their filters would be louder at the end than the response.
+    taps = _decaying(rir.taps.astype(np.float64), rir.sample_rate, t60_s, t60_s.max())
+    distance_m = np.linalg.norm(np.array(room.mics_m) - np.array(room.source_m), axis=1)
+    for response, direct_s in zip(taps, distance_m / SPEED_OF_SOUND, strict=True):
+        first, last = (round((direct_s + side * DIRECT_S) * rir.sample_rate) for side in (-1, 1))
+        response[max(0, first) : last] *= 10 ** (facing_db / 20)
+    rir = replace(rir, taps=taps.astype(np.float32), geometry=room)
+    acoustics = measure(rir)
+    return replace(rir, t60_s=acoustics.t60_s, drr_db=acoustics.drr_db)
+
+
+def _decaying(taps: np.ndarray, sample_rate: int, t60_s: np.ndarray, from_t60_s: float) -> np.ndarray:
+    """(M, L) that decays by from_t60_s → (M, L) whose octaves, which sum to the whole, decay by t60_s (7,)."""
+    length = taps.shape[1]
+    time_s = np.arange(length) / sample_rate
+    frequency_hz = np.clip(np.fft.rfftfreq(length, 1 / sample_rate), OCTAVES_HZ[0], OCTAVES_HZ[-1])
+    spectrum, decayed = np.fft.rfft(taps), np.zeros_like(taps)
+    for centre_hz, band_t60_s in zip(OCTAVES_HZ, t60_s, strict=True):
+        share = np.clip(1 - np.abs(np.log2(frequency_hz / centre_hz)), 0, 1)
+        decayed += np.fft.irfft(spectrum * share, length) * 10 ** (-3 * time_s * (1 / band_t60_s - 1 / from_t60_s))
+    return decayed
+
+
 def simulate(
     count: int,
     mics: int,
@@ -118,7 +159,7 @@ def simulate(
     for finished, _ in enumerate(_map(work, todo, workers), start=count - len(todo) + 1):
         if on_progress:
             on_progress(finished, count)
-    shape = (count, mics, response_length(ranges.t60_s[1], ranges.sample_rate))
+    shape = (count, mics, longest_response(ranges))
     finished_rirs = (_read(waiting / _file(index), index, ranges, mics, seed) for index in range(count))
     bank = write_bank(out, finished_rirs, shape, {"count": count, **parameters})
     shutil.rmtree(waiting)
@@ -128,6 +169,11 @@ def simulate(
 def response_length(t60_s: float, sample_rate: int) -> int:
     """Taps of a response whose longest T60 is t60_s; never shorter than the early part."""
     return round(max(LENGTH_T60 * t60_s, MIXING_S + 2 * FADE_S) * sample_rate)
+
+
+def longest_response(ranges: Simulation) -> int:
+    """Taps of a bank's responses."""
+    return response_length(ranges.t60_s[1] * max(1.0, ranges.t60_low[1], ranges.t60_high[1]), ranges.sample_rate)
 
 
 def room_of(index: int, ranges: Simulation, mics: int, seed: int) -> Room:
@@ -219,10 +265,14 @@ def _diffuse_noise(room: Room, sample_rate: int, length: int, rng: np.random.Gen
 
 
 def _simulate_one(index: int, ranges: Simulation, mics: int, seed: int, waiting: Path) -> None:
-    room = room_of(index, ranges, mics, seed)
-    length = response_length(ranges.t60_s[1], ranges.sample_rate)
-    rng = np.random.default_rng((seed, *divmod(index, ranges.sources_per_room), NOISE))
-    rir = simulate_rir(room, ranges.sample_rate, rng, length)
+    number, place = divmod(index, ranges.sources_per_room)
+    rir = furnished_rir(
+        room_of(index, ranges, mics, seed),
+        ranges,
+        longest_response(ranges),
+        walls=np.random.default_rng((seed, number, WALLS)),
+        field=np.random.default_rng((seed, number, place, NOISE)),
+    )
     with replacing_file(waiting / _file(index)) as path, path.open("wb") as file:
         np.savez(file, taps=rir.taps, t60_s=rir.t60_s, drr_db=rir.drr_db)
 

@@ -1,0 +1,80 @@
+"""A residual network on log-mels with attentive statistics pooling, for corpora of a thousand clips.
+
+    mels (N, Q, F) -- embed --> tokens (N, H', W', D0) -- blocks, weighted mean and deviation over time --> Heard
+
+It has the interface of HTS-AT, so that every microphone strategy and late fusion work with both. A transformer has to
+learn from data what a convolution knows: that a pattern means the same a little later and a little higher. The residual
+blocks are He et al.'s (2016); the pooling is Okabe, Koshinaka and Shinoda's (Interspeech 2018).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from farfeel import recipe
+from farfeel.models.htsat import Heard, Residual
+from farfeel.types import FarfeelError
+
+CHANNEL_DROPOUT = 0.1
+VARIANCE_FLOOR = 1e-5
+ATTENTION_UNITS = 64
+STEM_BINS = 32  # on the frequency axis after the stem, whose kernel sees single harmonics of a voice
+STRIDES = (
+    (2, 2),
+    (2, 1),
+    (2, 2),
+    (2, 1),
+)  # (bins, frames) of each block; a token of time is 8 frames, 128 ms at a hop of 256
+
+
+class ResidualNet(nn.Module):
+    def __init__(self, model: recipe.Model, mel_bands: int, classes: int) -> None:
+        super().__init__()
+        if mel_bands % STEM_BINS:
+            raise FarfeelError(f"audio.mel_bands is {mel_bands}, expected a multiple of {STEM_BINS}; change it")
+        stem, *widths = model.widths
+        bands = mel_bands // STEM_BINS  # in one bin
+        kernel = max(5, 2 * bands - 1)
+        self.bn0 = nn.BatchNorm1d(mel_bands)
+        self.stem = nn.Sequential(
+            nn.Conv2d(1, stem, (kernel, 5), stride=(bands, 2), padding=(kernel // 2, 2), bias=False),
+            nn.BatchNorm2d(stem),
+            nn.ReLU(),
+        )
+        pairs = zip((stem, *widths), widths, STRIDES, strict=False)
+        blocks = [Residual(before, after, stride) for before, after, stride in pairs]
+        self.blocks = nn.Sequential(
+            *blocks[:-1], nn.Dropout2d(CHANNEL_DROPOUT), blocks[-1], nn.Dropout2d(CHANNEL_DROPOUT)
+        )
+        for part in (self.stem, self.blocks):
+            part.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # faster on a processor
+        width = 2 * widths[-1]
+        self.project = nn.Sequential(
+            nn.Conv1d(widths[-1] * (STEM_BINS >> len(widths)), width, 1, bias=False),
+            nn.BatchNorm1d(width),
+            nn.ReLU(),
+            nn.Dropout(model.dropout),
+        )
+        self.attention = nn.Sequential(
+            nn.Conv1d(width, ATTENTION_UNITS, 1), nn.Tanh(), nn.Conv1d(ATTENTION_UNITS, width, 1)
+        )
+        self.latent_dim = 2 * width
+        self.bn1 = nn.BatchNorm1d(self.latent_dim)
+        self.dropout = nn.Dropout(model.dropout)
+        self.head = nn.Linear(self.latent_dim, classes)
+
+    def embed(self, mels: Tensor) -> Tensor:
+        """(N, Q, F) log-mels → (N, 32, F/2, D0) tokens."""
+        image = self.bn0(mels)[:, None].contiguous(memory_format=torch.channels_last)
+        tokens: Tensor = self.stem(image).permute(0, 2, 3, 1)
+        return tokens
+
+    def forward(self, tokens: Tensor) -> Heard:
+        """(B, H', W', D0) → Heard."""
+        moments = self.project(self.blocks(tokens.permute(0, 3, 1, 2)).flatten(1, 2))  # (B, D, T')
+        weights = torch.softmax(self.attention(moments).float(), dim=2)
+        mean = (weights * moments).sum(dim=2)
+        variance = (weights * moments.square()).sum(dim=2) - mean.square()
+        latent = self.bn1(torch.cat([mean, variance.clamp(min=VARIANCE_FLOOR).sqrt()], dim=1))
+        return Heard(self.head(self.dropout(latent)), latent)

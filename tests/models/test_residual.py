@@ -1,0 +1,120 @@
+"""Laws of the residual network and of several networks in one model."""
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+
+from farfeel.cli import main
+from farfeel.models.checkpoint import load_checkpoint, save_checkpoint
+from farfeel.models.emotion import EmotionModel
+from farfeel.models.logmel import front_end
+from farfeel.recipe import Recipe, load_recipe
+from farfeel.types import FarfeelError
+
+RESIDUAL = ("model.network=residual", "model.widths=[4,8,8]", "audio.mel_bands=64", "augment.mixup=0")
+
+
+def recipe(*overrides: str) -> Recipe:
+    return load_recipe("tiny", [*RESIDUAL, *overrides])
+
+
+def model(*overrides: str, seed: int = 1) -> EmotionModel:
+    torch.manual_seed(seed)
+    net = EmotionModel(recipe(*overrides))
+    for name, buffer in net.named_buffers():  # as after training: statistics that are not those of noise
+        if name.endswith("running_mean"):
+            buffer.normal_()
+    return net.eval()
+
+
+@pytest.fixture
+def audio() -> torch.Tensor:
+    """(2, 4, T) four different microphones."""
+    return 0.1 * torch.randn(2, 4, 40960, generator=torch.Generator().manual_seed(1))
+
+
+ALL = torch.ones(2, 4, dtype=torch.bool)
+
+
+@pytest.mark.parametrize("strategy", ["average-mels", "sum-patches", "normalised-sum"])
+@torch.inference_mode()
+def test_order_and_dead_microphones_do_not_matter(strategy: str, audio: torch.Tensor) -> None:
+    net = model(f"microphones.strategy={strategy}")
+    torch.testing.assert_close(net(audio, ALL), net(audio[:, [2, 0, 3, 1]], ALL), atol=1e-5, rtol=1e-4)
+    broken, mask = audio.clone(), ALL.clone()
+    broken[:, 0], mask[:, 0] = float("nan"), False
+    torch.testing.assert_close(net(broken, mask), net(audio[:, 1:], ALL[:, 1:]))
+
+
+@torch.inference_mode()
+def test_log_mels_are_heard_like_their_sound(audio: torch.Tensor) -> None:
+    net = model("audio.range_db=50")
+    mels = front_end(audio, net.logmel, net.recipe.audio)
+    torch.testing.assert_close(net(mels, ALL), net(audio, ALL))
+    assert (mels.amax(dim=(2, 3)) - mels.amin(dim=(2, 3))).max() <= 50.001
+
+
+@torch.inference_mode()
+def test_digital_silence_around_a_clip_is_like_a_quiet_room() -> None:
+    net = model("audio.range_db=40", "audio.normalise_level=false")
+    clip = torch.zeros(1, 1, 40960)
+    clip[..., 10000:30000] = torch.randn(20000, generator=torch.Generator().manual_seed(2))
+    noisy = clip + 1e-4 * torch.randn(clip.shape, generator=torch.Generator().manual_seed(3))
+    alive = torch.ones(1, 1, dtype=torch.bool)
+    torch.testing.assert_close(net(clip, alive), net(noisy, alive), atol=0.02, rtol=0.02)
+
+
+def test_bands_that_do_not_divide_are_one_clear_line() -> None:
+    with pytest.raises(FarfeelError, match=r"mel_bands is 48, expected a multiple of 32"):
+        EmotionModel(load_recipe("tiny", ["model.network=residual", "audio.mel_bands=48"]))
+
+
+@pytest.fixture
+def folds(tmp_path: Path) -> list[Path]:
+    """Three checkpoints of sound that differ in seed, split and temperature, and one of film."""
+    folders = []
+    for seed in (1, 2, 3):
+        net = model(f"seed={seed}", f"data.split=folds-7:{seed}", seed=seed)
+        net.temperature.fill_(0.5 * seed)
+        folders.append(tmp_path / f"fold{seed}")
+        save_checkpoint(folders[-1], net.state_dict(), net.recipe, "# A fold\n")
+    torch.manual_seed(4)
+    film = EmotionModel(load_recipe("tiny", ["modalities=video", "video.network=compact", "video.size=32"])).eval()
+    save_checkpoint(tmp_path / "film", film.state_dict(), film.recipe, "# Film\n")
+    return [*folders, tmp_path / "film"]
+
+
+@torch.inference_mode()
+def test_merged_models_answer_with_their_mean_probability(folds: list[Path], tmp_path: Path, audio) -> None:
+    main(["merge", *map(str, folds[:3]), "--out", str(tmp_path / "merged"), "--set", "data.split=paper"])
+    merged = load_checkpoint(tmp_path / "merged")
+    assert merged.recipe.model.members == 3
+    assert merged.recipe.data.split == "paper"
+    mean = torch.stack([torch.softmax(load_checkpoint(fold)(audio, ALL), dim=1) for fold in folds[:3]]).mean(dim=0)
+    torch.testing.assert_close(torch.softmax(merged(audio, ALL), dim=1), mean)
+
+
+@torch.inference_mode()
+def test_sound_and_film_merged_sum_what_they_say(folds: list[Path], tmp_path: Path, audio) -> None:
+    main(["merge", *map(str, folds), "--out", str(tmp_path / "merged")])
+    merged, film = load_checkpoint(tmp_path / "merged"), load_checkpoint(folds[3])
+    video = merged.recipe.video
+    frames = torch.rand(2, 3, video.frames, video.size, video.size, generator=torch.Generator().manual_seed(5))
+    sound, seen = merged(audio, ALL), film(audio, ALL, frames)
+    torch.testing.assert_close(merged(audio, ALL, frames), sound + seen)
+    torch.testing.assert_close(merged(audio, ~ALL, frames), seen)
+
+
+def test_what_cannot_be_merged_is_one_clear_line(folds: list[Path], tmp_path: Path, capsys) -> None:
+    other = model("audio.hop=160")
+    save_checkpoint(tmp_path / "other", other.state_dict(), other.recipe, "")
+    for asked, said in (
+        ([folds[0], tmp_path / "other"], r"hears otherwise than .*fold1 \(audio\)"),
+        ([folds[3]], "0 take sound and 1 film"),
+        ([folds[0], folds[3], folds[3].with_name("no")], "does not exist"),
+    ):
+        assert main(["merge", *map(str, asked), "--out", str(tmp_path / "merged")]) == 1
+        assert re.search(said, capsys.readouterr().err)
+    assert not (tmp_path / "merged").exists()
