@@ -1,13 +1,13 @@
 """How well speech is found, and emotions in a timeline.
 
-    python -m benchmarks.speech
+    python -m benchmarks.speech [CHECKPOINT]
 
 FARFEEL_DATA must hold RAVDESS's clips and R3VIVAL's rooms. A scene is six clips with gaps of 1.2 to 3 s; eight are dry
 and eight in each room, each under steady noise of many kinds. Speech is a frame of the clean signal above -30 dB, a gap
 what lies at least 60 ms before and 0.6 s after anything above -60 dB; the level of a clip is that of its speech.
 webrtcvad, measured where it is installed, hears each microphone by itself: speech is what one of them calls so.
 
-The timeline is that of clips of the people whom the model in the package was tested on, one after the other.
+With a checkpoint, the timeline of clips of its test speakers, one after the other.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from scipy.signal import fftconvolve
 
 import farfeel
 from farfeel.corpora.scan import load_clips
+from farfeel.corpora.splits import split_clips
 from farfeel.media.audio import read_audio, speech_span
 from farfeel.media.speech import FRAME_S, SpeechActivity
 from farfeel.rooms.measured import import_r3vival
@@ -48,7 +49,7 @@ CONDITIONS = [  # noise, its SNR in dB, the level of speech in dBFS
     ("white", 20, -45),
     ("pink", 40, -45),
 ]
-SPEAKERS, EVERY, PAUSE_S, STEP_S, NOISE_DB = ("01", "08", "15"), 3, 1.0, 0.5, -70.0
+EVERY, PAUSE_S, STEP_S, NOISE_DB = 3, 1.0, 0.5, -70.0
 
 Detector = Callable[[np.ndarray], np.ndarray]  # (M, T) → (N,) bool, one for each frame
 Scene = tuple[np.ndarray, np.ndarray, np.ndarray]  # (M, T) whose speech has RMS 1, which frames are speech, are gaps
@@ -158,12 +159,10 @@ def noise(kind: str, count: int, rng: np.random.Generator) -> np.ndarray:
     return found / found.std()
 
 
-def timeline() -> None:
-    clips = [
-        (clip.audio, clip.emotion)
-        for clip in load_clips("ravdess", DATA / "ravdess")
-        if clip.audio and clip.speaker in SPEAKERS
-    ][::EVERY]
+def timeline(checkpoint: Path) -> None:
+    recognizer = farfeel.load(checkpoint)
+    test = split_clips(load_clips("ravdess", DATA / "ravdess"), recognizer.recipes[0].data.split).part("test")
+    clips = [(clip.audio, clip.emotion) for clip in test if clip.audio][::EVERY]
     parts: list[np.ndarray] = []
     truth = []
     begin = 0
@@ -174,7 +173,6 @@ def timeline() -> None:
         begin += len(audio) + len(parts[-1])
     whole = np.concatenate(parts)
     whole += np.random.default_rng(1).normal(0, 10 ** (NOISE_DB / 20), len(whole)).astype(np.float32)
-    recognizer = farfeel.load()
     with tempfile.TemporaryDirectory() as folder:
         soundfile.write(Path(folder) / "line.wav", whole, RATE)
         found = recognizer.timeline(Path(folder) / "line.wav", STEP_S)
@@ -186,7 +184,7 @@ def timeline() -> None:
             right.append(each.prediction.label == emotions[0])
     alone = [recognizer.predict(path).label == emotion for path, emotion in clips]
     print(
-        f"\n{len(clips)} clips of actors {', '.join(SPEAKERS)} in one recording: {np.mean(right):.0%} of {len(right)} "
+        f"\n{len(clips)} clips of the test speakers in one recording: {np.mean(right):.0%} of {len(right)} "
         f"intervals in which somebody speaks get the clip's emotion; predict, clip by clip: {np.mean(alone):.0%}"
     )
 
@@ -196,4 +194,5 @@ if __name__ == "__main__":
         if not folder.is_dir():
             sys.exit(f"{folder} does not exist; name the folder that holds it with FARFEEL_DATA")
     activity()
-    timeline()
+    if len(sys.argv) > 1:
+        timeline(Path(sys.argv[1]))

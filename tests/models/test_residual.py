@@ -53,7 +53,18 @@ def test_log_mels_are_heard_like_their_sound(audio: torch.Tensor) -> None:
     net = model("audio.range_db=50")
     mels = front_end(audio, net.logmel, net.recipe.audio)
     torch.testing.assert_close(net(mels, ALL), net(audio, ALL))
-    assert (mels.amax(dim=(2, 3)) - mels.amin(dim=(2, 3))).max() <= 50.001
+
+
+@torch.inference_mode()
+def test_the_floor_does_not_show_the_equaliser(audio: torch.Tensor) -> None:
+    net = model("audio.range_db=50", "augment.filter_db=12", "augment.time_masks=0", "augment.band_masks=0")
+    seen = []
+    net.fusion.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+    net.equalise.train()
+    net(torch.cat([audio, torch.zeros_like(audio)], dim=2), ALL)
+    floor = seen[0][..., seen[0].shape[3] * 3 // 4 :]  # digital silence
+    assert floor.amax(dim=(2, 3)).equal(floor.amin(dim=(2, 3)))
+    assert (seen[0].amax(dim=(2, 3)) - floor.amax(dim=(2, 3)) - 50).abs().max() < 1e-3
 
 
 @torch.inference_mode()

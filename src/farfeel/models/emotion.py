@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from farfeel.models.augment import Equaliser, SpecAugment, Warp
 from farfeel.models.fusion import LateFusion, where_present
 from farfeel.models.htsat import HTSAT, Heard
-from farfeel.models.logmel import LogMel, front_end
+from farfeel.models.logmel import LogMel, front_end, limit_range
 from farfeel.models.microphones import STRATEGIES
 from farfeel.models.residual import ResidualNet
 from farfeel.models.video import EMBEDDING, VideoEncoder
@@ -32,7 +32,8 @@ class EmotionModel(nn.Module):
         classes = len(recipe.data.emotions)
         if recipe.modalities != "video":
             self.logmel = LogMel(recipe.audio)
-            self.augment = nn.Sequential(Equaliser(recipe.augment), Warp(recipe.augment), SpecAugment(recipe.augment))
+            self.equalise = Equaliser(recipe.augment)
+            self.augment = nn.Sequential(Warp(recipe.augment), SpecAugment(recipe.augment))
             self.fusion = STRATEGIES[recipe.microphones.strategy]()
             network = HTSAT if recipe.model.network == "htsat" else ResidualNet
             members = [network(recipe.model, recipe.audio.mel_bands, classes) for _ in range(recipe.model.members)]
@@ -102,6 +103,10 @@ class EmotionModel(nn.Module):
     def hear(self, audio: Tensor, mic_mask: Tensor) -> Heard:
         """What the network makes of the sound; of several, the mean of their probabilities and all their embeddings."""
         mels = front_end(audio, self.logmel, self.recipe.audio) if audio.ndim == 3 else audio
+        mels = self.equalise(mels)
+        if self.recipe.audio.range_db is not None:
+            # After the equaliser, or the floor would show its curve, and the network learn to undo it.
+            mels = limit_range(mels, self.recipe.audio.range_db)
         mels = self.augment(mels)
         heard: list[Heard] = [member(self.fusion(mels, mic_mask, member.embed)) for member in self.hearing]
         if len(heard) == 1:

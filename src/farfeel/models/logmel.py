@@ -70,9 +70,9 @@ class LogMel(nn.Module):
 
 
 def front_end(audio: Tensor, logmel: LogMel, knobs: Audio) -> Tensor:
-    """(B, M, T) waveforms → (B, M, Q, F) log-mels, with what the recipe asks for before and after."""
+    """(B, M, T) waveforms, at one level where the recipe asks for it → (B, M, Q, F) log-mels."""
     mels: Tensor = logmel(normalise_level(audio) if knobs.normalise_level else audio)
-    return mels if knobs.range_db is None else limit_range(mels, knobs.range_db)
+    return mels
 
 
 def limit_range(mels: Tensor, range_db: float) -> Tensor:

@@ -1,0 +1,94 @@
+"""Which front-end helps a network that was trained without: dereverberation and beamforming at test time.
+
+    pip install 'farfeel[bench]'
+    python -m benchmarks.front_ends CHECKPOINT RAVDESS TEST_ROOMS OUT
+
+Each recording of the checkpoint's test speakers in the measured rooms is heard as it is, after WPE (Nakatani et al.,
+2010; nara_wpe: 512-sample frames, hop 128, 10 taps or as many as 70 coefficients allow, delay 3), and after
+delay-and-sum (GCC-PHAT; each microphone moved to the last, which is the centre of R3VIVAL's array), with 1, 3 and 7
+microphones. OUT/NAME is an evaluation for `farfeel compare`.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from nara_wpe.utils import istft, stft
+from nara_wpe.wpe import wpe_v8
+from scipy.fft import irfft, rfft
+
+from farfeel.console import progress
+from farfeel.corpora.scan import load_clips
+from farfeel.corpora.splits import split_clips
+from farfeel.evaluate.report import write_evaluation
+from farfeel.infer import Recognizer
+from farfeel.recordings import Recording
+from farfeel.rooms.bank import Bank
+from farfeel.takes import Recordings, Take, prediction_table
+
+FRAME, HOP, DELAY, COEFFICIENTS, ITERATIONS = 512, 128, 3, 70, 2
+LARGEST_LAG = 12  # samples: 0.75 ms, 26 cm
+
+
+def dereverberated(audio: np.ndarray) -> np.ndarray:
+    """(M, T) → (M, T) without late reverberation."""
+    spectrum = stft(audio, size=FRAME, shift=HOP).transpose(2, 0, 1)
+    taps = min(10, COEFFICIENTS // len(audio))
+    clean = wpe_v8(spectrum, taps=taps, delay=DELAY, iterations=ITERATIONS)
+    return np.asarray(istft(clean.transpose(1, 2, 0), size=FRAME, shift=HOP)[:, : audio.shape[1]], dtype=np.float32)
+
+
+def aligned_sum(audio: np.ndarray) -> np.ndarray:
+    """(M, T) → (1, T): microphones moved to where they agree with the last, and averaged."""
+    samples = audio.shape[1]
+    spectrum = np.asarray(rfft(audio, 2 * samples))
+    cross = spectrum[-1] * spectrum.conj()
+    correlation = irfft(cross / (np.abs(cross) + 1e-9), 2 * samples)
+    near = np.concatenate([correlation[:, -LARGEST_LAG:], correlation[:, : LARGEST_LAG + 1]], axis=1)
+    lags = near.argmax(axis=1) - LARGEST_LAG
+    moved = [np.roll(microphone, lag) for microphone, lag in zip(audio, lags, strict=True)]
+    return np.mean(moved, axis=0, dtype=np.float32)[None]
+
+
+FRONT_ENDS = {
+    "as-is": lambda audio: audio,
+    "wpe": dereverberated,
+    "delay-and-sum": aligned_sum,
+    "wpe-delay-and-sum": lambda audio: aligned_sum(dereverberated(audio)),
+}
+
+
+class Heard(Recordings):
+    """Recordings after a front-end."""
+
+    front_end = "as-is"
+
+    def __getitem__(self, index: int) -> Take:  # type: ignore[override]
+        take = super().__getitem__(index)
+        assert take.recording.audio is not None
+        return replace(take, recording=Recording(FRONT_ENDS[self.front_end](take.recording.audio)))
+
+
+def main(checkpoint: Path, ravdess: Path, rooms: Path, out: Path) -> None:
+    recognizer = Recognizer.load(checkpoint)
+    (recipe,) = recognizer.recipes
+    clips = split_clips(load_clips("ravdess", ravdess), recipe.data.split).part("test")
+    for mics in ([0], [0, 1, 2], [0, 1, 2, 3, 4, 5, 6]):
+        for name in FRONT_ENDS:
+            if len(mics) == 1 and "sum" in name:
+                continue
+            takes = Heard(clips, recipe, [Bank.open(rooms)], mics)
+            takes.front_end = name
+            with progress(f"{name}, {len(mics)}", "recordings") as advance:
+                table = prediction_table(recognizer, takes, advance)
+            found = write_evaluation(table, out / f"{name}-{len(mics)}", f"{name}, {len(mics)} microphones", {})
+            print(f"{name}, {len(mics)} microphones: {found.overall.accuracy}", flush=True)
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 5:
+        sys.exit(__doc__)
+    main(*(Path(word) for word in sys.argv[1:]))
