@@ -108,6 +108,16 @@ def test_merged_models_answer_with_their_mean_probability(folds: list[Path], tmp
 
 
 @torch.inference_mode()
+def test_half_the_size_changes_little(folds: list[Path], tmp_path: Path, audio: torch.Tensor) -> None:
+    for name, more in (("whole", []), ("half", ["--half"])):
+        main(["merge", *map(str, folds[:2]), "--out", str(tmp_path / name), *more])
+    sizes = [(tmp_path / name / "model.safetensors").stat().st_size for name in ("whole", "half")]
+    assert sizes[1] < 0.7 * sizes[0]  # the small network of a test is norms to a good part
+    answers = [torch.softmax(load_checkpoint(tmp_path / name)(audio, ALL), dim=1) for name in ("whole", "half")]
+    torch.testing.assert_close(*answers, atol=2e-3, rtol=0)
+
+
+@torch.inference_mode()
 def test_sound_and_film_merged_sum_what_they_say(folds: list[Path], tmp_path: Path, audio) -> None:
     main(["merge", *map(str, folds), "--out", str(tmp_path / "merged")])
     merged, film = load_checkpoint(tmp_path / "merged"), load_checkpoint(folds[3])

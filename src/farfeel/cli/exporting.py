@@ -53,14 +53,21 @@ def _merge_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="section.key=value",
         help="change the merged recipe, e.g. data.split=paper: whom evaluate takes for the test",
     )
+    parser.add_argument("--half", action="store_true", help="weights in 16 bits: half the size")
 
 
 def _merge(args: argparse.Namespace) -> None:
-    from farfeel.models.checkpoint import merge_checkpoints, require_checkpoint_place, save_checkpoint
+    from farfeel.models.checkpoint import (
+        in_half_precision,
+        merge_checkpoints,
+        require_checkpoint_place,
+        save_checkpoint,
+    )
 
     require_checkpoint_place(args.out)
     model, card = merge_checkpoints(args.checkpoints, args.set)
-    save_checkpoint(args.out, model.state_dict(), model.recipe, card)
+    state = in_half_precision(model.state_dict()) if args.half else model.state_dict()
+    save_checkpoint(args.out, state, model.recipe, card)
     print(f"{args.out}: {model.recipe.model.members} networks that hear, modalities {model.recipe.modalities}")
 
 

@@ -18,6 +18,7 @@ from farfeel.types import FarfeelError
 
 WEIGHTS, RECIPE, CARD = "model.safetensors", "recipe.yaml", "card.md"
 TEMPERATURE = "temperature"  # EmotionModel's buffer (3,)
+MERGED_HIDDEN = 64  # Width of a fusion layer that adds nothing until it is trained.
 
 
 def require_checkpoint_place(folder: Path) -> None:
@@ -110,7 +111,7 @@ def merge_checkpoints(folders: Sequence[Path], overrides: Sequence[str] = ()) ->
         if model.recipe.data.emotions != recipe.data.emotions:
             raise FarfeelError(f"{folder} and {first} know different emotions; merge models of the same")
         tree |= {"modalities": "both", "video": model.recipe.video.model_dump(mode="json")}
-        tree["fusion"]["experts"] = True
+        tree["fusion"] |= {"experts": True, "hidden": MERGED_HIDDEN}
         tree["rooms"]["renderings"] = 0
         tree["augment"]["camera"] = model.recipe.augment.camera.model_dump(mode="json")
     for override in overrides:
@@ -143,6 +144,12 @@ def _hears_otherwise(ours: Recipe, theirs: Recipe) -> str:
         "model": tuple(recipe.model.model_copy(update={"members": 1}) for recipe in (ours, theirs)),
     }
     return ", ".join(name for name, (one, other) in pairs.items() if one != other)
+
+
+def in_half_precision(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The state with its matrices and kernels in 16 bits. Norms, biases and running statistics keep 32: their range is
+    wider, and there are few."""
+    return {name: t.half() if t.is_floating_point() and t.ndim > 1 else t for name, t in state.items()}
 
 
 def average_states(states: list[dict[str, Tensor]]) -> dict[str, Tensor]:
