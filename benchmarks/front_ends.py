@@ -38,7 +38,8 @@ def dereverberated(audio: np.ndarray) -> np.ndarray:
     spectrum = stft(audio, size=FRAME, shift=HOP).transpose(2, 0, 1)
     taps = min(10, COEFFICIENTS // len(audio))
     clean = wpe_v8(spectrum, taps=taps, delay=DELAY, iterations=ITERATIONS)
-    return np.asarray(istft(clean.transpose(1, 2, 0), size=FRAME, shift=HOP)[:, : audio.shape[1]], dtype=np.float32)
+    heard = np.asarray(istft(clean.transpose(1, 2, 0), size=FRAME, shift=HOP), dtype=np.float32)
+    return heard[:, : audio.shape[1]]
 
 
 def aligned_sum(audio: np.ndarray) -> np.ndarray:

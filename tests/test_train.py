@@ -23,6 +23,7 @@ from farfeel.rooms.bank import Bank
 from farfeel.takes import Recordings
 from farfeel.train import EpochReport, fit, learning_rate, mixup
 from farfeel.types import Batch, FarfeelError
+from farfeel.workflow import run_training
 
 Small = Callable[..., Recipe]
 BUSY = ("augment.mixup=0.4", "augment.speed=0.1", "model.drop_path=0.2", "model.dropout=0.2")
@@ -203,6 +204,18 @@ def test_the_averaged_weights_are_the_result(tmp_path: Path, split: Split, small
     trained = torch.load(tmp_path / "run" / "last.ckpt", weights_only=True)["model"][name]
     # The average's first value is the weights after one step of Adam, a learning rate from where they began.
     assert (kept[name] - start[name]).abs().max() < 0.2 * (trained - start[name]).abs().max()
+
+
+def test_learned_validation_speakers_choose_nothing(tmp_path: Path, split: Split, small: Small) -> None:
+    recipe = small("data.learn_validation=true", "train.patience=1", "train.learning_rate=0.1", "train.epochs=3")
+    best = run_training(recipe, split.train, split.val, None, tmp_path / "run")
+    kept = load_checkpoint(best)
+    last = torch.load(tmp_path / "run" / "last.ckpt", weights_only=True)["model"]
+    assert all(torch.equal(last[name], tensor) for name, tensor in kept.state_dict().items())
+    assert kept.temperature.tolist() == [1, 1, 1]
+    card = (best / "card.md").read_text()
+    assert f"training: {len(split.train) + len(split.val)} clips" in card
+    assert "Weights: epoch 3" in card
 
 
 def test_cosine_warms_up_and_ends_at_zero() -> None:

@@ -49,6 +49,10 @@ class Data(Section):
     split: str = "paper"
     """Speaker-independent split: paper, or folds-6:K, folds-5:K, folds-7:K with K the test fold from 1."""
 
+    learn_validation: bool = False
+    """Train on the validation speakers as well, for the final model: the last epoch is the result, and nothing is
+    calibrated. What validation then tells is about rooms alone."""
+
     @model_validator(mode="after")
     def _known_emotions(self) -> Data:
         unknown = sorted(set(self.emotions) - set(EMOTIONS))

@@ -101,7 +101,7 @@ def fit(
         _start_afresh(run_dir, recipe)
     with closing(Tracker(run_dir, recipe, trackers, first_epoch=len(history))) as tracker:
         for epoch in range(len(history), knobs.epochs):
-            if _out_of_patience(history, knobs.patience):
+            if _out_of_patience(history, recipe):
                 break
             started = time.perf_counter()
             torch.manual_seed(_epoch_seed(recipe.seed, epoch))
@@ -255,14 +255,15 @@ def _optimizer(model: nn.Module, knobs: TrainKnobs) -> torch.optim.Optimizer:
     return torch.optim.AdamW(groups, knobs.learning_rate)
 
 
-def _best_first(history: list[EpochReport]) -> list[EpochReport]:
+def _best_first(history: list[EpochReport], recipe: Recipe) -> list[EpochReport]:
     """Lowest validation loss first: over few speakers UAR jumps by points from one epoch to the next, and the loss also
-    asks for honest probabilities."""
-    return sorted(history, key=lambda report: report.val_loss)
+    asks for honest probabilities. Of speakers who were learned it tells nothing: then the last epoch first."""
+    return history[::-1] if recipe.data.learn_validation else sorted(history, key=lambda report: report.val_loss)
 
 
-def _out_of_patience(history: list[EpochReport], patience: int) -> bool:
-    return bool(patience and history and len(history) - _best_first(history)[0].epoch >= patience)
+def _out_of_patience(history: list[EpochReport], recipe: Recipe) -> bool:
+    patience = recipe.train.patience
+    return bool(patience and history and len(history) - _best_first(history, recipe)[0].epoch >= patience)
 
 
 def _top_folder(run_dir: Path, epoch: int) -> Path:
@@ -270,7 +271,7 @@ def _top_folder(run_dir: Path, epoch: int) -> Path:
 
 
 def _keep_top(run_dir: Path, model: EmotionModel, recipe: Recipe, history: list[EpochReport], card: str) -> None:
-    top = [report.epoch for report in _best_first(history)[: recipe.train.keep]]
+    top = [report.epoch for report in _best_first(history, recipe)[: recipe.train.keep]]
     if history[-1].epoch in top:
         save_checkpoint(_top_folder(run_dir, history[-1].epoch), model.state_dict(), recipe, card)
     for folder in (run_dir / "top").glob("epoch_*"):
@@ -351,8 +352,10 @@ def _write_best(
     card: str,
     device: torch.device,
 ) -> None:
-    """The best epoch, or the average of the best few where that is better on the validation clips; calibrated."""
-    top = _best_first(history)[: recipe.train.keep]
+    """The best epoch, or the average of the best few where that is better on the validation clips; calibrated. Where
+    those were learned, the last epoch as it is."""
+    learned = recipe.data.learn_validation
+    top = _best_first(history, recipe)[: 1 if learned else recipe.train.keep]
     states: list[dict[str, Tensor]] = [
         load_checkpoint(_top_folder(run_dir, report.epoch)).state_dict() for report in top
     ]
@@ -365,5 +368,7 @@ def _write_best(
             state = model.state_dict()
             chosen = f"mean of epochs {epochs} (validation loss {val_loss:.3f}, UAR {val_uar:.3f})"
     model.load_state_dict(state)
-    card = card_with(f"{card.rstrip()}\n\nWeights: {chosen}.\n", calibrate(model, val, device), "the validation clips")
+    card = f"{card.rstrip()}\n\nWeights: {chosen}.\n"
+    if not learned:
+        card = card_with(card, calibrate(model, val, device), "the validation clips")
     save_checkpoint(run_dir / "best", model.state_dict(), recipe, card)

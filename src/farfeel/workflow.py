@@ -45,6 +45,8 @@ def run_training(
         note("\n".join(initialise(model, init).lines()))
     if video_weights or not (init or resume):  # --init may have brought a face branch
         initialise_video(model, video_weights)
+    if recipe.data.learn_validation:
+        train = [*train, *val]
     training_rooms, validation_rooms = divide_rooms(bank)
     clips = TrainingClips(train, recipe, bank, training_rooms)
     validation = Recordings(
@@ -117,10 +119,11 @@ def run_evaluation(
 
 def training_card(recipe: Recipe, train: Sequence[Clip], val: Sequence[Clip], bank: Bank | None) -> str:
     """The card of a checkpoint: what it is, what it was trained on, how, and what that means for its use."""
+    validated = "validation, also learned" if recipe.data.learn_validation else "validation (chooses the epoch)"
     parts = [
         f"- {what}: {len(clips)} clips of {', '.join(sorted({clip.corpus for clip in clips}))}, "
         f"speakers {few(sorted({clip.speaker for clip in clips}), 40)}"
-        for what, clips in (("training", train), ("validation (chooses the epoch)", val))
+        for what, clips in (("training", train), (validated, val))
     ]
     origins = {bank[i].origin for i in range(len(bank))} if bank else set()
     rooms = (
