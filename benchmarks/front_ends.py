@@ -51,7 +51,7 @@ def aligned_sum(audio: np.ndarray) -> np.ndarray:
     near = np.concatenate([correlation[:, -LARGEST_LAG:], correlation[:, : LARGEST_LAG + 1]], axis=1)
     lags = near.argmax(axis=1) - LARGEST_LAG
     moved = [np.roll(microphone, lag) for microphone, lag in zip(audio, lags, strict=True)]
-    return np.mean(moved, axis=0, dtype=np.float32)[None]
+    return np.stack(moved).mean(axis=0, keepdims=True)
 
 
 FRONT_ENDS = {
