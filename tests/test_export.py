@@ -196,7 +196,7 @@ def test_the_command_writes_compares_and_says_so(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(export, "to_onnx", lambda _: onnx.load(exported))  # has been done above
-    (command,) = exporting.COMMANDS
+    command = exporting.COMMANDS[0]
     parser = argparse.ArgumentParser()
     command.arguments(parser)
     clips = [str(path) for path in speech(voices, 2)]

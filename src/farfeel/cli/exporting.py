@@ -72,8 +72,8 @@ def _merge(args: argparse.Namespace) -> None:
 
 
 COMMANDS = (
+    Command("export", "Write a checkpoint as one ONNX file, compared with PyTorch.", _export_arguments, _export),
     Command(
         "merge", "Make one checkpoint of several: an ensemble, or sound and film together.", _merge_arguments, _merge
     ),
-    Command("export", "Write a checkpoint as one ONNX file, compared with PyTorch.", _export_arguments, _export),
 )
