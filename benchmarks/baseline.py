@@ -5,8 +5,8 @@
 
 As many training clips as the networks have, with those of validation, each dry and in VERSIONS simulated rooms as the
 recipe `default` renders them for one microphone; test clips dry and in the measured rooms, at the places and by the
-microphone of `farfeel evaluate --mics 0`. Features are standardised, the kernel is a Gaussian, C as chosen here by the
-validation speakers of fold 1. OUT gets an evaluation for `farfeel compare` and `farfeel report` in each of
+microphone of `farfeel evaluate --mics 0`. Features are standardised, the kernel is a Gaussian, C is PENALTY, which
+nothing has tuned. OUT gets an evaluation for `farfeel compare` and `farfeel report` in each of
 foldK-rooms and foldK-dry; features are kept in OUT/features.
 """
 
@@ -28,6 +28,7 @@ from farfeel.corpora.scan import load_clips
 from farfeel.corpora.splits import split_clips
 from farfeel.data import Sources, TrainingClips, collate, to_sensors
 from farfeel.evaluate.report import write_evaluation
+from farfeel.files import replacing_file
 from farfeel.recipe import Recipe, load_recipe
 from farfeel.recordings import recording_windows
 from farfeel.rooms.bank import Bank
@@ -54,7 +55,8 @@ def main(ravdess: Path, training_rooms: Path, test_rooms: Path, out: Path, featu
                 for index in range(count):
                     rows.append(smile.process_signal(sound(index), recipe.audio.sample_rate).to_numpy()[0])
                     advance(index + 1, count)
-            np.save(path, np.nan_to_num(np.stack(rows)))
+            with replacing_file(path) as partial, partial.open("wb") as file:
+                np.save(file, np.nan_to_num(np.stack(rows)))
         return np.load(path, allow_pickle=False)
 
     in_training = {"dry": kept("train-dry", len(clips), rendered(clips, recipe, None, 0))}

@@ -75,7 +75,7 @@ class Audio(Section):
     """Cut leading and trailing silence (40 dB below the loudest frame) off dry training and test clips and off
     recordings to be recognised."""
     normalise_level: bool = False
-    """Scale each recording to -26 dB RMS, one gain for all microphones."""
+    """Scale each microphone of a recording to -26 dB RMS."""
     range_db: Positive | None = None
     """Log-mels keep this range below the loudest of each microphone; what is below is lifted to it. null: all."""
     n_fft: Count = 1024
@@ -301,7 +301,7 @@ class Train(Section):
     precision: Literal["auto", "32-true", "bf16-mixed"] = "auto"
     """auto: bf16 where the processor computes in it, else float32."""
     patience: Annotated[int, Field(ge=0)] = 0
-    """Epochs without a better validation UAR after which training stops; 0 is off."""
+    """Epochs without a better validation loss after which training stops; 0 is off."""
     ema: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """The result is an exponential moving average of the weights that keeps this share at each step; 0 is off."""
     keep: Count = 3

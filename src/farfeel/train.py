@@ -78,9 +78,11 @@ def fit(
     fabric.launch()
     plain_optimizer = _optimizer(model, knobs)
     wrapped, optimizer = fabric.setup(model, plain_optimizer)
-    averaged = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(knobs.ema), use_buffers=True)
-    assert isinstance(averaged.module, EmotionModel)
-    judged = averaged.module if knobs.ema else model  # what is validated and kept
+    judged, averaged = model, None  # what is validated and kept, and what keeps it up to date
+    if knobs.ema:
+        averaged = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(knobs.ema), use_buffers=True)
+        assert isinstance(averaged.module, EmotionModel)
+        judged = averaged.module
     # Restored after the set-up, which moves the model: the optimiser's state goes where its parameters are.
     history = _restore(run_dir, recipe, model, averaged, plain_optimizer) if resume else []
     if knobs.compile and recipe.modalities != "video":
@@ -129,7 +131,7 @@ def fit(
                 if knobs.clip_norm:
                     fabric.clip_gradients(wrapped, optimizer, max_norm=knobs.clip_norm, error_if_nonfinite=False)
                 optimizer.step()
-                if knobs.ema:
+                if averaged:
                     averaged.update_parameters(model)
                 losses.append(loss.item() * len(batch.audio))
                 done += len(batch.audio)
@@ -282,14 +284,14 @@ def _keep_top(run_dir: Path, model: EmotionModel, recipe: Recipe, history: list[
 def _save_last(
     run_dir: Path,
     model: EmotionModel,
-    averaged: AveragedModel,
+    averaged: AveragedModel | None,
     optimizer: Any,
     recipe: Recipe,
     history: list[EpochReport],
 ) -> None:
     state = {
         "model": model.state_dict(),
-        "averaged": averaged.state_dict() if recipe.train.ema else {},
+        "averaged": averaged.state_dict() if averaged else {},
         "optimizer": optimizer.state_dict(),
         "recipe": recipe.model_dump(mode="json"),
         "history": [asdict(report) for report in history],
@@ -301,7 +303,11 @@ def _save_last(
 
 
 def _restore(
-    run_dir: Path, recipe: Recipe, model: EmotionModel, averaged: AveragedModel, optimizer: torch.optim.Optimizer
+    run_dir: Path,
+    recipe: Recipe,
+    model: EmotionModel,
+    averaged: AveragedModel | None,
+    optimizer: torch.optim.Optimizer,
 ) -> list[EpochReport]:
     """Load `last.ckpt` into models and optimiser; the epochs so far. No such file: a run killed in its first epoch."""
     path = run_dir / "last.ckpt"
@@ -322,7 +328,7 @@ def _restore(
             "or choose another --out"
         )
     model.load_state_dict(with_temperature(state["model"]))
-    if recipe.train.ema:
+    if averaged:
         averaged.load_state_dict(state["averaged"])
     optimizer.load_state_dict(state["optimizer"])
     return [EpochReport(**row) for row in state["history"]]

@@ -76,13 +76,21 @@ def simulate_rir(room: Room, sample_rate: int, rng: np.random.Generator, length:
     """Room → Rir of `length` taps (by default 0.9 T60), with the absolute delay of propagation: tap t / sample_rate is
     t seconds after the source sounds. The taps scale as 1/distance in metres; t60_s and drr_db are measured on them."""
     length = length or response_length(room.t60_s, sample_rate)
+    return _measured(_shoebox(room, sample_rate, rng, length), room, sample_rate)
+
+
+def _shoebox(room: Room, sample_rate: int, rng: np.random.Generator, length: int) -> np.ndarray:
+    """(M, L) float32 of exact early images and a diffuse tail."""
     time_s = np.arange(length) / sample_rate
     early = _image_sources(room, sample_rate, length)
     late = _diffuse_noise(room, sample_rate, length, rng) * 10 ** (-3 * time_s / room.t60_s)
     before = (time_s >= MIXING_S - LEVEL_S) & (time_s < MIXING_S)
     late *= np.sqrt(np.square(early[:, before]).sum() / np.square(late[:, before]).sum())
     angle = np.pi / 2 * np.clip((time_s - MIXING_S) / FADE_S, 0, 1)  # The two are uncorrelated: their powers add.
-    taps = (early * np.cos(angle) + late * np.sin(angle)).astype(np.float32)
+    return np.asarray(early * np.cos(angle) + late * np.sin(angle), dtype=np.float32)
+
+
+def _measured(taps: np.ndarray, room: Room, sample_rate: int) -> Rir:
     rir = Rir(taps, sample_rate, room="simulated", origin="simulated", geometry=room)
     acoustics = measure(rir)
     return replace(rir, t60_s=acoustics.t60_s, drr_db=acoustics.drr_db)
@@ -100,18 +108,16 @@ def furnished_rir(
     low, high = walls.uniform(*ranges.t60_low), walls.uniform(*ranges.t60_high)
     facing_db = walls.uniform(*ranges.facing_db)
     t60_s = room.t60_s * np.interp(np.arange(len(OCTAVES_HZ)), (0, 3, 6), (low, 1.0, high))
-    rir = simulate_rir(replace(room, t60_s=float(t60_s.max())), ranges.sample_rate, field, length)
+    taps = _shoebox(replace(room, t60_s=float(t60_s.max())), ranges.sample_rate, field, length)
     if np.ptp(t60_s) == 0 and not facing_db:
-        return rir
+        return _measured(taps, room, ranges.sample_rate)
     # Octaves only ever lose by it: the ringing of their filters would be louder at the end than the response.
-    taps = _decaying(rir.taps.astype(np.float64), rir.sample_rate, t60_s, t60_s.max())
+    taps = _decaying(taps.astype(np.float64), ranges.sample_rate, t60_s, t60_s.max())
     distance_m = np.linalg.norm(np.array(room.mics_m) - np.array(room.source_m), axis=1)
     for response, direct_s in zip(taps, distance_m / SPEED_OF_SOUND, strict=True):
-        first, last = (round((direct_s + side * DIRECT_S) * rir.sample_rate) for side in (-1, 1))
+        first, last = (round((direct_s + side * DIRECT_S) * ranges.sample_rate) for side in (-1, 1))
         response[max(0, first) : last] *= 10 ** (facing_db / 20)
-    rir = replace(rir, taps=taps.astype(np.float32), geometry=room)
-    acoustics = measure(rir)
-    return replace(rir, t60_s=acoustics.t60_s, drr_db=acoustics.drr_db)
+    return _measured(taps.astype(np.float32), room, ranges.sample_rate)
 
 
 def _decaying(taps: np.ndarray, sample_rate: int, t60_s: np.ndarray, from_t60_s: float) -> np.ndarray:
