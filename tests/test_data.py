@@ -11,6 +11,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from farfeel.corpora.scan import load_clips
 from farfeel.corpora.splits import Split
 from farfeel.data import (
     Sources,
@@ -25,7 +26,7 @@ from farfeel.models.logmel import LogMel, front_end
 from farfeel.recipe import Recipe
 from farfeel.recordings import Recording, recording_windows, window_samples
 from farfeel.rooms.bank import Bank
-from farfeel.takes import Recordings
+from farfeel.takes import Recordings, Trouble
 from farfeel.types import FarfeelError
 
 Small = Callable[..., Recipe]
@@ -116,6 +117,43 @@ def test_what_a_test_clip_hears_does_not_depend_on_the_others(split: Split, bank
     for clip in split.test[:3]:
         for alone in Recordings([clip], small(), [bank]):
             np.testing.assert_array_equal(together[clip.id, alone.room], alone.recording.audio)
+
+
+@pytest.mark.parametrize("noise", ["white", "babble"])
+def test_noise_of_a_test_has_its_level_and_depends_on_names_alone(
+    voices: Path, bank: Bank, small: Small, noise: str
+) -> None:
+    clips = load_clips("synthetic", voices)
+    quiet = Recordings(clips, small(), [bank])
+    noisy = Recordings(clips, small(), [bank], trouble=Trouble(snr_db=7, noise=noise))
+    for index in (0, 5, 40):
+        speech, heard = quiet[index].recording.audio, noisy[index].recording.audio
+        added = heard - speech
+        assert 10 * np.log10((speech**2).sum() / (added**2).sum()) == pytest.approx(7, abs=1e-2)
+        if noise == "white":
+            each = 10 * np.log10((speech**2).sum(axis=1) / (added**2).sum(axis=1))
+            assert each == pytest.approx([7, 7, 7], abs=0.2)
+        again = Recordings(clips, small(), [bank], trouble=Trouble(snr_db=7, noise=noise))[index]
+        np.testing.assert_array_equal(again.recording.audio, heard)
+
+
+def test_dead_microphones_of_a_test_are_silent_and_drawn(voices: Path, bank: Bank, small: Small) -> None:
+    clips = load_clips("synthetic", voices)
+    whole, rest = Recordings(clips, small(), [bank]), Recordings(clips, small(), [bank], trouble=Trouble(dead_mics=2))
+    living = [np.abs(take.recording.audio).max(axis=1) > 0 for take in rest]
+    assert all(alive.sum() == 1 for alive in living)
+    assert np.stack(living).any(axis=0).all()
+    for index in (0, 7):
+        alive = living[index]
+        np.testing.assert_array_equal(rest[index].recording.audio[alive], whole[index].recording.audio[alive])
+    with pytest.raises(FarfeelError, match="leave one alive"):
+        _ = Recordings(clips, small(), [bank], trouble=Trouble(dead_mics=3))[0]
+
+
+def test_babble_needs_another_speaker(voices: Path, bank: Bank, small: Small) -> None:
+    alone = load_clips("synthetic", voices)[:2]
+    with pytest.raises(FarfeelError, match="second speaker"):
+        _ = Recordings(alone, small(), [bank], trouble=Trouble(snr_db=0, noise="babble"))[0]
 
 
 def test_without_rooms_a_recording_is_the_file(split: Split, small: Small) -> None:

@@ -26,7 +26,7 @@ from farfeel.opening import Options, open_recording
 from farfeel.recipe import Augment, Recipe
 from farfeel.recordings import Recording
 from farfeel.rooms.bank import Bank
-from farfeel.takes import Recordings, prediction_table
+from farfeel.takes import Recordings, Trouble, prediction_table
 from farfeel.train import EpochReport, dropout_loss, fit, mixup
 from farfeel.types import Batch, Clip, FarfeelError
 from untrained import make
@@ -404,18 +404,20 @@ def test_a_camera_is_off_by_the_names_of_the_clips_alone_and_more_so_with_a_larg
     clips = [Clip(f"clip-{number}", "own", "1", "sad", film, film) for number in range(1000)]
     names = {}
     for share in (0.0, 0.2, 0.5, 1.0):
-        recordings = Recordings(clips, filmed(), camera_off=share)
+        recordings = Recordings(clips, filmed(), trouble=Trouble(camera_off=share))
         names[share] = {clip.id for clip in clips if not recordings.is_filmed(clip)}
         assert len(names[share]) == pytest.approx(1000 * share, abs=100)
-        some = Recordings(clips[::-7], filmed(), camera_off=share)
+        some = Recordings(clips[::-7], filmed(), trouble=Trouble(camera_off=share))
         assert {clip.id for clip in clips[::-7] if not some.is_filmed(clip)} == names[share] & {
             clip.id for clip in clips[::-7]
         }
     assert names[0.0] < names[0.2] < names[0.5] < names[1.0]
     # Where there is no sound, the film stays: nothing would be left.
-    takes = list(Recordings(mixed(split.test), filmed(), camera_off=1.0))
+    takes = list(Recordings(mixed(split.test), filmed(), trouble=Trouble(camera_off=1.0)))
     assert all((take.recording.footage is None) == (take.clip.audio is not None) for take in takes)
-    assert len(prediction_table(make(filmed()), Recordings(mixed(split.test), filmed(), camera_off=1.0))) == len(takes)
+    assert len(
+        prediction_table(make(filmed()), Recordings(mixed(split.test), filmed(), trouble=Trouble(camera_off=1.0)))
+    ) == len(takes)
 
 
 def test_a_film_with_silent_sound_is_recognised_by_the_film(

@@ -24,6 +24,7 @@ from farfeel.recipe import Recipe, load_recipe
 from farfeel.rooms.bank import Bank
 from farfeel.rooms.simulate import simulate
 from farfeel.show import systems_table
+from farfeel.takes import Trouble
 from farfeel.workflow import run_evaluation, run_training
 
 PICTURE = """\
@@ -64,11 +65,11 @@ def demo(out: Path, seed: int = 1) -> None:
         own = load_recipe("tiny", [f"seed={seed}", f"modalities={modalities}"])
         best = run_training(own, split.train, split.val, training, out / system, resume=True)
         recognizer = Recognizer.load([best], "cuda" if torch.cuda.is_available() else "cpu")
-        tests = [(system, 0.0)] + [(BLIND, CAMERA_OFF)] * (modalities == "both")
-        for name, camera_off in tests:
+        tests = [(system, Trouble())] + [(BLIND, Trouble(camera_off=CAMERA_OFF))] * (modalities == "both")
+        for name, trouble in tests:
             for where, banks in (("clean", []), ("in rooms", [testing])):
-                place = out / system / f"test-{where.replace(' ', '-')}{'-camera-off' if camera_off else ''}"
-                run_evaluation(recognizer, split.test, banks, place, range(MICS), details(own, name), camera_off)
+                place = out / system / f"test-{where.replace(' ', '-')}{'-camera-off' if trouble.camera_off else ''}"
+                run_evaluation(recognizer, split.test, banks, place, range(MICS), details(own, name), trouble)
                 tables[where][name] = read_predictions(place)
     note("4/4 report")
     about = {

@@ -19,10 +19,38 @@ from farfeel.infer import Recognizer
 from farfeel.recipe import Recipe
 from farfeel.recordings import Recording
 from farfeel.rooms.bank import Bank
-from farfeel.rooms.reverb import convolve, remove_common_delay
-from farfeel.types import Clip
+from farfeel.rooms.noise import babble, white_noise
+from farfeel.rooms.reverb import add_noise, convolve, remove_common_delay
+from farfeel.types import Clip, FarfeelError
 
 BATCH_RECORDINGS = 16  # in memory at once
+TALKERS = 4  # in babble
+
+
+@dataclass(frozen=True)
+class Trouble:
+    """What a test adds to the rooms. Who and what is struck follows from the names of clip and room alone.
+
+    snr_db: noise that far below the speech. noise: white, of each microphone by itself and below its own speech; or
+    babble, four clips of other speakers at once at other places in the room (any place where it has but one), below the
+    speech of all microphones together.
+    dead_mics: how many microphones of each recording carry nothing. camera_off: the share of clips with sound whose
+    film is missing.
+    """
+
+    snr_db: float | None = None
+    noise: str = "white"
+    dead_mics: int = 0
+    camera_off: float = 0.0
+
+    def as_details(self) -> dict[str, str]:
+        """What a report says of it."""
+        noise = {} if self.snr_db is None else {"noise": f"{self.noise}, SNR {self.snr_db:g} dB"}
+        dead = {"dead microphones": str(self.dead_mics)} if self.dead_mics else {}
+        return noise | dead | ({"camera off": f"{self.camera_off:.0%} of the clips"} if self.camera_off else {})
+
+
+NONE = Trouble()
 
 
 @dataclass(frozen=True)
@@ -39,9 +67,9 @@ class Recordings(Sequence[Take]):
     """Every clip in every room once; a bank of None is the dry clip itself, called `clean`.
 
     Lazily computed: item i is clip i // rooms in room i % rooms; with `one_room_each`, item i is clip i in one room.
-    `mics` are the microphones of the bank, all by default. In a share `camera_off` of the clips with sound the
-    film is missing. Room, position and missing films follow from the names of the clip and the room alone, so that two
-    evaluations, of whatever subset and in whatever order, hear and see the same.
+    `mics` are the microphones of the bank, all by default. Position and trouble follow from the names of the clip and
+    the room alone, so that two evaluations, of whatever subset and in whatever order, hear and see the same; but for
+    babble, whose talkers come from among the clips.
     """
 
     def __init__(
@@ -52,10 +80,10 @@ class Recordings(Sequence[Take]):
         mics: Sequence[int] | None = None,
         rooms: Sequence[str] | None = None,
         one_room_each: bool = False,
-        camera_off: float = 0.0,
+        trouble: Trouble = NONE,
     ) -> None:
         self.clips = Clips(clips, recipe, trim=False)
-        self.mics, self.one_room_each, self.camera_off = mics, one_room_each, camera_off
+        self.mics, self.one_room_each, self.trouble = mics, one_room_each, trouble
         self.rooms: list[tuple[str, Bank | None]] = [
             (room, bank) for bank in banks for room in bank.rooms if rooms is None or room in rooms
         ] or [("clean", None)]
@@ -73,19 +101,63 @@ class Recordings(Sequence[Take]):
         clip, (room, bank) = self.clips.clips[which], self.rooms[where]
         footage = self.clips.footage(which) if self.is_filmed(clip) else None
         sound = self.clips.dry(which)
-        if sound is None or bank is None:
-            return Take(clip, room, "", Recording(None if sound is None else sound[0][None], footage))
-        rng = np.random.default_rng(zlib.crc32(f"{clip.id}|{room}".encode()))
-        chosen = int(rng.choice(bank.indices(room)))
-        taps = remove_common_delay(bank.taps(chosen, self.mics))
-        wet = convolve(torch.from_numpy(sound[0])[None], torch.from_numpy(taps)[None])[0].numpy()
-        return Take(clip, room, bank[chosen].position, Recording(wet, footage))
+        if sound is None:
+            return Take(clip, room, "", Recording(None, footage))
+        position, wet = "", sound[0][None]
+        if bank is not None:
+            chosen = int(rng_of(clip, room).choice(bank.indices(room)))
+            position = bank[chosen].position
+            taps = remove_common_delay(bank.taps(chosen, self.mics))
+            wet = convolve(torch.from_numpy(sound[0])[None], torch.from_numpy(taps)[None])[0].numpy()
+        wet = self._troubled(which, room, bank, position, wet)
+        return Take(clip, room, position, Recording(wet, footage))
+
+    def _troubled(self, which: int, room: str, bank: Bank | None, position: str, wet: np.ndarray) -> np.ndarray:
+        """(M, T) → (M, T) with noise, and with dead microphones."""
+        trouble, (mics, samples) = self.trouble, wet.shape
+        rng = rng_of(self.clips.clips[which], room, "trouble")
+        if trouble.snr_db is not None:
+            if trouble.noise == "white":
+                # Amplifiers are set for the speech: a louder microphone is a noisier one.
+                noise = white_noise(mics, samples, rng) * np.sqrt(np.mean(wet**2, axis=1, keepdims=True))
+            else:
+                noise = self._babble(which, room, bank, position, mics, samples, rng)
+            parts = torch.from_numpy(wet)[None], torch.from_numpy(noise)[None]
+            wet = add_noise(*parts, torch.tensor([trouble.snr_db]))[0].numpy()
+        if trouble.dead_mics:
+            if trouble.dead_mics >= mics:
+                raise FarfeelError(f"{trouble.dead_mics} of {mics} microphones would be dead; leave one alive")
+            wet = wet.copy()
+            wet[rng.permutation(mics)[: trouble.dead_mics]] = 0
+        return wet
+
+    def _babble(
+        self, which: int, room: str, bank: Bank | None, position: str, mics: int, samples: int, rng: np.random.Generator
+    ) -> np.ndarray:
+        """(M, T) of other speakers, at other places of the room."""
+        speaker = self.clips.clips[which].speaker
+        others = [i for i, clip in enumerate(self.clips.clips) if clip.speaker != speaker and clip.audio is not None]
+        if not others:
+            raise FarfeelError("babble needs a second speaker among the clips, found one; choose white noise")
+        places = [np.ones((mics, 1), np.float32)] * TALKERS
+        if bank is not None:
+            anywhere = bank.indices(room)
+            elsewhere = [index for index in anywhere if bank[index].position != position]
+            chosen = rng.choice(elsewhere or anywhere, size=TALKERS)
+            places = [remove_common_delay(bank.taps(int(index), self.mics)) for index in chosen]
+        voices = [voice[0] for voice in map(self.clips.dry, rng.choice(others, size=TALKERS)) if voice is not None]
+        return babble(voices, places, samples, rng)
 
     def is_filmed(self, clip: Clip) -> bool:
         """Whether there is a film of the clip, and the camera is on; where film is all there is, it always is."""
         if clip.video is None or clip.audio is None:
             return clip.video is not None
-        return zlib.crc32(f"camera|{clip.id}".encode()) / 2**32 >= self.camera_off
+        return zlib.crc32(f"camera|{clip.id}".encode()) / 2**32 >= self.trouble.camera_off
+
+
+def rng_of(clip: Clip, *words: str) -> np.random.Generator:
+    """Chance that depends on names alone."""
+    return np.random.default_rng(zlib.crc32("|".join((clip.id, *words)).encode()))
 
 
 def prediction_table(

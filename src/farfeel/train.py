@@ -43,7 +43,8 @@ from farfeel.types import Batch, FarfeelError
 
 @dataclass(frozen=True)
 class EpochReport:
-    """One line of metrics.csv. UAR: unweighted average recall, the mean of the classes' recalls."""
+    """One line of metrics.csv. UAR: unweighted average recall, the mean of the classes' recalls. Where the validation
+    speakers are learned, they would tell nothing, and are nan."""
 
     epoch: int
     train_loss: float
@@ -143,7 +144,9 @@ def fit(
                     "or set train.precision=32-true"
                 )
             trained_s = time.perf_counter() - started
-            val_loss, val_accuracy, val_uar = validate(judged, val, fabric.device)
+            val_loss, val_accuracy, val_uar = (
+                (math.nan, math.nan, math.nan) if recipe.data.learn_validation else validate(judged, val, fabric.device)
+            )
             report = EpochReport(
                 epoch + 1,
                 sum(losses) / done,
@@ -365,7 +368,8 @@ def _write_best(
     states: list[dict[str, Tensor]] = [
         load_checkpoint(_top_folder(run_dir, report.epoch)).state_dict() for report in top
     ]
-    state, chosen = states[0], f"epoch {top[0].epoch} (validation loss {top[0].val_loss:.3f}, UAR {top[0].val_uar:.3f})"
+    state, chosen = states[0], f"epoch {top[0].epoch}"
+    chosen += ", the last" if learned else f" (validation loss {top[0].val_loss:.3f}, UAR {top[0].val_uar:.3f})"
     if len(states) > 1:
         model.load_state_dict(average_states(states))
         val_loss, _, val_uar = validate(model, val, device)

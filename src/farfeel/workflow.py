@@ -20,7 +20,7 @@ from farfeel.models.reference import LoadReport, fill, fill_video, load_referenc
 from farfeel.models.video import kinetics_weights
 from farfeel.recipe import Recipe
 from farfeel.rooms.bank import Bank
-from farfeel.takes import Recordings, prediction_table
+from farfeel.takes import NONE, Recordings, Trouble, prediction_table
 from farfeel.train import fit
 from farfeel.types import Clip, FarfeelError
 
@@ -60,10 +60,13 @@ def run_training(
 
         card = training_card(recipe, train, val, bank)
         for report in fit(model, clips, validation, recipe, out, resume, card, trackers, on_batch):
-            note(
-                f"epoch {report.epoch:>3}  loss {report.train_loss:.3f}  validation: loss {report.val_loss:.3f}  "
-                f"accuracy {report.val_accuracy:6.1%}  UAR {report.val_uar:6.1%}  {report.clips_per_s:.0f} clips/s"
+            validated = (
+                ""
+                if recipe.data.learn_validation
+                else f"validation: loss {report.val_loss:.3f}  accuracy {report.val_accuracy:6.1%}  "
+                f"UAR {report.val_uar:6.1%}  "
             )
+            note(f"epoch {report.epoch:>3}  loss {report.train_loss:.3f}  {validated}{report.clips_per_s:.0f} clips/s")
     return out / "best"
 
 
@@ -96,11 +99,11 @@ def run_evaluation(
     out: Path,
     mics: Sequence[int],
     details: dict[str, str],
-    camera_off: float = 0.0,
+    trouble: Trouble = NONE,
 ) -> Metrics:
     """Evaluate with a progress bar and write the evaluation's folder."""
     recipe = recognizer.recipe
-    recordings = Recordings(clips, recipe, banks, mics, camera_off=camera_off)
+    recordings = Recordings(clips, recipe, banks, mics, trouble=trouble)
     with progress("evaluating", "recordings") as advance:
         table = prediction_table(recognizer, recordings, advance)
     heard = sum(clip.audio is not None for clip in clips) * (recipe.modalities != "video")

@@ -16,12 +16,15 @@ from farfeel.cli.common import (
     device,
     device_argument,
     modalities_argument,
+    require_at_least,
     room_arguments,
     rooms_and_mics,
     share,
 )
 from farfeel.console import note
 from farfeel.types import FarfeelError
+
+NOISES = ("white", "babble")
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -48,6 +51,20 @@ def _evaluate_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="SHARE",
         help="leave out the films of this share of the clips, drawn by their names (default 0)",
     )
+    parser.add_argument("--snr", type=float, metavar="DB", help="add noise this far below the speech (default none)")
+    parser.add_argument(
+        "--noise",
+        choices=NOISES,
+        default="white",
+        help="with --snr: white, of each microphone by itself (default); or babble, four others talking in the room",
+    )
+    parser.add_argument(
+        "--dead-mics",
+        type=int,
+        default=0,
+        metavar="N",
+        help="silence N microphones of each recording, drawn by its name (default 0)",
+    )
     parser.add_argument(
         "--split",
         default="test",
@@ -64,9 +81,13 @@ def _evaluate(args: argparse.Namespace) -> None:
     from farfeel.files import require_folder_place
     from farfeel.infer import Recognizer
     from farfeel.show import systems_table
+    from farfeel.takes import Trouble
     from farfeel.workflow import run_evaluation
 
     require_report_folder(require_folder_place(args.out))
+    require_at_least(0, dead_mics=args.dead_mics)
+    if args.snr is not None and not abs(args.snr) <= 200:
+        raise FarfeelError(f"--snr is {args.snr}, expected decibels from -200 to 200; correct it")
     recognizer = Recognizer.load(args.checkpoint, device(args.device))
     recipe = recognizer.recipe
     (clips,), absent = chosen_clips(args, recipe, args.split)
@@ -74,6 +95,7 @@ def _evaluate(args: argparse.Namespace) -> None:
     speakers = sorted({clip.speaker for clip in clips})
     note(f"{len(clips)} clips of {len(speakers)} speakers ({few(speakers, 40)}), split {recipe.data.split}{absent}")
     banks, mics = rooms_and_mics(args, recognizer.recipes)
+    trouble = Trouble(args.snr, args.noise, args.dead_mics, args.camera_off)
     found = run_evaluation(
         recognizer,
         clips,
@@ -87,8 +109,9 @@ def _evaluate(args: argparse.Namespace) -> None:
             "split": f"{recipe.data.split}, {args.split} part",
             "rooms": ", ".join(map(str, args.rirs)) or "none: dry speech",
             "tested on": args.modalities,
+            **trouble.as_details(),
         },
-        args.camera_off,
+        trouble,
     )
     print(systems_table({recipe.name: found}))
     note(f"report: {args.out / 'report.html'}")
