@@ -1,0 +1,152 @@
+"""How accuracy falls: with dead microphones, noise, reverberation, distance, and with the camera off; tables and plots.
+
+    pip install 'farfeel[bench]'
+    python -m benchmarks.sweeps RAVDESS ROOMS OUT CHECKPOINT [CHECKPOINT…]
+
+Each checkpoint is tested on the test speakers of its own split; with the folds of a cross-validation every speaker is
+tested by a model that never met it, and intervals resample all of them. The disturbed tests use one room of the bank,
+the middle one, so that each costs a third. OUT/CONDITION/foldN are evaluations for `farfeel compare`; OUT/sweeps.csv
+and the plots OUT/*.svg are made of them. What is there already is not computed again.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+import pandas as pd
+
+from farfeel.corpora.scan import load_clips
+from farfeel.corpora.splits import split_clips
+from farfeel.evaluate.metrics import metrics
+from farfeel.evaluate.report import write_evaluation
+from farfeel.evaluate.table import concatenate, read_predictions
+from farfeel.infer import Recognizer
+from farfeel.rooms.bank import Bank
+from farfeel.takes import NONE, Recordings, Trouble, prediction_table
+
+matplotlib.use("svg")
+from matplotlib import pyplot
+
+SNRS = (20, 10, 0)
+DEAD = (2, 4, 6)
+DRR_EDGES = (-3, 0, 3, 6)
+COLOURS = ("#1f5a8a", "#c2571a", "#3d7a3d")
+
+
+@dataclass(frozen=True)
+class Condition:
+    name: str
+    mics: tuple[int, ...]
+    trouble: Trouble = NONE
+    one_room: bool = True
+
+
+def conditions(mics: int) -> list[Condition]:
+    every = tuple(range(mics))
+    arrays = [every[:1], every[:3], every]
+    found = [Condition(f"mics-{len(array)}", array, one_room=False) for array in arrays]
+    found += [Condition(f"dead-{dead}", every, Trouble(dead_mics=dead)) for dead in DEAD if dead < mics]
+    for noise in ("white", "babble"):
+        for snr in SNRS:
+            found += [
+                Condition(f"{noise}-{snr}-mics-{len(array)}", array, Trouble(snr_db=snr, noise=noise))
+                for array in (every[:1], every)
+            ]
+    return found
+
+
+def main(ravdess: Path, rooms: Path, out: Path, checkpoints: Sequence[Path]) -> None:
+    bank, clips = Bank.open(rooms), load_clips("ravdess", ravdess)
+    middle = bank.rooms[len(bank.rooms) // 2]
+    tables: dict[str, list[pd.DataFrame]] = {}
+    for fold, checkpoint in enumerate(checkpoints, start=1):
+        recognizer = Recognizer.load(checkpoint)
+        test = split_clips(clips, recognizer.recipe.data.split).part("test")
+        for condition in conditions(bank.mics):
+            place = out / condition.name / f"fold{fold}"
+            if not (place / "metrics.json").exists():
+                chosen = [middle] if condition.one_room else None
+                takes = Recordings(test, recognizer.recipe, [bank], condition.mics, chosen, trouble=condition.trouble)
+                about = {"checkpoint": str(checkpoint), **condition.trouble.as_details()}
+                write_evaluation(prediction_table(recognizer, takes), place, condition.name, about)
+            tables.setdefault(condition.name, []).append(read_predictions(place))
+        print(f"{checkpoint}: done", flush=True)
+    joined = {name: concatenate(folds) for name, folds in tables.items()}
+    all_mics = joined[f"mics-{bank.mics}"]
+    rows = [row(name, table) for name, table in joined.items()]
+    rows += [row(f"quiet-mics-{n}", in_room(joined[f"mics-{n}"], middle)) for n in (1, bank.mics)]
+    rows += [row(f"t60-{t60:.2f}", in_room(all_mics, room)) for room, t60 in t60_of(bank).items()]
+    drr = all_mics.apply(lambda one: drr_of(bank)[one["room"], one["position"]], axis=1)
+    for low, high in zip((-np.inf, *DRR_EDGES), (*DRR_EDGES, np.inf), strict=True):
+        if len(near := all_mics[(drr >= low) & (drr < high)]):
+            rows.append(row(f"drr-{drr[near.index].mean():.1f}", near))
+    frame = pd.DataFrame(rows)
+    frame.to_csv(out / "sweeps.csv", index=False)
+    print(frame.to_string(index=False, float_format="%.1f"))
+    plots(frame, out, bank.mics)
+
+
+def row(name: str, table: pd.DataFrame) -> dict[str, object]:
+    found = metrics(table).overall.accuracy
+    shares = {"value": 100 * found.value, "low": 100 * found.low, "high": 100 * found.high}
+    return {"condition": name, "recordings": len(table), **shares}
+
+
+def in_room(table: pd.DataFrame, room: str) -> pd.DataFrame:
+    return table[table["room"] == room]
+
+
+def t60_of(bank: Bank) -> dict[str, float]:
+    """Median T60 of each room, in seconds."""
+    return {room: float(np.median([bank[int(i)].t60_s for i in bank.indices(room)])) for room in bank.rooms}
+
+
+def drr_of(bank: Bank) -> dict[tuple[str, str], float]:
+    """Direct-to-reverberant ratio in dB of each room's places: what distance does to the sound."""
+    return {(bank[i].room, bank[i].position): float(bank[i].drr_db) for i in range(len(bank))}
+
+
+def plots(frame: pd.DataFrame, out: Path, mics: int) -> None:
+    """One SVG for each question."""
+    quiet = {n: frame[frame["condition"] == f"quiet-mics-{n}"] for n in (1, mics)}
+
+    def points(prefix: str, suffix: str = "") -> pd.DataFrame:
+        found = frame[frame["condition"].str.fullmatch(f"{prefix}(-?[0-9.]+){suffix}")].copy()
+        found["x"] = found["condition"].str.extract(f"{prefix}(-?[0-9.]+){suffix}")[0].astype(float)
+        return found.sort_values("x")
+
+    dead = pd.concat([quiet[mics].assign(x=0.0), points("dead-")])
+    draw(out / "dead.svg", {f"of {mics} microphones": dead}, "dead microphones")
+    for noise in ("white", "babble"):
+        lines = {
+            f"{n} microphone{'s' * (n > 1)}": pd.concat([points(f"{noise}-", f"-mics-{n}"), quiet[n].assign(x=30.0)])
+            for n in (1, mics)
+        }
+        draw(out / f"{noise}.svg", lines, f"SNR in dB, {noise} noise (30: none added)")
+    draw(out / "t60.svg", {f"{mics} microphones": points("t60-")}, "T60 in s, median of the room")
+    draw(out / "drr.svg", {f"{mics} microphones": points("drr-")}, "direct-to-reverberant ratio in dB")
+
+
+def draw(path: Path, lines: dict[str, pd.DataFrame], label: str) -> None:
+    figure, axes = pyplot.subplots(figsize=(5, 3.2), layout="constrained")
+    for (name, line), colour in zip(lines.items(), COLOURS, strict=False):
+        around = line["value"] - line["low"], line["high"] - line["value"]
+        axes.errorbar(line["x"], line["value"], yerr=around, label=name, color=colour, marker="o", capsize=3)
+    axes.set(xlabel=label, ylabel="accuracy in %", ylim=(0, 100))
+    axes.axhline(12.5, color="#888888", linestyle=":", label="chance")
+    axes.grid(alpha=0.3)
+    axes.legend(frameon=False)
+    figure.savefig(path, metadata={"Date": None})
+    pyplot.close(figure)
+
+
+if __name__ == "__main__":
+    if len(sys.argv) < 5:
+        sys.exit(__doc__)
+    ravdess, rooms, out, *checkpoints = map(Path, sys.argv[1:])
+    main(ravdess, rooms, out, checkpoints)
