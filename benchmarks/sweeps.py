@@ -1,12 +1,12 @@
-"""How accuracy falls: with dead microphones, noise, reverberation, distance, and with the camera off; tables and plots.
+"""How accuracy falls: with dead microphones, noise, each part of the reverberation, T60, distance; a table and plots.
 
     pip install 'farfeel[bench]'
-    python -m benchmarks.sweeps RAVDESS ROOMS OUT CHECKPOINT [CHECKPOINT…]
+    python -m benchmarks.sweeps RAVDESS ROOMS OUT CHECKPOINT[,CHECKPOINT…] [CHECKPOINT…]
 
-Each checkpoint is tested on the test speakers of its own split; with the folds of a cross-validation every speaker is
-tested by a model that never met it, and intervals resample all of them. The disturbed tests use one room of the bank,
-the middle one, so that each costs a third. OUT/CONDITION/foldN are evaluations for `farfeel compare`; OUT/sweeps.csv
-and the plots OUT/*.svg are made of them. What is there already is not computed again.
+Each checkpoint (or ensemble, with commas) is tested on the test speakers of its own split; with the folds of a
+cross-validation every speaker is tested by a model that never met it, and intervals resample all of them. The disturbed
+tests use one room of the bank, the middle one, so that each costs a third. OUT/CONDITION/foldN are evaluations for
+`farfeel compare`; OUT/sweeps.csv and the plots OUT/*.svg are made of them. What is there is not computed again.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from farfeel.evaluate.metrics import metrics
 from farfeel.evaluate.report import write_evaluation
 from farfeel.evaluate.table import concatenate, read_predictions
 from farfeel.infer import Recognizer
+from farfeel.rooms.acoustics import onset
 from farfeel.rooms.bank import Bank
 from farfeel.takes import NONE, Recordings, Trouble, prediction_table
 
@@ -34,6 +35,7 @@ from matplotlib import pyplot
 
 SNRS = (20, 10, 0)
 DEAD = (2, 4, 6)
+KEPT_MS = (3, 20, 50, 100)
 DRR_EDGES = (-3, 0, 3, 6)
 COLOURS = ("#1f5a8a", "#c2571a", "#3d7a3d")
 
@@ -44,6 +46,18 @@ class Condition:
     mics: tuple[int, ...]
     trouble: Trouble = NONE
     one_room: bool = True
+    kept_ms: int | None = None
+
+
+class EarlyPart(Bank):
+    """A bank whose responses end some milliseconds after the direct sound: what does which part of them cost?"""
+
+    kept_ms = 0
+
+    def taps(self, index: int, mics: Sequence[int] | np.ndarray | None = None) -> np.ndarray:
+        response = super().taps(index, mics)
+        response[:, onset(response) + self.kept_ms * self.sample_rate // 1000 :] = 0
+        return response
 
 
 def conditions(mics: int) -> list[Condition]:
@@ -51,6 +65,7 @@ def conditions(mics: int) -> list[Condition]:
     arrays = [every[:1], every[:3], every]
     found = [Condition(f"mics-{len(array)}", array, one_room=False) for array in arrays]
     found += [Condition(f"dead-{dead}", every, Trouble(dead_mics=dead)) for dead in DEAD if dead < mics]
+    found += [Condition(f"early-{kept}", every[:1], kept_ms=kept) for kept in KEPT_MS]
     for noise in ("white", "babble"):
         for snr in SNRS:
             found += [
@@ -60,19 +75,25 @@ def conditions(mics: int) -> list[Condition]:
     return found
 
 
-def main(ravdess: Path, rooms: Path, out: Path, checkpoints: Sequence[Path]) -> None:
+def main(ravdess: Path, rooms: Path, out: Path, checkpoints: Sequence[str]) -> None:
     bank, clips = Bank.open(rooms), load_clips("ravdess", ravdess)
     middle = bank.rooms[len(bank.rooms) // 2]
     tables: dict[str, list[pd.DataFrame]] = {}
     for fold, checkpoint in enumerate(checkpoints, start=1):
-        recognizer = Recognizer.load(checkpoint)
+        recognizer = Recognizer.load(list(map(Path, checkpoint.split(","))))
         test = split_clips(clips, recognizer.recipe.data.split).part("test")
         for condition in conditions(bank.mics):
             place = out / condition.name / f"fold{fold}"
             if not (place / "metrics.json").exists():
                 chosen = [middle] if condition.one_room else None
-                takes = Recordings(test, recognizer.recipe, [bank], condition.mics, chosen, trouble=condition.trouble)
-                about = {"checkpoint": str(checkpoint), **condition.trouble.as_details()}
+                heard_in = bank
+                if condition.kept_ms:
+                    heard_in = EarlyPart.open(rooms)
+                    heard_in.kept_ms = condition.kept_ms
+                takes = Recordings(
+                    test, recognizer.recipe, [heard_in], condition.mics, chosen, trouble=condition.trouble
+                )
+                about = {"checkpoint": checkpoint, **condition.trouble.as_details()}
                 write_evaluation(prediction_table(recognizer, takes), place, condition.name, about)
             tables.setdefault(condition.name, []).append(read_predictions(place))
         print(f"{checkpoint}: done", flush=True)
@@ -128,17 +149,21 @@ def plots(frame: pd.DataFrame, out: Path, mics: int) -> None:
             for n in (1, mics)
         }
         draw(out / f"{noise}.svg", lines, f"SNR in dB, {noise} noise (30: none added)")
+    early = pd.concat([points("early-"), quiet[1].assign(x=1000.0)])
+    draw(out / "early.svg", {"1 microphone": early}, "milliseconds of the response that are left (1000: all)", log=True)
     draw(out / "t60.svg", {f"{mics} microphones": points("t60-")}, "T60 in s, median of the room")
     draw(out / "drr.svg", {f"{mics} microphones": points("drr-")}, "direct-to-reverberant ratio in dB")
 
 
-def draw(path: Path, lines: dict[str, pd.DataFrame], label: str) -> None:
+def draw(path: Path, lines: dict[str, pd.DataFrame], label: str, log: bool = False) -> None:
     figure, axes = pyplot.subplots(figsize=(5, 3.2), layout="constrained")
     for (name, line), colour in zip(lines.items(), COLOURS, strict=False):
         around = line["value"] - line["low"], line["high"] - line["value"]
         axes.errorbar(line["x"], line["value"], yerr=around, label=name, color=colour, marker="o", capsize=3)
     axes.set(xlabel=label, ylabel="accuracy in %", ylim=(0, 100))
     axes.axhline(12.5, color="#888888", linestyle=":", label="chance")
+    if log:
+        axes.set_xscale("log")
     axes.grid(alpha=0.3)
     axes.legend(frameon=False)
     figure.savefig(path, metadata={"Date": None})
@@ -148,5 +173,5 @@ def draw(path: Path, lines: dict[str, pd.DataFrame], label: str) -> None:
 if __name__ == "__main__":
     if len(sys.argv) < 5:
         sys.exit(__doc__)
-    ravdess, rooms, out, *checkpoints = map(Path, sys.argv[1:])
-    main(ravdess, rooms, out, checkpoints)
+    ravdess, rooms, out = map(Path, sys.argv[1:4])
+    main(ravdess, rooms, out, sys.argv[4:])

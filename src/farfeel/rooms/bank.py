@@ -14,7 +14,7 @@ import json
 from collections.abc import Iterable, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import pyarrow
@@ -54,7 +54,7 @@ class Bank:
         self.sample_rate = int(rows[0]["sample_rate"])
 
     @classmethod
-    def open(cls, path: Path, sample_rate: int | None = None, min_mics: int | None = None) -> Bank:
+    def open(cls, path: Path, sample_rate: int | None = None, min_mics: int | None = None) -> Self:
         """Bank folder → Bank. Raises FarfeelError with one line where it is none, is damaged, or is not what is asked:
         another sample rate, or fewer microphones than min_mics."""
         path = require_folder(path, "an RIR bank", REMEDY)
