@@ -5,8 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.signal import fftconvolve
 
-from farfeel.rooms.acoustics import onset
-from farfeel.rooms.reverb import add_noise, convolve, remove_common_delay
+from farfeel.rooms.acoustics import onset, remove_common_delay
+from farfeel.rooms.reverb import add_noise, convolve
 
 
 def random(*shape, seed=0):

@@ -8,8 +8,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from farfeel.cli.common import Command, corpus_arguments, require_at_least
+from farfeel.cli.common import Command, corpus_arguments, engine_argument, require_at_least, runner, sources_of
 from farfeel.console import note, progress
+from farfeel.types import FarfeelError
 
 if TYPE_CHECKING:
     from farfeel.rooms.bank import Bank
@@ -81,7 +82,10 @@ def _surrogate(args: argparse.Namespace) -> None:
     require_at_least(1, workers=args.workers)
     require_at_least(0, seed=args.seed)
     require_folder_place(args.out)
-    clips = load_clips(args.corpus, args.root, note)
+    source, *others = sources_of(args)
+    if others:
+        raise FarfeelError(f"surrogate films are made for one corpus, found {1 + len(others)} --corpus; name one")
+    clips = load_clips(source.corpus, source.root, note)
     stills = load_clips("stills", args.stills, note)
     with progress("filming", "films") as advance:
         pairs = make_surrogate(clips, stills, args.split, args.out, args.seed, args.workers, advance)
@@ -99,6 +103,13 @@ def _simulate_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, default=1, help="the same seed gives the same bytes (default 1)")
     parser.add_argument("--recipe", default="default", help="recipe whose simulation section gives the ranges")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes (default: all cores)")
+    engine_argument(parser)
+    parser.add_argument(
+        "--backend",
+        choices=["pyroomacoustics", "gpurir"],
+        default="pyroomacoustics",
+        help="gpurir: on a GPU, in one process, where you have installed it (default pyroomacoustics)",
+    )
     parser.add_argument("overrides", nargs="*", metavar="simulation.key=value", help="e.g. simulation.t60_s=[0.5,0.85]")
 
 
@@ -112,7 +123,9 @@ def _simulate(args: argparse.Namespace) -> None:
     out = require_folder_place(args.out)
     ranges = load_recipe(args.recipe, args.overrides).simulation
     with progress("simulating rooms", "responses") as advance:
-        bank = simulate(args.count, args.mics, ranges, args.seed, out, workers=args.workers, on_progress=advance)
+        workers = 1 if args.backend == "gpurir" else args.workers
+        run = runner(args.engine)
+        bank = simulate(args.count, args.mics, ranges, args.seed, out, workers, advance, run, args.backend)
     _describe_bank(bank, args.out)
 
 

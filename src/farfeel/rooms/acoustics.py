@@ -96,6 +96,15 @@ def onset(taps: np.ndarray) -> int:
     return int(arrived.any(axis=0).argmax())
 
 
+def remove_common_delay(taps: np.ndarray) -> np.ndarray:
+    """(M, L) → (M, L) float32: the sound reaches the nearest microphone at tap 0.
+
+    One delay for all microphones: separate delays would erase the differences of their arrival times.
+    """
+    delay = onset(taps)
+    return np.pad(taps[:, delay:], ((0, 0), (0, delay))).astype(np.float32, copy=False)
+
+
 def decay_db(taps: np.ndarray, sample_rate: int) -> np.ndarray:
     """(L,) → (K,) Schroeder's decay in dB, 0 at the onset, up to where it meets the noise floor or ends."""
     # Padding is not a noise floor.

@@ -5,21 +5,9 @@ Letters: B batch, M microphones, T samples, L taps.
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 from scipy.fft import next_fast_len
 from torch import Tensor
-
-from farfeel.rooms.acoustics import onset
-
-
-def remove_common_delay(taps: np.ndarray) -> np.ndarray:
-    """(M, L) → (M, L) float32: the sound reaches the nearest microphone at tap 0.
-
-    One delay for all microphones: separate delays would erase the differences of their arrival times.
-    """
-    delay = onset(taps)
-    return np.pad(taps[:, delay:], ((0, 0), (0, delay))).astype(np.float32, copy=False)
 
 
 def convolve(dry: Tensor, taps: Tensor) -> Tensor:

@@ -15,12 +15,8 @@ of ten rooms.
 from __future__ import annotations
 
 import json
-import multiprocessing
-import os
 import shutil
-import threading
-from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -30,7 +26,9 @@ import numpy as np
 import pyroomacoustics as pra
 
 from farfeel.files import replacing_file
+from farfeel.pool import Runner, run_all
 from farfeel.recipe import Simulation
+from farfeel.rooms import gpurir
 from farfeel.rooms.acoustics import measure
 from farfeel.rooms.bank import PARAMETERS, Bank, check_replaceable, is_bank, write_bank
 from farfeel.types import FarfeelError, Rir, Room
@@ -46,6 +44,7 @@ ROOM_DRAWS, PLACE_DRAWS = 200, 256
 # Last words of the seeds of the diffuse field and of the walls: seeds of rooms and places end, like all, in zeros.
 NOISE, WALLS = 1, 2
 OCTAVES_HZ = 125.0 * 2.0 ** np.arange(7)
+PYROOMACOUSTICS, GPURIR = BACKENDS = "pyroomacoustics", "gpurir"
 DIRECT_S = 0.0025  # On each side of its arrival: the direct sound, as a DRR has it.
 
 
@@ -97,7 +96,12 @@ def _measured(taps: np.ndarray, room: Room, sample_rate: int) -> Rir:
 
 
 def furnished_rir(
-    room: Room, ranges: Simulation, length: int, walls: np.random.Generator, field: np.random.Generator
+    room: Room,
+    ranges: Simulation,
+    length: int,
+    walls: np.random.Generator,
+    field: np.random.Generator,
+    backend: str = PYROOMACOUSTICS,
 ) -> Rir:
     """`simulate_rir` with what a shoebox of one absorption and a source without direction do not have, drawn from
     `ranges` by `walls`: a T60 that depends on frequency, and a talker who faces the microphones.
@@ -108,7 +112,8 @@ def furnished_rir(
     low, high = walls.uniform(*ranges.t60_low), walls.uniform(*ranges.t60_high)
     facing_db = walls.uniform(*ranges.facing_db)
     t60_s = room.t60_s * np.interp(np.arange(len(OCTAVES_HZ)), (0, 3, 6), (low, 1.0, high))
-    taps = _shoebox(replace(room, t60_s=float(t60_s.max())), ranges.sample_rate, field, length)
+    shoebox = gpurir.shoebox if backend == GPURIR else _shoebox
+    taps = shoebox(replace(room, t60_s=float(t60_s.max())), ranges.sample_rate, field, length)
     if np.ptp(t60_s) == 0 and not facing_db:
         return _measured(taps, room, ranges.sample_rate)
     # Octaves only ever lose by it: the ringing of their filters would be louder at the end than the response.
@@ -140,17 +145,23 @@ def simulate(
     out: Path,
     workers: int = 2,
     on_progress: Callable[[int, int], None] | None = None,
+    run: Runner = run_all,
+    backend: str = PYROOMACOUSTICS,
 ) -> Bank:
     """Fill the bank `out` with `count` responses at `mics` microphones in rooms sim_0000, sim_0001, …
 
     Response i follows from (seed, i) alone. Finished ones wait in `.NAME.partial` beside `out`; after a crash the same
     call goes on from there, and the bank has the same bytes whatever was interrupted and however many `workers`
     computed it. A bank with the same parameters is returned as it is. `on_progress(done, count)` follows each response.
-    workers above 1 start processes: call from under `if __name__ == "__main__"`.
+    workers above 1 start processes: call from under `if __name__ == "__main__"`. `run` does the work (Ray brings its
+    own). `backend`: pyroomacoustics, or gpurir (see farfeel.rooms.gpurir; not the same bytes twice).
     Raises FarfeelError where the ranges cannot be met, or `out` or its partial folder has other parameters or contents.
     """
     out = Path(out)
-    parameters = {"mics": mics, "seed": seed, "ranges": ranges.model_dump(mode="json")}
+    parameters: dict[str, Any] = {"mics": mics, "seed": seed, "ranges": ranges.model_dump(mode="json")}
+    if backend == GPURIR:
+        gpurir.require_engine()
+        parameters["backend"] = backend
     waiting = out.with_name(f".{out.name}.partial")
     check_replaceable(out)
     if is_bank(out):
@@ -161,8 +172,8 @@ def simulate(
     _start_or_resume(waiting, parameters)
     done = {path.name for path in waiting.iterdir()}
     todo = [index for index in range(count) if _file(index) not in done]
-    work = partial(_simulate_one, ranges=ranges, mics=mics, seed=seed, waiting=waiting)
-    for finished, _ in enumerate(_map(work, todo, workers), start=count - len(todo) + 1):
+    work = partial(_simulate_one, ranges=ranges, mics=mics, seed=seed, waiting=waiting, backend=backend)
+    for finished, _ in enumerate(run(work, todo, workers), start=count - len(todo) + 1):
         if on_progress:
             on_progress(finished, count)
     shape = (count, mics, longest_response(ranges))
@@ -270,7 +281,7 @@ def _diffuse_noise(room: Room, sample_rate: int, length: int, rng: np.random.Gen
     return np.fft.irfft(np.einsum("fij,jf->if", mixing, spectrum), length)
 
 
-def _simulate_one(index: int, ranges: Simulation, mics: int, seed: int, waiting: Path) -> None:
+def _simulate_one(index: int, ranges: Simulation, mics: int, seed: int, waiting: Path, backend: str) -> None:
     number, place = divmod(index, ranges.sources_per_room)
     rir = furnished_rir(
         room_of(index, ranges, mics, seed),
@@ -278,6 +289,7 @@ def _simulate_one(index: int, ranges: Simulation, mics: int, seed: int, waiting:
         longest_response(ranges),
         walls=np.random.default_rng((seed, number, WALLS)),
         field=np.random.default_rng((seed, number, place, NOISE)),
+        backend=backend,
     )
     with replacing_file(waiting / _file(index)) as path, path.open("wb") as file:
         np.savez(file, taps=rir.taps, t60_s=rir.t60_s, drr_db=rir.drr_db)
@@ -300,32 +312,6 @@ def _read(path: Path, index: int, ranges: Simulation, mics: int, seed: int) -> R
 
 def _file(index: int) -> str:
     return f"{index:06d}.npz"
-
-
-def _map(work: Callable[[int], None], todo: list[int], workers: int) -> Iterator[None]:
-    if workers <= 1 or len(todo) <= 1:
-        yield from map(work, todo)
-        return
-    # Spawned, not forked: the caller may hold threads (torch, a progress bar), and a fork of them can hang.
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(workers, len(todo)), mp_context=context, initializer=_end_with_parent) as pool:
-        try:
-            yield from pool.map(work, todo)
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
-
-
-def _end_with_parent() -> None:
-    """A pool's processes outlive a parent that is killed, waiting for work for ever; this one ends with it."""
-    parent = multiprocessing.parent_process()
-
-    def watch() -> None:
-        if parent is not None:
-            parent.join()
-            os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
 
 
 def _start_or_resume(waiting: Path, parameters: dict[str, Any]) -> None:
