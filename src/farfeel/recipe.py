@@ -46,6 +46,18 @@ class Data(Section):
 
     emotions: tuple[str, ...] = EMOTIONS
     """Classes, in the order of the model's outputs. Clips of other emotions are left out."""
+    merge: dict[str, str] = {}
+    """Emotions that are no class and count as one, e.g. {calm: neutral}."""
+    excited: bool = True
+    """IEMOCAP's excited clips count as happy, as in most results on it; false: they are left out."""
+    labels: Literal["intended", "perceived"] = "intended"
+    """intended: what was acted. perceived: what most listeners and viewers voted for, where a corpus tells (CREMA-D);
+    clips whose votes are tied are left out."""
+    agreement: Share = 0.0
+    """Share of the votes that a perceived label needs; clips with less are left out."""
+    weights: dict[str, Positive] = {}
+    """Corpus → how often an epoch draws a clip of it, relative to clips of the others; 1 where none is given. Epochs
+    stay as long as there are clips."""
     split: str = "paper"
     """Speaker-independent split: paper, or folds-6:K, folds-5:K, folds-7:K with K the test fold from 1."""
 
@@ -61,6 +73,13 @@ class Data(Section):
                 f"emotions are {', '.join(self.emotions) or 'none'}, expected two or more different ones of "
                 f"{', '.join(EMOTIONS)}; correct them"
             )
+        others = [emotion for emotion in EMOTIONS if emotion not in self.emotions]
+        for emotion, counts_as in self.merge.items():
+            if emotion not in others or counts_as not in self.emotions:
+                raise ValueError(
+                    f"merge counts {emotion} as {counts_as}, expected what is no class ({', '.join(others) or 'none'}) "
+                    f"as one that is ({', '.join(self.emotions)}); correct merge or emotions"
+                )
         return self
 
 

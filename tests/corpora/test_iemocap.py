@@ -7,11 +7,14 @@ import pytest
 
 from farfeel.cli import main
 from farfeel.corpora.iemocap import IEMOCAP
+from farfeel.corpora.labels import label_set, relabelled
 from farfeel.corpora.scan import load_clips, read_manifest, scan
 from farfeel.corpora.splits import split_clips
+from farfeel.recipe import Data
 from farfeel.types import FarfeelError
 
 Write = Callable[..., Path]
+TURNS = (("F000", "neu"), ("M000", "exc"), ("M001", "hap"))
 LABELS = {
     "Ses01F_impro01": [
         (0.2, 0.8, "F000", "neu", "Excuse me."),
@@ -103,12 +106,45 @@ def test_utterances_without_their_labels_are_left_out_with_the_reason(release: P
         scan(IEMOCAP, release / "Session2")
 
 
+def test_a_labelled_utterance_without_its_sound_is_missing(release: Path) -> None:
+    assert scan(IEMOCAP, release).missing == ()
+    for name in ("F002", "M001"):  # angry; and one that listeners did not agree on
+        (release / f"Session1/sentences/wav/Ses01F_impro01/Ses01F_impro01_{name}.wav").unlink()
+    assert scan(IEMOCAP, release).missing == ("Ses01F_impro01_F002",)
+
+
 def test_a_manifest_keeps_offset_and_side(release: Path, tmp_path: Path) -> None:
     out = tmp_path / "iemocap.parquet"
     assert main(["scan", "iemocap", "--root", str(release), "--out", str(out)]) == 0
     assert read_manifest(out) == load_clips("iemocap", release)
 
 
-def test_one_session_is_tested_at_a_time(release: Path) -> None:
-    parts = split_clips(load_clips("iemocap", release), "folds-5:1")
-    assert {clip.speaker for clip in parts.test} == {"Ses01F", "Ses01M"}
+def test_one_session_is_tested_at_a_time(write: Write, tmp_path: Path) -> None:
+    for session in range(1, 6):
+        name = f"Ses0{session}F_impro01"
+        labels = tmp_path / f"Session{session}/dialog/EmoEvaluation/{name}.txt"
+        labels.parent.mkdir(parents=True)
+        rows = [f"[0.0 - 0.3]\t{name}_{turn}\t{label}\t[2.5, 2.5, 2.5]" for turn, label in TURNS]
+        labels.write_text("\n".join(rows))
+        for turn, _ in TURNS:
+            write(tmp_path / f"Session{session}/sentences/wav" / name / f"{name}_{turn}.wav")
+    clips, notes = relabelled(load_clips("iemocap", tmp_path), Data(**label_set("iemocap-4-happy")), "audio")
+    assert notes == ["left out: 5 excited clips"]
+    for session in range(1, 6):
+        parts = split_clips(clips, f"folds-5:{session}")
+        assert {clip.speaker for clip in parts.test} == {f"Ses0{session}F", f"Ses0{session}M"}
+        assert {clip.speaker for clip in parts.val} == {f"Ses0{session % 5 + 1}F", f"Ses0{session % 5 + 1}M"}
+        assert len({clip.speaker for clip in parts.train}) == 6
+
+
+def test_excited_counts_as_happy_and_is_still_known(release: Path) -> None:
+    clips = {clip.id: clip for clip in load_clips("iemocap", release)}
+    assert [clip.id for clip in clips.values() if clip.intensity] == ["Ses01F_impro01_M000"]
+    excited = clips["Ses01F_impro01_M000"]
+    assert (excited.emotion, excited.intensity) == ("happy", "excited")
+
+
+def test_an_utterance_of_two_channels_is_one_clip(release: Path, write: Write) -> None:
+    write(release / "Session1/sentences/wav/Ses01F_impro01/Ses01F_impro01_F000.wav", channels=2, seconds=0.6)
+    report = scan(IEMOCAP, release)
+    assert (len(report.clips), report.channels) == (7, {1: 6, 2: 1})

@@ -1,9 +1,9 @@
 """Corpora of emotional speech: file names become clips, clips become speaker-independent splits.
 
 Each corpus is one module that says where the data comes from and decodes one file name; `CORPORA` holds them by name.
-`scan` reads the headers and says what is there and what is missing, `splits` divides by speaker, `synthetic` makes a
-small corpus of artificial voices for demonstrations and tests, `folder` reads your own clips. Nothing here imports
-torch.
+`scan` reads the headers and says what is there and what is missing, `labels` tells what a clip counts as, `splits`
+divides by speaker, `synthetic` makes a small corpus of artificial voices for demonstrations and tests, `folder` reads
+your own clips. Nothing here imports torch.
 """
 
 from __future__ import annotations

@@ -30,6 +30,15 @@ class Listing:
     duplicates: tuple[Path, ...]
 
 
+@dataclass(frozen=True)
+class Vote:
+    """What listeners or viewers found in a clip: the emotion that most of them named, empty where two or more tie; and
+    the share of them who named it."""
+
+    emotion: str
+    share: float
+
+
 def _sex_unknown(speaker: str) -> str:
     return ""
 
@@ -46,6 +55,9 @@ class Corpus:
     speakers and expected: those of the whole corpus, and the ids of all its clips, where names tell them.
     sex: speaker → "female", "male", or "" where it is not known.
     together: speaker → a name that speakers who talk to each other share: no split parts them.
+    perceived: clips and what was presented (audio, video, both) → id → vote; None where nobody was asked.
+    labelled: clips → id → emotion of all that the files beside them label; None where names tell (`expected`).
+    people: clips → a line on who speaks in them, from a table beside them; None where there is no more than `sex`.
     """
 
     name: str
@@ -60,6 +72,9 @@ class Corpus:
     expected: tuple[str, ...] = ()
     sex: Callable[[str], str] = _sex_unknown
     together: Callable[[str], str] = _alone
+    perceived: Callable[[Sequence[Clip], str], dict[str, Vote]] | None = None
+    labelled: Callable[[Sequence[Clip]], dict[str, str]] | None = None
+    people: Callable[[Sequence[Clip]], str] | None = None
 
     def clips(self, root: Path) -> Iterator[Clip]:
         """The clips under `root`, any folders deep, by speaker and id. Raises FarfeelError where root is no folder."""

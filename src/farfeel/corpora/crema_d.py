@@ -5,24 +5,38 @@ Citation: Cao, Cooper, Keutmann, Gur, Nenkova and Verma (2014), IEEE Trans. Affe
 
 Names are actor _ sentence _ emotion _ intensity: 1001_DFA_ANG_XX.wav is actor 1001, "Don't forget a jacket", angry,
 intensity unspecified. Only "It's eleven o'clock" (IEO) has LO, MD and HI. Sound (AudioWAV, or AudioMP3) and film
-(VideoFlash, or an MP4 of it) of one name are one clip. The emotion is the one that was acted, not the one voted for.
+(VideoFlash, or an MP4 of it) of one name are one clip.
+
+The emotion is the one that was acted. What others perceived is in processedResults/tabulatedVotes.csv, one row per clip
+and presentation, told apart by the first digit of the row's number: 1 the voice alone, 2 the face alone, 3 both (so
+they agree with summaryTable.csv). `emoVote` is the letter that most voters chose, or several with colons between where
+they tie; `agreement` is its share of the 4 to 12 votes. Of the 7442 voices 644 are tied, 3099 are heard as they were
+meant, and 3897, half of them, as neutral.
+
+EmoBox (Ma et al., 2024, data/cremad) divides this corpus by clips: its actors are in training and in test (1052 and
+1077, for example). No split of farfeel's does that, so accuracies on that split and on these do not compare.
 
 Left out, as the repository's README tells: 1076_MTI_SAD_XX, which has no sound in any form, and the films and MP3 files
 of three more, empty or showing something else, whose WAV files are sound.
 
 Of the 7462 names that actors, sentences and emotions allow, 7442 are published (SentenceFilenames.csv); the women among
-the actors are those of VideoDemographics.csv, both in the repository above.
+the actors are those of VideoDemographics.csv, both in the repository above. A scan tells sexes and ages from that table
+where it lies beside the clips; splits always go by the list below, so that a table that is missing on one machine does
+not divide the actors in another way there.
 """
 
 from __future__ import annotations
 
+import csv
 import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from itertools import product
 from pathlib import Path
 
-from farfeel.corpora.corpus import Corpus
+from farfeel.corpora.corpus import Corpus, Vote
 from farfeel.media.audio import AUDIO_SUFFIXES
-from farfeel.types import Clip
+from farfeel.types import Clip, FarfeelError
 
 _SENTENCES = {
     "DFA": "Don't forget a jacket",
@@ -54,6 +68,11 @@ _UNPUBLISHED = (  # actor, sentence, emotions
     ("1019", "ITH", tuple(_EMOTIONS)),
     ("1076", "ITS", ("NEU",)),
 )
+_SOURCE = "https://github.com/CheyneyComputerScience/CREMA-D"
+_VOTES = Path("processedResults/tabulatedVotes.csv")
+_PEOPLE = Path("VideoDemographics.csv")
+_PRESENTED = {"audio": "1", "video": "2", "both": "3"}
+_LETTERS = {name[0]: emotion for name, emotion in _EMOTIONS.items()}
 _MUTE = "1076_MTI_SAD_XX"
 _DEFECTIVE = (_MUTE, "1076_MTI_NEU_XX", "1064_TIE_SAD_XX", "1064_IEO_DIS_MD")
 _NAME = re.compile(
@@ -92,10 +111,68 @@ def _all_ids() -> tuple[str, ...]:
     )
 
 
+def _sex(actor: str) -> str:
+    return "female" if int(actor) in _WOMEN else "male"
+
+
+def _perceived(clips: Sequence[Clip], presented: str) -> dict[str, Vote]:
+    """What people perceived in the voice, the face or both. Raises FarfeelError where the table of votes is missing or
+    is not one."""
+    table = _table_above(clips, _VOTES)
+    if table is None:
+        raise FarfeelError(
+            f"no folder above {clips[0].audio or clips[0].video} has {_VOTES}, expected for perceived labels; copy it "
+            f"there from {_SOURCE}, or take the intended labels"
+        )
+    votes = {}
+    for number, row in enumerate(_rows(table, ("", "fileName", "emoVote", "agreement")), start=2):
+        try:
+            share, letters = float(row["agreement"]), row["emoVote"].split(":")
+            emotions = [_LETTERS[letter] for letter in letters]
+        except (ValueError, KeyError):
+            found = f"emoVote {row['emoVote'][:40]!r} and agreement {row['agreement'][:40]!r}"
+            expected = f"letters of {', '.join(_LETTERS)} and a share"
+            raise FarfeelError(
+                f"{table}, row {number}: {found}, expected {expected}; copy the table again from {_SOURCE}"
+            ) from None
+        if row[""].startswith(_PRESENTED[presented]):
+            votes[row["fileName"]] = Vote(emotions[0] if len(emotions) == 1 else "", share)
+    return votes
+
+
+def _people(clips: Sequence[Clip]) -> str:
+    """How many women and men, and their ages where the table of demographics is there."""
+    actors = {clip.speaker for clip in clips}
+    table = _table_above(clips, _PEOPLE)
+    rows = {row["ActorID"]: row for row in _rows(table, ("ActorID", "Age", "Sex"))} if table else {}
+    sexes = Counter(rows[actor]["Sex"].lower() if actor in rows else _sex(actor) for actor in actors)
+    ages = sorted(int(rows[actor]["Age"]) for actor in actors if actor in rows and rows[actor]["Age"].isdigit())
+    return f"{sexes['female']} women and {sexes['male']} men" + (f", {ages[0]} to {ages[-1]} years old" if ages else "")
+
+
+def _table_above(clips: Sequence[Clip], name: Path) -> Path | None:
+    """A table of the repository, in any folder above the clips."""
+    files = (clip.audio or clip.video for clip in clips)
+    folders = {folder: None for file in files if file for folder in file.absolute().parents}
+    return next((folder / name for folder in folders if (folder / name).is_file()), None)
+
+
+def _rows(table: Path, columns: Sequence[str]) -> Iterator[dict[str, str]]:
+    with table.open(encoding="utf-8-sig", errors="replace", newline="") as file:
+        rows = csv.DictReader(file, restval="")
+        if lacking := [column for column in columns if column not in (rows.fieldnames or ())]:
+            found = f"{table} has no column {', '.join(map(repr, lacking))}"
+            raise FarfeelError(f"{found}, expected those of the published table; copy it again from {_SOURCE}")
+        try:
+            yield from rows
+        except csv.Error as error:
+            raise FarfeelError(f"{table} is no CSV ({error}), expected the published table; copy it again") from None
+
+
 CREMA_D = Corpus(
     name="crema-d",
     title="CREMA-D",
-    source="https://github.com/CheyneyComputerScience/CREMA-D",
+    source=_SOURCE,
     citation=(
         "Cao H, Cooper DG, Keutmann MK, Gur RC, Nenkova A, Verma R (2014). CREMA-D: Crowd-sourced Emotional Multimodal "
         "Actors Dataset. IEEE Trans. Affective Computing 5(4): 377-390"
@@ -106,5 +183,7 @@ CREMA_D = Corpus(
     decode=_decode,
     speakers=_ACTORS,
     expected=_all_ids(),
-    sex=lambda actor: "female" if int(actor) in _WOMEN else "male",
+    sex=_sex,
+    perceived=_perceived,
+    people=_people,
 )

@@ -11,20 +11,25 @@ Layout, as released; the labels are in files, not in names:
     Session1/dialog/avi/DivX/Ses01F_impro01.avi                     the film of the dialogue
 
 The letter after the session, here F, says who wears the markers in this recording; the one before the number, here M,
-who speaks. `exc` (excited) counts as happy, as in the usual four-class results; fru (frustrated), oth (other) and xxx
-(no agreement) are none of farfeel's emotions and are left out.
+who speaks. `exc` (excited) counts as happy, as in the usual four-class results; such a clip's intensity is "excited",
+so that `data.excited=false` can leave it out. fru (frustrated), oth (other) and xxx (no agreement) are none of
+farfeel's emotions and are left out. These labels are all perceived ones: most of the listeners agreed.
 
 A film shows both actors side by side. The one who wears the markers is on the left: so, without a word on it in the
 release, in code that crops these films (https://github.com/IoannisKansizoglou/Iemocap-preprocess,
 extractionmapCreator.py). It could not be checked here on the films themselves: look at a few crops before you trust it.
 Utterances are cut from the film by the times in EmoEvaluation.
 
-The two actors of a session talk to each other, and are never divided: folds-5:K tests session K.
+Published files of utterances have one channel, dialog/wav has two; farfeel reads the utterances (the mean of their
+channels, were there two), never the dialogues, and both actors' utterances, which may overlap in time.
+
+The two actors of a session talk to each other, and are never divided: folds-5:K tests session K, as in EmoBox.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -45,12 +50,13 @@ _EMOTIONS = {
     "dis": "disgust",
     "sur": "surprised",
 }
+EXCITED = "excited"
 _LEFT_OUT = {"fru": "frustrated", "oth": "other emotions", "xxx": "listeners did not agree"}
 
 
 @dataclass(frozen=True)
 class _Dialogue:
-    """What the files of one recording say. labels: utterance → start in seconds, emotion; texts: utterance → words."""
+    """What the files of one recording say. labels: utterance → start in seconds, label; texts: utterance → words."""
 
     labels: dict[str, tuple[float, str]]
     texts: dict[str, str]
@@ -67,20 +73,32 @@ def _decode(path: Path) -> Clip | str | None:
     dialogue = _read_dialogue(path.parents[3] / "dialog", name)
     if path.stem not in dialogue.labels:
         return "utterances without a label in dialog/EmoEvaluation"
-    start_s, emotion = dialogue.labels[path.stem]
-    if emotion not in _EMOTIONS:
-        return _LEFT_OUT.get(emotion, emotion)
+    start_s, label = dialogue.labels[path.stem]
+    if label not in _EMOTIONS:
+        return _LEFT_OUT.get(label, label)
     return Clip(
         id=path.stem,
         corpus="iemocap",
         speaker=session + speaks,
-        emotion=_EMOTIONS[emotion],
+        emotion=_EMOTIONS[label],
         audio=path,
         video=dialogue.film,
         sentence=dialogue.texts.get(path.stem, ""),
+        intensity=EXCITED if label == "exc" else "",
         video_offset_s=start_s if dialogue.film else 0.0,
         face="left" if speaks == wears_markers else "right",
     )
+
+
+def _labelled(clips: Sequence[Clip]) -> dict[str, str]:
+    """Utterances of the clips' sessions with a label that farfeel has an emotion for, whether their sound is there or
+    not."""
+    sessions = {clip.audio.parents[3] for clip in clips if clip.audio}
+    labels: dict[str, tuple[float, str]] = {}
+    for session in sessions:
+        for file in (session / "dialog" / "EmoEvaluation").glob("Ses*.txt"):
+            labels |= _read_dialogue(session / "dialog", file.stem).labels
+    return {utterance: _EMOTIONS[label] for utterance, (_, label) in labels.items() if label in _EMOTIONS}
 
 
 @lru_cache(maxsize=1)  # A folder is walked one dialogue after the other.
@@ -115,4 +133,5 @@ IEMOCAP = Corpus(
     speakers=tuple(f"Ses0{session}{sex}" for session in range(1, 6) for sex in "FM"),
     sex=lambda speaker: "female" if speaker.endswith("F") else "male",
     together=lambda speaker: speaker[:-1],
+    labelled=_labelled,
 )

@@ -70,9 +70,9 @@ class ScanReport:
     sound, or of their film where there is none (a still has no length). A clip whose sound is not readable is left out;
     one whose film is not stays with its sound alone.
 
-    seconds: in all. sample_rates and channels: value → clips with sound. absent_speakers: of the whole corpus, not
-    here. missing: ids of expected clips of the speakers that are here. unreadable: file and reason. skipped: reason →
-    files. duplicates: files that repeat a clip already counted.
+    people: a line on the speakers, where the corpus tells. seconds: in all. sample_rates and channels: value → clips
+    with sound. absent_speakers: of the whole corpus, not here. missing: ids of expected clips of the speakers that are
+    here. unreadable: file and reason. skipped: reason → files. duplicates: files that repeat a clip already counted.
     """
 
     corpus: str
@@ -86,6 +86,7 @@ class ScanReport:
     unreadable: tuple[tuple[Path, str], ...]
     skipped: dict[str, int]
     duplicates: tuple[Path, ...]
+    people: str = ""
 
     @property
     def counts(self) -> dict[str, dict[str, int]]:
@@ -119,7 +120,7 @@ class ScanReport:
         length = f", {self.seconds / 60:.1f} minutes" if self.seconds else ""
         known = sum(not is_unknown(speaker) for speaker in speakers)
         who = f"{known} speakers" if known == len(speakers) else f"{known} known speakers and unknown ones"
-        lines += [f"{len(self.clips)} clips of {who}{length}"]
+        lines += [f"{len(self.clips)} clips of {who}{length}", *([self.people] if self.people else [])]
         lines += [f"{clips} clips at {rate} Hz" for rate, clips in self.sample_rates.items()]
         lines += [f"{clips} clips with {_counted(channels, 'channel')}" for channels, clips in self.channels.items()]
         if films := sum(clip.video is not None for clip in self.clips):
@@ -209,6 +210,7 @@ def scan(
         unreadable=(*((file, header) for file, header in headers.items() if isinstance(header, str)), *beyond),
         skipped=dict(sorted(skipped.items())),
         duplicates=listing.duplicates,
+        people=corpus.people(clips) if corpus.people and clips else "",
     )
 
 
@@ -269,10 +271,9 @@ def load_clips(
 ) -> list[Clip]:
     """The usable clips of a corpus under `root`, or of a manifest file; `on_unreadable` is told of what is left out,
     and why, and of speakers that are not known. Raises FarfeelError with one line."""
-    path = Path(name_or_manifest)
     notes: list[str] = []
-    if name_or_manifest not in CORPORA and (path.is_file() or path.suffix == ".parquet"):
-        clips = read_manifest(path, root)
+    if _is_manifest(name_or_manifest):
+        clips = read_manifest(Path(name_or_manifest), root)
     else:
         corpus = get_corpus(name_or_manifest)
         if root is None:
@@ -293,6 +294,42 @@ def load_clips(
         for line in notes:
             on_unreadable(line)
     return clips
+
+
+def corpora_of(name_or_manifest: str, root: Path | None = None) -> list[str]:
+    """The names of the corpora that `load_clips` would read clips of."""
+    if _is_manifest(name_or_manifest):
+        return sorted({clip.corpus for clip in read_manifest(Path(name_or_manifest), root)})
+    return [get_corpus(name_or_manifest).name]
+
+
+def _is_manifest(name: str) -> bool:
+    return name not in CORPORA and (Path(name).is_file() or Path(name).suffix == ".parquet")
+
+
+def load_corpora(
+    sources: Sequence[tuple[str, Path | None]], on_unreadable: Callable[[str], None] | None = None
+) -> list[Clip]:
+    """The usable clips of several corpora or manifests, each under a root of its own, one after the other.
+
+    Raises FarfeelError where two sources hold the same corpus: nobody could tell their speakers apart.
+    """
+    clips: list[Clip] = []
+    for name, root in sources:
+        found = load_clips(name, root, on_unreadable)
+        if twice := {clip.corpus for clip in found} & {clip.corpus for clip in clips}:
+            raise FarfeelError(
+                f"{name} holds clips of {min(twice)}, and so does a corpus named before it; expected each corpus once; "
+                "put its files under one root, or name it once"
+            )
+        clips += found
+    return clips
+
+
+def named_with_corpus(clips: Sequence[Clip]) -> list[Clip]:
+    """The clips with their corpus in ids and speakers, e.g. ravdess/03: two corpora may each have a speaker 03. For
+    after the split, which knows a corpus's speakers by their own names."""
+    return [replace(clip, id=f"{clip.corpus}/{clip.id}", speaker=f"{clip.corpus}/{clip.speaker}") for clip in clips]
 
 
 def _header(file: Path, is_film: bool) -> _Header | str:
@@ -360,6 +397,9 @@ def _pointer_line(file: Path) -> str:
 
 def _missing(corpus: Corpus, clips: Sequence[Clip], present: set[str], wanted: tuple[str, ...]) -> tuple[str, ...]:
     found = {clip.id for clip in clips}
+    if corpus.labelled:
+        labelled = corpus.labelled(clips)
+        return tuple(sorted(id_ for id_, emotion in labelled.items() if id_ not in found and emotion in wanted))
     suffix = Path(corpus.example).suffix
     expected = [corpus.decode(Path(id_ + suffix)) for id_ in corpus.expected if id_ not in found]
     return tuple(

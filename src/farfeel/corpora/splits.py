@@ -46,7 +46,8 @@ Speakers = tuple[str, ...]
 class Split:
     """Three parts without a common speaker. `absent`: speakers that the split names and the clips do not have.
 
-    `wanted` is part → the speakers that the split puts there, present or not.
+    `wanted` is part → the speakers that the split puts there, present or not. Where the clips are of several corpora,
+    both name speakers as corpus/speaker.
     """
 
     train: tuple[Clip, ...]
@@ -103,13 +104,15 @@ def split_clips(clips: Sequence[Clip], split: str) -> Split:
             )
         parts[wanted[clip.corpus, clip.speaker]].append(clip)
     present = {(clip.corpus, clip.speaker) for clip in clips}
+    several = len({clip.corpus for clip in clips}) > 1
+    name_of = {who: "/".join(who) if several else who[1] for who in wanted}
     return Split(
         train=tuple(parts["train"]),
         val=tuple(parts["val"]),
         test=tuple(parts["test"]),
-        absent=tuple(sorted(speaker for corpus, speaker in wanted if (corpus, speaker) not in present)),
+        absent=tuple(sorted(name_of[who] for who in wanted if who not in present)),
         name=split,
-        wanted={part: tuple(sorted(who[1] for who in wanted if wanted[who] == part)) for part in PARTS},
+        wanted={part: tuple(sorted(name_of[who] for who in wanted if wanted[who] == part)) for part in PARTS},
     )
 
 
