@@ -5,17 +5,20 @@ paths -> processes: prepare -> Recognizer.answer, BATCH at a time -> (path, Pred
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
 from typing import TypeVar
 
 from farfeel.infer import Recognizer
 from farfeel.opening import DEFAULTS, Options, Prepared, prepare
+from farfeel.pool import Runner
 from farfeel.recipe import Recipe
 from farfeel.types import FarfeelError, Prediction
 
@@ -38,6 +41,43 @@ def predict_each(
         answers = iter(recognizer.answer(good, abstain_below) if good else [])
         for path, each in batch:
             yield path, next(answers) if isinstance(each, Prepared) else each
+
+
+@dataclass(frozen=True)
+class Loading:
+    """What Recognizer.load takes."""
+
+    checkpoints: tuple[Path, ...] | None = None
+    device: str = "cpu"
+    precision: str = "32"
+    engine: str = "torch"
+
+
+def predict_with(
+    run: Runner,
+    loading: Loading,
+    paths: Sequence[Path],
+    options: Options = DEFAULTS,
+    workers: int = 1,
+    abstain_below: float = 0.0,
+) -> Iterator[tuple[Path, Prediction | FarfeelError]]:
+    """As predict_each, to the same bit: `run` (of Ray: `cluster.run_all`) gives BATCH files at a time to workers, who
+    load the checkpoint once."""
+    work = functools.partial(_predict_batch, loading, options, abstain_below)
+    batches = list(_batched([path.resolve() for path in paths], BATCH))
+    results = itertools.chain.from_iterable(run(work, batches, workers))
+    yield from zip(paths, results, strict=True)
+
+
+def _predict_batch(
+    loading: Loading, options: Options, abstain_below: float, paths: tuple[Path, ...]
+) -> list[Prediction | FarfeelError]:
+    return [result for _, result in predict_each(_loaded(loading), paths, options, 0, abstain_below)]
+
+
+@functools.lru_cache(maxsize=1)
+def _loaded(loading: Loading) -> Recognizer:
+    return Recognizer.load(loading.checkpoints, loading.device, loading.precision, loading.engine)
 
 
 def _prepared(

@@ -25,7 +25,7 @@ from farfeel.infer import in_batches
 from farfeel.models.emotion import EmotionModel
 from farfeel.opening import views_of
 from farfeel.recordings import Recording
-from farfeel.takes import Recordings
+from farfeel.takes import Take
 
 HEADING = "## Calibration"
 
@@ -52,7 +52,7 @@ class Fitted:
 
 def calibrate(
     model: EmotionModel,
-    recordings: Recordings,
+    recordings: Sequence[Take],
     device: str | torch.device = "cpu",
     on_progress: Callable[[int, int], None] | None = None,
 ) -> list[Fitted]:

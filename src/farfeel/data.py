@@ -19,14 +19,15 @@ from torch.utils.data import Dataset, Sampler
 
 from farfeel.media.audio import files_in, read_audio, speech_span
 from farfeel.media.camera import shoot
-from farfeel.media.footage import Footage
+from farfeel.media.footage import Footage, footage_of
 from farfeel.models.logmel import LogMel, front_end
 from farfeel.models.video import to_frames
 from farfeel.recipe import Recipe
 from farfeel.recordings import window_samples
+from farfeel.rooms.acoustics import remove_common_delay
 from farfeel.rooms.bank import Bank
 from farfeel.rooms.noise import babble, recorded_noise, white_noise
-from farfeel.rooms.reverb import add_noise, convolve, remove_common_delay
+from farfeel.rooms.reverb import add_noise, convolve
 from farfeel.types import Batch, Clip, FarfeelError
 
 CACHE_BYTES = 4 << 30  # Dry clips kept in memory; RAVDESS whole takes 0.3 GB.
@@ -36,8 +37,9 @@ VALIDATION_ROOMS = 0.1  # Share of a training bank's rooms that only validation 
 
 @dataclass
 class Sources:
-    """A batch before the room: dry (B, T), taps (B, M, L), noise (B, M, T), snr_db (B,), gain (B,), mic_mask (B, M),
-    film (B, N, S, S, 3) uint8 (empty for a model without eyes), video_mask (B,), target (B,)."""
+    """A batch before the room: dry (B, T), or (B, M, T) where a room has acted already, taps (B, M, L), noise
+    (B, M, T), snr_db (B,), gain (B,), mic_mask (B, M), film (B, N, S, S, 3) uint8 (empty for a model without eyes),
+    video_mask (B,), target (B,)."""
 
     dry: Tensor
     taps: Tensor
@@ -55,7 +57,7 @@ class Sources:
 
 def to_sensors(sources: Sources) -> Batch:
     """Let the room act: convolution, noise at its level, gain; dead microphones are silent. Films become frames."""
-    wet = convolve(sources.dry, sources.taps)
+    wet = sources.dry if sources.dry.ndim == 3 else convolve(sources.dry, sources.taps)
     heard = add_noise(wet, sources.noise, sources.snr_db) * sources.gain[:, None, None]
     frames = to_frames(sources.film) if sources.film.numel() else None
     return Batch(heard * sources.mic_mask[..., None], sources.mic_mask, sources.target, frames, sources.video_mask)
@@ -108,17 +110,30 @@ class Clips:
         return True
 
 
-def footage_of(clip: Clip, recipe: Recipe) -> Footage:
-    """The film of a clip, seen as the recipe sees films."""
-    assert clip.video is not None
-    end_s = None if clip.end_s is None else clip.end_s - clip.start_s
-    offset_s = clip.video_offset_s + clip.start_s
-    return Footage(clip.video, recipe.video, recipe.audio.seconds, offset_s, end_s, clip.face)
+@dataclass(frozen=True)
+class Sound:
+    """What is drawn about an example's sound: as in Sources, and the stretch of the clip that is heard, in seconds
+    (None where there is no sound), and its film."""
+
+    dry: np.ndarray
+    taps: np.ndarray
+    noise: np.ndarray
+    snr_db: float
+    alive: np.ndarray
+    span_s: tuple[float, float] | None
+    footage: Footage | None
+
+    @classmethod
+    def silent(cls, nothing: np.ndarray, mics: int, footage: Footage | None) -> Sound:
+        """No sound at M microphones, all dead; `nothing` has the shape of what there would be."""
+        taps, noise = np.ones((mics, 1), np.float32), np.zeros((mics, nothing.shape[-1]), np.float32)
+        return cls(nothing, taps, noise, float("inf"), np.zeros(mics, dtype=bool), None, footage)
 
 
 class TrainingClips(Dataset["Sources | Batch"]):
     """Each index is a clip; each epoch it is spoken in another room. `set_epoch` before each epoch.
 
+    Indices go on beyond the clips: i + len is clip i drawn once more in this epoch, in yet another room.
     With renderings, an item is what the network sees of it, a Batch without its first axis, and kept in memory.
     """
 
@@ -128,6 +143,7 @@ class TrainingClips(Dataset["Sources | Batch"]):
         self.recipe, self.bank, self.epoch = recipe, bank, 0
         self.clips = Clips(clips, recipe, trim=recipe.audio.trim_silence)
         self.targets = [recipe.data.emotions.index(clip.emotion) for clip in clips]
+        self.weights = _weights(clips, recipe)
         self.responses = {} if bank is None else {room: bank.indices(room) for room in rooms or bank.rooms}
         self.rooms = list(self.responses)
         if bank is not None and bank.mics < recipe.microphones.count:
@@ -148,7 +164,8 @@ class TrainingClips(Dataset["Sources | Batch"]):
     def __getitem__(self, index: int) -> Sources | Batch:
         if not self.recipe.rooms.renderings:
             return self._draw(index, self.epoch)
-        version = self.epoch % self.recipe.rooms.renderings
+        again, index = divmod(index, len(self))
+        version = (self.epoch + again) % self.recipe.rooms.renderings
         if (version, index) not in self._rendered:
             heard = to_sensors(collate([self._draw(index, version)]))
             mels = front_end(heard.audio, self.logmel, self.recipe.audio)[0].half()
@@ -158,54 +175,70 @@ class TrainingClips(Dataset["Sources | Batch"]):
     def _draw(self, index: int, epoch: int) -> Sources:
         recipe = self.recipe
         rng = np.random.default_rng((recipe.seed, epoch, index))
-        mics, samples = recipe.microphones.count, window_samples(recipe)
-        if sound := self.clips.dry(index):
-            speed = 1 + recipe.augment.speed * rng.uniform(-1, 1)
-            heard = change_speed(sound[0], speed)
-            dry, start = place(heard, samples, recipe.augment.time_shift_s * recipe.audio.sample_rate, rng)
-            # The same stretch of the film; what the window has beyond the clip is silence, and shows nothing.
-            inside = np.clip([-start, samples - start], 0, len(heard))
-            start_s, end_s = sound[1] + inside * speed / recipe.audio.sample_rate
-            room, chosen = self._draw_room(mics, rng)
-            taps = self._response(room, chosen, rng)
-            noise, snr_db = self._draw_noise(index, room, chosen, samples, rng)
-            alive = rng.random(mics) >= recipe.augment.mic_dropout
-            alive[rng.integers(mics)] = True
-        else:
-            samples = 1 if recipe.modalities == "video" else samples  # Nobody listens: nothing to convolve.
-            dry, taps = np.zeros(samples, np.float32), np.ones((mics, 1), np.float32)
-            noise, snr_db = np.zeros((mics, samples), np.float32), float("inf")
-            alive = np.zeros(mics, dtype=bool)
-            start_s = end_s = None
+        index %= len(self)
+        sound = self._hear(index, rng)
         gain_db = recipe.augment.gain_db * rng.uniform(-1, 1)
-        film = self._film(index, start_s, end_s, rng)
+        film = self._film(sound, rng)
         side = recipe.video.train_size or recipe.video.size
         unseen = (recipe.video.frames, side, side, 3) if recipe.modalities != "audio" else (0,)
         return Sources(
-            dry=torch.from_numpy(dry),
-            taps=torch.from_numpy(taps),
-            noise=torch.from_numpy(noise),
-            snr_db=torch.tensor(snr_db, dtype=torch.float32),
+            dry=torch.from_numpy(sound.dry),
+            taps=torch.from_numpy(sound.taps),
+            noise=torch.from_numpy(sound.noise),
+            snr_db=torch.tensor(sound.snr_db, dtype=torch.float32),
             gain=torch.tensor(10 ** (gain_db / 20), dtype=torch.float32),
-            mic_mask=torch.from_numpy(alive),
+            mic_mask=torch.from_numpy(sound.alive),
             film=torch.zeros(unseen, dtype=torch.uint8) if film is None else torch.from_numpy(film),
             video_mask=torch.tensor(film is not None),
             target=torch.tensor(self.targets[index]),
         )
 
-    def _film(
-        self, index: int, start_s: float | None, end_s: float | None, rng: np.random.Generator
-    ) -> np.ndarray | None:
-        """(N, S, S, 3) of a stretch of the clip (without sound: of any), filmed by a camera that is drawn; None where
-        there is no film."""
-        footage = self.clips.footage(index)
+    def _hear(self, index: int, rng: np.random.Generator) -> Sound:
+        """A clip somewhere in the window, the room that it is spoken in, and its noise."""
+        recipe, footage = self.recipe, self.clips.footage(index)
+        mics, samples = recipe.microphones.count, window_samples(recipe)
+        sound = self.clips.dry(index)
+        if sound is None:
+            samples = 1 if recipe.modalities == "video" else samples  # Nobody listens: nothing to convolve.
+            return Sound.silent(np.zeros(samples, np.float32), mics, footage)
+        dry, span_s = self._place(*sound, rng)
+        room, chosen = self._draw_room(mics, rng)
+        taps = self._response(room, chosen, rng)
+        noise, snr_db = self._draw_noise(index, room, chosen, samples, rng)
+        return Sound(dry, taps, noise, snr_db, self._draw_alive(rng), span_s, footage)
+
+    def _place(
+        self, sound: np.ndarray, first_s: float, rng: np.random.Generator
+    ) -> tuple[np.ndarray, tuple[float, float]]:
+        """(…, T), which begins first_s into its clip → (…, samples), faster or slower, somewhere in the window; and the
+        stretch of the clip that is left, in seconds."""
+        recipe, samples = self.recipe, window_samples(self.recipe)
+        speed = 1 + recipe.augment.speed * rng.uniform(-1, 1)
+        heard = change_speed(sound, speed)
+        window, start = place(heard, samples, recipe.augment.time_shift_s * recipe.audio.sample_rate, rng)
+        # The same stretch of the film; what the window has beyond the clip is silence, and shows nothing.
+        inside = np.clip([-start, samples - start], 0, heard.shape[-1])
+        start_s, end_s = first_s + inside * speed / recipe.audio.sample_rate
+        return window, (start_s, end_s)
+
+    def _draw_alive(self, rng: np.random.Generator) -> np.ndarray:
+        """(M,) bool: microphones fail, but never all."""
+        mics = self.recipe.microphones.count
+        alive = rng.random(mics) >= self.recipe.augment.mic_dropout
+        alive[rng.integers(mics)] = True
+        return np.asarray(alive)
+
+    def _film(self, sound: Sound, rng: np.random.Generator) -> np.ndarray | None:
+        """(N, S, S, 3) of the stretch of the clip that is heard (without sound: of any), filmed by a camera that is
+        drawn; None where there is no film."""
+        footage, span_s = sound.footage, sound.span_s
         if footage is None:
             return None
-        if start_s is None or end_s is None:
+        if span_s is None:
             window_s = min(self.recipe.audio.seconds, footage.end_s - footage.begin_s)
             start_s = rng.uniform(footage.begin_s, footage.end_s - window_s)
-            end_s = start_s + window_s
-        found = footage.frames(start_s, end_s)
+            span_s = start_s, start_s + window_s
+        found = footage.frames(*span_s)
         if found is None:
             return None
         video = self.recipe.video
@@ -253,10 +286,15 @@ class TrainingClips(Dataset["Sources | Batch"]):
 
 
 class EpochOrder(Sampler[int]):
-    """A permutation that follows from the seed and the epoch alone."""
+    """A permutation that follows from the seed and the epoch alone; with weights that differ, a draw of as many.
 
-    def __init__(self, size: int, seed: int) -> None:
+    An epoch of N draws has clip i N * w_i / sum(w) times on average, and in each epoch that many rounded up or down
+    (systematic sampling), so that chance forgets nobody. A clip's second draw is index i + N, its third i + 2 N.
+    """
+
+    def __init__(self, size: int, seed: int, weights: Sequence[float] = ()) -> None:
         self.size, self.seed, self.epoch = size, seed, 0
+        self.weights = np.array(weights) if len(set(weights)) > 1 else None
 
     def set_epoch(self, epoch: int) -> None:
         self.epoch = epoch
@@ -265,7 +303,16 @@ class EpochOrder(Sampler[int]):
         return self.size
 
     def __iter__(self) -> Iterator[int]:
-        return iter(np.random.default_rng((self.seed, self.epoch)).permutation(self.size).tolist())
+        rng = np.random.default_rng((self.seed, self.epoch))
+        order = rng.permutation(self.size)
+        if self.weights is not None:
+            expected = self.weights[order] * self.size / self.weights.sum()
+            upto = np.floor(np.cumsum(expected) + rng.random()).astype(int).clip(max=self.size)
+            upto[-1] = self.size  # whatever the sum was rounded to
+            times = np.diff(upto, prepend=0)
+            again = np.arange(self.size) - np.repeat(upto - times, times)
+            order = rng.permutation(np.repeat(order, times) + again * self.size)
+        return iter(order.tolist())
 
 
 def collate_rendered(items: list[Batch]) -> Batch:
@@ -284,19 +331,22 @@ def collate(items: list[Sources]) -> Sources:
 
 
 def change_speed(dry: np.ndarray, speed: float) -> np.ndarray:
-    """(T,) → (T / speed,): faster and higher, or slower and lower."""
-    return dry if speed == 1 else soxr.resample(dry, speed, 1.0, quality="MQ").astype(np.float32)
+    """(…, T) → (…, T / speed): faster and higher, or slower and lower."""
+    if speed == 1:
+        return dry
+    return np.ascontiguousarray(soxr.resample(dry.T, speed, 1.0, quality="MQ").T, dtype=np.float32)
 
 
 def place(dry: np.ndarray, samples: int, shift: float, rng: np.random.Generator) -> tuple[np.ndarray, int]:
-    """(T,) → (samples,): a shorter clip somewhere in the window, a longer one cut somewhere, then moved by ± shift; and
-    the window's sample at which the clip begins, negative where its beginning is cut off."""
-    start = int(rng.integers(abs(samples - len(dry)) + 1)) * (1 if len(dry) <= samples else -1)
+    """(…, T) → (…, samples): a shorter clip somewhere in the window, a longer one cut somewhere, then moved by ± shift;
+    and the window's sample at which the clip begins, negative where its beginning is cut off."""
+    length = dry.shape[-1]
+    start = int(rng.integers(abs(samples - length) + 1)) * (1 if length <= samples else -1)
     start += round(shift * rng.uniform(-1, 1))
-    window = np.zeros(samples, dtype=np.float32)
-    first, last = max(0, start), min(samples, start + len(dry))
+    window = np.zeros((*dry.shape[:-1], samples), dtype=np.float32)
+    first, last = max(0, start), min(samples, start + length)
     if first < last:
-        window[first:last] = dry[first - start : last - start]
+        window[..., first:last] = dry[..., first - start : last - start]
     return window, start
 
 
@@ -324,12 +374,23 @@ def usable_clips(clips: Sequence[Clip], recipe: Recipe, what: str) -> list[Clip]
     seen = [clip for clip in known if clip.video is not None]
     usable = {"audio": heard, "video": seen, "both": known}[recipe.modalities]
     if not usable or (recipe.modalities == "both" and not seen):
-        lacking = "sound" if recipe.modalities == "audio" else "film"
+        lacking, rest = ("sound", "video") if recipe.modalities == "audio" else ("film", "audio")
         raise FarfeelError(
             f"{what}: none of {len(known)} clips has a {lacking}, the recipe's modalities are {recipe.modalities}; "
-            f"add the {lacking}s, or set modalities={'video' if lacking == 'sound' else 'audio'}"
+            f"add the {lacking}s, or set modalities={rest} (in a test of both: --modalities {rest})"
         )
     return usable
+
+
+def _weights(clips: Sequence[Clip], recipe: Recipe) -> list[float]:
+    """How often each clip is drawn, relative to the others."""
+    corpora, weights = {clip.corpus for clip in clips}, recipe.data.weights
+    if unknown := sorted(set(weights) - corpora):
+        raise FarfeelError(
+            f"data.weights names {', '.join(unknown)}, the training clips are of {', '.join(sorted(corpora))}; leave "
+            "that weight out or correct it"
+        )
+    return [weights.get(clip.corpus, 1.0) for clip in clips]
 
 
 def _noise_files(recipe: Recipe) -> list[Path]:

@@ -15,6 +15,7 @@ import numpy as np
 
 from farfeel.engines import NAMES, Engine
 from farfeel.evaluate.temperature import combinations_of, tempered
+from farfeel.hub import local
 from farfeel.media.audio import AudioInfo, audio_blocks, audio_info
 from farfeel.media.face import FaceDetector
 from farfeel.media.footage import Footage
@@ -79,7 +80,8 @@ class Recognizer:
         precision: str = "32",
         engine: str = "torch",
     ) -> Recognizer:
-        """A checkpoint folder, or several; None: the one in the package.
+        """A checkpoint folder, or several; None: the one in the package. One on the Hugging Face hub is fetched:
+        hf://owner/name, or hf://owner/name@revision.
 
         `engine`: torch, on `device` (cpu, cuda, cuda:1, mps) with `precision` 32 or bf16; or onnx, for exported files
         (`farfeel export`), without PyTorch.
@@ -90,10 +92,10 @@ class Recognizer:
         if engine == "onnx":
             from farfeel.engines.onnx import OnnxEngine
 
-            return cls([OnnxEngine(path / "model.onnx" if path.is_dir() else path) for path in map(Path, named)])
+            return cls([OnnxEngine(path / "model.onnx" if path.is_dir() else path) for path in map(local, named)])
         from farfeel.engines.pytorch import TorchEngine
 
-        return cls([TorchEngine.load(Path(path), device, precision) for path in named])
+        return cls([TorchEngine.load(local(path), device, precision) for path in named])
 
     @property
     def recipe(self) -> Recipe:

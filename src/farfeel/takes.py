@@ -18,9 +18,10 @@ from farfeel.data import Clips
 from farfeel.infer import Recognizer
 from farfeel.recipe import Recipe
 from farfeel.recordings import Recording
+from farfeel.rooms.acoustics import remove_common_delay
 from farfeel.rooms.bank import Bank
 from farfeel.rooms.noise import babble, white_noise
-from farfeel.rooms.reverb import add_noise, convolve, remove_common_delay
+from farfeel.rooms.reverb import add_noise, convolve
 from farfeel.types import Clip, FarfeelError
 
 BATCH_RECORDINGS = 16  # in memory at once
@@ -161,7 +162,7 @@ def rng_of(clip: Clip, *words: str) -> np.random.Generator:
 
 
 def prediction_table(
-    recognizer: Recognizer, recordings: Recordings, on_progress: Callable[[int, int], None] | None = None
+    recognizer: Recognizer, recordings: Sequence[Take], on_progress: Callable[[int, int], None] | None = None
 ) -> pd.DataFrame:
     """Prediction table of every recording: clip, speaker, room, position, target, p_<emotion>…, q_<emotion>… (before
     calibration); one row each."""

@@ -34,9 +34,9 @@ from farfeel.files import replacing_file
 from farfeel.infer import Recognizer
 from farfeel.models.checkpoint import average_states, load_checkpoint, save_checkpoint, with_temperature
 from farfeel.models.emotion import EmotionModel
-from farfeel.recipe import Augment, Recipe, save_recipe
+from farfeel.recipe import Augment, Recipe, recipe_from_tree, save_recipe
 from farfeel.recipe import Train as TrainKnobs
-from farfeel.takes import Recordings, prediction_table
+from farfeel.takes import Take, prediction_table
 from farfeel.tracking import Tracker, require_trackers
 from farfeel.types import Batch, FarfeelError
 
@@ -59,7 +59,7 @@ class EpochReport:
 def fit(
     model: EmotionModel,
     train: TrainingClips,
-    val: Recordings,
+    val: Sequence[Take],
     recipe: Recipe,
     run_dir: Path,
     resume: bool = False,
@@ -92,7 +92,7 @@ def fit(
                 setattr(member, part, torch.compile(getattr(member, part)))
     judged.temperature.fill_(1.0)
     model.temperature.fill_(1.0)  # what `model` came with was fitted to other weights
-    order = EpochOrder(len(train), recipe.seed)
+    order = EpochOrder(len(train), recipe.seed, train.weights)
     loader: DataLoader[Any] = DataLoader(
         train,
         knobs.batch_size,
@@ -225,7 +225,7 @@ def _loss(logits: Tensor, batch: Batch, augment: Augment) -> Tensor:
     return F.cross_entropy(logits, batch.target, label_smoothing=augment.label_smoothing, reduction="none")
 
 
-def validate(model: EmotionModel, val: Recordings, device: torch.device) -> tuple[float, float, float]:
+def validate(model: EmotionModel, val: Sequence[Take], device: torch.device) -> tuple[float, float, float]:
     """Loss, accuracy and UAR over the validation recordings, by the road that evaluation takes."""
     table = prediction_table(Recognizer([TorchEngine(model, device)]), val)
     target, probabilities = targets_of(table), probabilities_of(table)
@@ -320,12 +320,14 @@ def _restore(
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         raise FarfeelError(f"{path} is damaged ({type(error).__name__}); delete {run_dir} and train again") from None
-    theirs, ours = state["recipe"], recipe.model_dump(mode="json")
+    # Read as a recipe, so that one written before a knob was there has its default.
+    theirs = recipe_from_tree(state["recipe"], source=str(path)).model_dump(mode="json")
+    ours = recipe.model_dump(mode="json")
     for knobs in (theirs["train"], ours["train"]):
         knobs.pop("workers")  # changes nothing but the speed
     if theirs != ours:
         before, now = _flat(theirs), _flat(ours)
-        differing = [key for key in now if key not in before or now[key] != before[key]]
+        differing = [key for key in sorted(now | before) if now.get(key) != before.get(key)]
         raise FarfeelError(
             f"{run_dir} was trained with another recipe ({', '.join(differing[:3])} differ); resume with the same, "
             "or choose another --out"
@@ -355,7 +357,7 @@ def _start_afresh(run_dir: Path, recipe: Recipe) -> None:
 def _write_best(
     run_dir: Path,
     model: EmotionModel,
-    val: Recordings,
+    val: Sequence[Take],
     recipe: Recipe,
     history: list[EpochReport],
     card: str,

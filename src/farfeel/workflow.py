@@ -5,22 +5,28 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import torch
 
 from farfeel.console import note, progress
 from farfeel.corpora import CORPORA
 from farfeel.corpora.corpus import SURROGATE, few
+from farfeel.corpora.labels import about as about_labels
 from farfeel.data import TrainingClips, divide_rooms
 from farfeel.evaluate.metrics import Metrics
 from farfeel.evaluate.report import write_evaluation
+from farfeel.evaluate.table import PREFIX, UNCALIBRATED, emotions_of
 from farfeel.infer import Recognizer
 from farfeel.models.checkpoint import load_checkpoint
 from farfeel.models.emotion import EmotionModel
 from farfeel.models.reference import LoadReport, fill, fill_video, load_reference, read_video_weights
 from farfeel.models.video import kinetics_weights
-from farfeel.recipe import Recipe
+from farfeel.prepared import PreparedRecordings, PreparedTraining
+from farfeel.recipe import Data, Recipe
 from farfeel.rooms.bank import Bank
-from farfeel.takes import NONE, Recordings, Trouble, prediction_table
+from farfeel.shards import Shards
+from farfeel.takes import NONE, Recordings, Take, Trouble, prediction_table
 from farfeel.train import fit
 from farfeel.types import Clip, FarfeelError
 
@@ -37,8 +43,10 @@ def run_training(
     init: Path | None = None,
     video_weights: str | None = None,
     trackers: Sequence[str] = (),
+    shards: Shards | None = None,
 ) -> Path:
-    """Train with a progress bar and a line per epoch. The folder of the resulting checkpoint."""
+    """Train with a progress bar and a line per epoch. The folder of the resulting checkpoint. `shards`: the prepared
+    corpus that the clips are of."""
     torch.manual_seed(recipe.seed)
     model = EmotionModel(recipe)
     if init:
@@ -47,11 +55,17 @@ def run_training(
         initialise_video(model, video_weights)
     if recipe.data.learn_validation:
         train = [*train, *val]
-    training_rooms, validation_rooms = divide_rooms(bank)
-    clips = TrainingClips(train, recipe, bank, training_rooms)
-    validation = Recordings(
-        val, recipe, [bank] if bank else [], range(recipe.microphones.count), validation_rooms, one_room_each=True
-    )
+    mics = range(recipe.microphones.count)
+    clips: TrainingClips
+    validation: Sequence[Take]
+    if shards:
+        clips = PreparedTraining(train, recipe, shards)
+        validation = PreparedRecordings(val, recipe, shards, mics, one_each=True)
+    else:
+        training_rooms, validation_rooms = divide_rooms(bank)
+        clips = TrainingClips(train, recipe, bank, training_rooms)
+        banks = [bank] if bank else []
+        validation = Recordings(val, recipe, banks, mics, validation_rooms, one_room_each=True)
     note(f"{sum(p.numel() for p in model.parameters()) / 1e6:.2f} M parameters; run in {out}")
     with progress("training", "clips") as advance:
 
@@ -100,17 +114,29 @@ def run_evaluation(
     mics: Sequence[int],
     details: dict[str, str],
     trouble: Trouble = NONE,
+    data: Data | None = None,
+    shards: Shards | None = None,
 ) -> Metrics:
-    """Evaluate with a progress bar and write the evaluation's folder."""
+    """Evaluate with a progress bar and write the evaluation's folder. `data`: the classes, where they are not those of
+    the checkpoint. `shards`: the prepared corpus that the clips are of."""
     recipe = recognizer.recipe
-    recordings = Recordings(clips, recipe, banks, mics, trouble=trouble)
+    data = data or recipe.data
+    recordings: Recordings | PreparedRecordings
+    if shards:
+        if trouble != NONE:
+            raise FarfeelError("prepared clips are tested as they are; leave out --snr, --dead-mics and --camera-off")
+        recordings = PreparedRecordings(clips, recipe, shards, mics)
+    else:
+        recordings = Recordings(clips, recipe, banks, mics, trouble=trouble)
     with progress("evaluating", "recordings") as advance:
-        table = prediction_table(recognizer, recordings, advance)
+        table = in_classes(prediction_table(recognizer, recordings, advance), data)
     heard = sum(clip.audio is not None for clip in clips) * (recipe.modalities != "video")
     filmed = sum(recordings.is_filmed(clip) for clip in clips) * (recipe.modalities != "audio")
-    microphones = ", ".join(map(str, mics)) if banks else "the dry signal"
+    microphones = ", ".join(map(str, mics)) if banks or shards else "the dry signal"
+    fewer = f"{', '.join(data.emotions)}; the checkpoint's others count as these or are out of the question"
     about = {
         "recipe": recipe.name,
+        **({"classes": fewer} if set(data.emotions) != set(recognizer.emotions) else {}),
         "sound": f"{heard} of {len(clips)} clips",
         "film": f"{filmed} of {len(clips)} clips",
     }
@@ -118,6 +144,23 @@ def run_evaluation(
     if any(clip.corpus.endswith(SURROGATE) for clip in clips):
         title += " (surrogate films: no result on people filmed while they speak)"
     return write_evaluation(table, out, title, details | about | ({"microphones": microphones} if heard else {}))
+
+
+def in_classes(table: pd.DataFrame, data: Data) -> pd.DataFrame:
+    """A prediction table in the classes of `data`: the probabilities of what counts as one class add up; what is no
+    class is out of the question, and the rest is scaled to sum to 1."""
+    known = emotions_of(table)
+    if set(known) == set(data.emotions):
+        return table
+    columns: dict[str, np.ndarray] = {}
+    for prefix in (PREFIX, UNCALIBRATED):
+        of_class = [[e for e in known if data.merge.get(e, e) == emotion] for emotion in data.emotions]
+        shares = np.stack([table[[prefix + e for e in some]].to_numpy().sum(axis=1) for some in of_class], axis=1)
+        shares += np.finfo(np.float32).tiny  # a model may be sure of what is out of the question
+        shares /= shares.sum(axis=1, keepdims=True)
+        columns |= {prefix + emotion: shares[:, i] for i, emotion in enumerate(data.emotions)}
+    rest = table.drop(columns=[prefix + e for prefix in (PREFIX, UNCALIBRATED) for e in known])
+    return rest.assign(**columns)
 
 
 def training_card(recipe: Recipe, train: Sequence[Clip], val: Sequence[Clip], bank: Bank | None) -> str:
@@ -135,6 +178,7 @@ def training_card(recipe: Recipe, train: Sequence[Clip], val: Sequence[Clip], ba
     names = sorted({clip.corpus.removesuffix(SURROGATE) for clip in train})
     licences = "; ".join(f"{CORPORA[name].title}: {CORPORA[name].licence}" for name in names if name in CORPORA)
     surrogate = any(clip.corpus.endswith(SURROGATE) for clip in train)
+    weights = ", ".join(f"{corpus} {weight:g}" for corpus, weight in recipe.data.weights.items())
     return "\n".join(
         [
             f"# {recipe.name}",
@@ -143,6 +187,8 @@ def training_card(recipe: Recipe, train: Sequence[Clip], val: Sequence[Clip], ba
             f"microphones: {recipe.microphones.strategy}.",
             "",
             *parts,
+            *(f"- {what}: {told}" for what, told in about_labels(recipe.data).items()),
+            *([f"- drawn: {weights}"] if weights else []),
             f"- rooms: {rooms}",
             *(["- the films are surrogates, made of stills of other people"] if surrogate else []),
             f"- split: {recipe.data.split}, seed {recipe.seed}; all knobs in recipe.yaml",

@@ -13,7 +13,18 @@ import sys
 from collections.abc import Sequence
 
 from farfeel import __version__
-from farfeel.cli import calibrating, exporting, gather, listening, predicting, serving, testing, training
+from farfeel.cli import (
+    calibrating,
+    downloading,
+    exporting,
+    gather,
+    listening,
+    predicting,
+    preparing,
+    serving,
+    testing,
+    training,
+)
 from farfeel.cli.common import fail
 from farfeel.console import note
 from farfeel.types import FarfeelError
@@ -27,6 +38,7 @@ farfeel recognises a person's emotion in a real, reverberant room, from several 
   farfeel serve                                       a web page and a REST API, on this machine alone
 
 From a corpus to a per-room table:
+  farfeel download ravdess --root RAVDESS             fetch it: checked, resumable
   farfeel scan ravdess --root RAVDESS                 what is there
   farfeel rooms simulate --count 300 --mics 3 --out rooms/train
   farfeel rooms import r3vival --root R3VIVAL --out rooms/test
@@ -110,7 +122,9 @@ COMMANDS = (
     *predicting.COMMANDS,
     *listening.COMMANDS,
     *serving.COMMANDS,
+    *downloading.COMMANDS,
     *gather.COMMANDS,
+    *preparing.COMMANDS,
     training.COMMANDS[1],
     *testing.COMMANDS,
     *training.COMMANDS[2:],

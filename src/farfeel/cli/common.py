@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import argparse
+import json
 import re
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from farfeel.console import note
 from farfeel.types import FarfeelError
 
 if TYPE_CHECKING:
+    from farfeel.pool import Runner
     from farfeel.recipe import Recipe
     from farfeel.rooms.bank import Bank
+    from farfeel.shards import Shards
     from farfeel.types import Clip
 
 
@@ -27,6 +30,18 @@ class Command:
     help: str
     arguments: Callable[[argparse.ArgumentParser], None]
     run: Callable[[argparse.Namespace], int | None]
+
+
+@dataclass(frozen=True)
+class Source:
+    """A --corpus, with the --root and the --weight that belong to it."""
+
+    corpus: str
+    root: Path | None = None
+    weight: float | None = None
+
+    def __str__(self) -> str:
+        return str(self.root or self.corpus)
 
 
 def fail(message: str) -> int:
@@ -44,14 +59,64 @@ def mic_list(text: str) -> list[int]:
     return mics
 
 
-def corpus_arguments(parser: argparse.ArgumentParser) -> None:
+class _InOrder(argparse.Action):
+    """Keeps the order of options in `sources`, as a --root belongs to the --corpus before it."""
+
+    def __call__(
+        self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, option: str | None = None
+    ) -> None:
+        setattr(namespace, self.dest, values)
+        namespace.sources = [*getattr(namespace, "sources", []), (self.dest, values)]
+
+
+def corpus_arguments(parser: argparse.ArgumentParser, required: bool = True) -> None:
+    """--corpus and --root, any number of them; see `sources_of`."""
     parser.add_argument(
         "--corpus",
-        required=True,
+        required=required,
+        action=_InOrder,
         help="ravdess, crema-d, iemocap, tess, emodb, urdu, stills, synthetic, folder (clips of your own), "
-        "or a manifest file",
+        "a manifest file, or shards of farfeel prepare (a folder or a URL); several: each with its --root after it",
     )
-    parser.add_argument("--root", type=Path, help="folder of the corpus (with a manifest: only where it has moved)")
+    parser.add_argument(
+        "--root", type=Path, action=_InOrder, help="folder of the corpus (with a manifest: only where it has moved)"
+    )
+
+
+def weight_argument(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--weight",
+        type=_positive,
+        action=_InOrder,
+        help="after a --corpus: how often its clips are drawn, relative to those of the others (default 1)",
+    )
+
+
+def label_arguments(parser: argparse.ArgumentParser, default: str) -> None:
+    """--emotions and --labels, of which `default` tells what counts without them."""
+    parser.add_argument(
+        "--emotions",
+        metavar="SET",
+        help="classes: ravdess-8, ravdess-7 (calm counts as neutral), common-6 (and no surprised), iemocap-4, "
+        f"iemocap-4-happy (without excited), or a list like happy,sad (default: {default})",
+    )
+    parser.add_argument(
+        "--labels",
+        choices=["intended", "perceived"],
+        help=f"what was acted, or what most people perceived, where the corpus tells (default: {default})",
+    )
+
+
+def asked_labels(args: argparse.Namespace) -> dict[str, Any]:
+    """What --emotions and --labels set in a recipe's data section."""
+    from farfeel.corpora.labels import label_set
+
+    return (label_set(args.emotions) if args.emotions else {}) | ({"labels": args.labels} if args.labels else {})
+
+
+def as_overrides(knobs: dict[str, Any]) -> list[str]:
+    """Knobs of a recipe's data section, as overrides."""
+    return [f"data.{name}={json.dumps(value)}" for name, value in knobs.items()]
 
 
 def room_arguments(parser: argparse.ArgumentParser, rirs: str) -> None:
@@ -62,6 +127,22 @@ def room_arguments(parser: argparse.ArgumentParser, rirs: str) -> None:
         type=mic_list,
         help="microphones of the responses to use, from 0: 0,1,2 (default: all that the checkpoint takes)",
     )
+
+
+def engine_argument(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--engine",
+        choices=["local", "ray"],
+        default="local",
+        help="ray: on the Ray cluster of RAY_ADDRESS, or a local one (default: processes of this machine)",
+    )
+
+
+def runner(engine: str) -> Runner:
+    """What does independent pieces of work."""
+    from farfeel import cluster, pool
+
+    return cluster.run_all if engine == "ray" else pool.run_all
 
 
 def device_argument(parser: argparse.ArgumentParser) -> None:
@@ -89,6 +170,16 @@ def share(text: str) -> float:
         value = -1.0
     if not 0 <= value <= 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a share from 0 to 1")
+    return value
+
+
+def _positive(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
     return value
 
 
@@ -132,10 +223,15 @@ def open_banks(paths: Sequence[Path], sample_rate: int, min_mics: int) -> list[B
     return banks
 
 
-def rooms_and_mics(args: argparse.Namespace, recipes: Sequence[Recipe]) -> tuple[list[Bank], list[int]]:
-    """What --rirs and --mics ask for: banks (none: dry speech), and the microphones to hear."""
-    from farfeel.opening import default_mics
+def rooms_and_mics(
+    args: argparse.Namespace, recipes: Sequence[Recipe], shards: Shards | None = None
+) -> tuple[list[Bank], list[int]]:
+    """What --rirs and --mics ask for: banks (none: dry speech, or prepared shards), and the microphones to hear."""
+    from farfeel.opening import default_mics, require_mics
 
+    if shards:
+        mics = args.mics or default_mics(recipes, shards.mics, shards.place)
+        return [], require_mics(mics, shards.mics, shards.place)
     banks = open_banks(args.rirs, recipes[0].audio.sample_rate, 1 + max(args.mics or [0]))
     if not banks and args.mics not in (None, [0]):
         raise FarfeelError(f"dry speech has 1 channel, --mics asks for {max(args.mics)}; name RIR banks with --rirs")
@@ -143,20 +239,85 @@ def rooms_and_mics(args: argparse.Namespace, recipes: Sequence[Recipe]) -> tuple
     return banks, args.mics or default_mics(recipes, min((bank.mics for bank in banks), default=1), heard)
 
 
-def chosen_clips(args: argparse.Namespace, recipe: Recipe, *parts: str) -> tuple[list[list[Clip]], str]:
-    """Clips of each part of the split ("all": undivided), and a note on who is absent."""
-    from farfeel.corpora.scan import load_clips
+def sources_of(args: argparse.Namespace) -> list[Source]:
+    """The corpora that were asked for. One may have its options before it, as there is no doubt."""
+    given: list[tuple[str, Any]] = args.sources
+    if [option for option, _ in given].count("corpus") == 1:
+        return [Source(**dict(given))]
+    sources: list[Source] = []
+    for option, value in given:
+        if option == "corpus":
+            sources.append(Source(value))
+        elif not sources:
+            raise FarfeelError(f"--{option} {value} is before the first --corpus, expected after it; exchange them")
+        elif getattr(sources[-1], option) is not None:
+            raise FarfeelError(
+                f"--corpus {sources[-1].corpus} has two --{option}, expected one; give each --corpus its --{option} "
+                "right after it"
+            )
+        else:
+            sources[-1] = replace(sources[-1], **{option: value})
+    return sources
+
+
+def weights_of(args: argparse.Namespace) -> dict[str, float]:
+    """Corpus → weight, of all that are there, if any --weight was given."""
+    from farfeel.corpora.scan import corpora_of
+
+    sources = sources_of(args)
+    if not any(source.weight for source in sources):
+        return {}
+    return {name: source.weight or 1.0 for source in sources for name in corpora_of(source.corpus, source.root)}
+
+
+def shards_of(args: argparse.Namespace) -> Shards | None:
+    """The prepared corpus that --corpus names; None where it is of another kind."""
+    from farfeel.shards import Shards, is_prepared
+
+    sources = sources_of(args)
+    if not any(is_prepared(source.corpus) for source in sources):
+        return None
+    if len(sources) > 1:
+        raise FarfeelError(f"{len(sources)} --corpus, expected a prepared one alone; prepare several corpora together")
+    if args.rirs:
+        raise FarfeelError(f"{sources[0].corpus} was prepared in rooms already; leave --rirs out")
+    return Shards.open(sources[0].corpus)
+
+
+def chosen_clips(
+    args: argparse.Namespace, recipe: Recipe, *parts: str, shards: Shards | None = None
+) -> tuple[list[list[Clip]], str]:
+    """Clips of each part of the split ("all": undivided), and a note on who is absent. Of several corpora, ids and
+    speakers name theirs. `shards`: what `shards_of` gave."""
+    from farfeel.corpora.labels import relabelled
+    from farfeel.corpora.scan import load_corpora, named_with_corpus
     from farfeel.corpora.splits import split_clips
     from farfeel.data import usable_clips
 
-    found = load_clips(args.corpus, args.root, note)
-    clips = usable_clips(found, recipe, str(args.root or args.corpus))
+    sources = sources_of(args)
+    if shards:
+        from farfeel.prepared import clips_of
+
+        loaded = clips_of(shards)
+    else:
+        loaded = load_corpora([(source.corpus, source.root) for source in sources], note)
+    found, changes = relabelled(loaded, recipe.data, recipe.modalities)
+    for line in changes:
+        note(line)
+    clips = usable_clips(found, recipe, ", ".join(map(str, sources)))
     if others := [clip.emotion for clip in found if clip.emotion not in recipe.data.emotions]:
         note(f"left out: {len(others)} clips of other emotions ({', '.join(sorted(set(others)))})")
     if lacking := len(found) - len(others) - len(clips):
         note(f"left out: {lacking} clips without {'sound' if recipe.modalities == 'audio' else 'film'}")
-    if parts == ("all",):
-        return [clips], ""
-    divided = split_clips(clips, recipe.data.split)
-    absent = f"; absent from the corpus: {', '.join(divided.absent)}" if divided.absent else ""
-    return [list(divided.part(part)) for part in parts], absent
+    chosen, absent = [clips], ""
+    if parts != ("all",):
+        divided = split_clips(clips, recipe.data.split)
+        absent = f"; absent from the corpus: {', '.join(divided.absent)}" if divided.absent else ""
+        chosen = [list(divided.part(part)) for part in parts]
+    corpora = sorted({clip.corpus for clip in loaded})
+    if len(corpora) > 1:
+        for part, clips in zip(parts, chosen, strict=True):
+            counts = [f"{sum(clip.corpus == corpus for clip in clips)} of {corpus}" for corpus in corpora]
+            note(f"{part}: {', '.join(counts)}")
+        chosen = [named_with_corpus(clips) for clips in chosen]
+    return chosen, absent

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from farfeel.cli.common import Command, device, device_argument, fail, mic_list, modalities_argument, share
+from farfeel.cli.common import Command, device, device_argument, fail, mic_list, modalities_argument, runner, share
 from farfeel.console import note, progress
 from farfeel.types import FACES, FarfeelError
 
@@ -37,7 +37,12 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
         help="checkpoint folder, e.g. runs/default/best (with --engine onnx an exported file); repeat it for an "
         "ensemble; default: the one in the package",
     )
-    parser.add_argument("--engine", choices=["torch", "onnx"], default="torch", help="what runs it (default torch)")
+    parser.add_argument(
+        "--engine",
+        choices=["torch", "onnx", "ray"],
+        default="torch",
+        help="what runs it (default torch); ray: PyTorch on the Ray cluster of RAY_ADDRESS, or on a local one",
+    )
     parser.add_argument("--mics", type=mic_list, help="channels to use, from 0: 0,1,2 (default: all)")
     modalities_argument(parser)
     parser.add_argument("--audio", type=Path, help="the sound of the film FILE, as of a microphone array")
@@ -108,7 +113,9 @@ def _predict(args: argparse.Namespace) -> int:
     if args.audio and len(files) > 1:
         raise FarfeelError(f"--audio is the sound of one film, {len(files)} files are named; name them one by one")
     where = "cpu" if args.engine == "onnx" else device(args.device)
-    recognizer = Recognizer.load(args.checkpoint, where, args.precision, args.engine)
+    if args.engine == "ray" and (args.timeline or args.debug_dir):
+        raise FarfeelError("--engine ray takes no --timeline and no --debug-dir; leave them out, or leave it out")
+    recognizer = Recognizer.load(args.checkpoint, where, args.precision, "onnx" if args.engine == "onnx" else "torch")
     options = Options(args.mics, args.audio, args.audio_offset, args.face, args.modalities, args.face_model)
     checkpoint = ", ".join(map(str, args.checkpoint or ["default"]))
     if args.timeline:
@@ -151,12 +158,17 @@ def _recognised(
     args: argparse.Namespace, recognizer: Recognizer, files: list[Path], options: Options
 ) -> Iterator[tuple[Path, Prediction | FarfeelError]]:
     """Many files decoded by processes beside this one."""
-    from farfeel.batch import predict_each
+    from farfeel.batch import Loading, predict_each, predict_with
 
     workers = args.workers
     if workers is None:
         workers = 0 if len(files) <= FEW else min(MOST_WORKERS, os.cpu_count() or 1)
-    each = predict_each(recognizer, files, options, workers, args.abstain_below)
+    if args.engine == "ray":
+        chosen = None if args.checkpoint is None else tuple(path.resolve() for path in args.checkpoint)
+        loading = Loading(chosen, device(args.device), args.precision)
+        each = predict_with(runner("ray"), loading, files, options, max(1, workers), args.abstain_below)
+    else:
+        each = predict_each(recognizer, files, options, workers, args.abstain_below)
     if len(files) <= FEW:
         yield from each
         return

@@ -11,15 +11,19 @@ from typing import TYPE_CHECKING
 
 from farfeel.cli.common import (
     Command,
+    asked_labels,
     chosen_clips,
     corpus_arguments,
     device,
     device_argument,
+    label_arguments,
     modalities_argument,
     require_at_least,
     room_arguments,
     rooms_and_mics,
+    shards_of,
     share,
+    sources_of,
 )
 from farfeel.console import note
 from farfeel.types import FarfeelError
@@ -42,6 +46,7 @@ def _evaluate_arguments(parser: argparse.ArgumentParser) -> None:
         help="checkpoint folder; several are an ensemble (mean of their probabilities; default: the package's)",
     )
     corpus_arguments(parser)
+    label_arguments(parser, "the checkpoint's")
     room_arguments(parser, "RIR banks to test in; without, dry speech (a room called clean)")
     modalities_argument(parser)
     parser.add_argument(
@@ -77,9 +82,11 @@ def _evaluate_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _evaluate(args: argparse.Namespace) -> None:
     from farfeel.corpora.corpus import few
+    from farfeel.corpora.labels import about, require_classes
     from farfeel.evaluate.report import require_report_folder
     from farfeel.files import require_folder_place
     from farfeel.infer import Recognizer
+    from farfeel.recipe import recipe_from_tree
     from farfeel.show import systems_table
     from farfeel.takes import Trouble
     from farfeel.workflow import run_evaluation
@@ -89,12 +96,18 @@ def _evaluate(args: argparse.Namespace) -> None:
     if args.snr is not None and not abs(args.snr) <= 200:
         raise FarfeelError(f"--snr is {args.snr}, expected decibels from -200 to 200; correct it")
     recognizer = Recognizer.load(args.checkpoint, device(args.device))
-    recipe = recognizer.recipe
-    (clips,), absent = chosen_clips(args, recipe, args.split)
+    tree = recognizer.recipe.model_dump(mode="json")
+    tree["data"] |= asked_labels(args)
+    if tree["modalities"] == "both":  # A checkpoint of both is tested on sound alone where no film is asked for.
+        tree["modalities"] = args.modalities
+    recipe = recipe_from_tree(tree, source="the checkpoint's recipe")
+    require_classes(recipe.data, recognizer.emotions)
+    shards = shards_of(args)
+    (clips,), absent = chosen_clips(args, recipe, args.split, shards=shards)
     clips = take_away(clips, recipe, args.modalities, args.camera_off)
     speakers = sorted({clip.speaker for clip in clips})
     note(f"{len(clips)} clips of {len(speakers)} speakers ({few(speakers, 40)}), split {recipe.data.split}{absent}")
-    banks, mics = rooms_and_mics(args, recognizer.recipes)
+    banks, mics = rooms_and_mics(args, recognizer.recipes, shards)
     trouble = Trouble(args.snr, args.noise, args.dead_mics, args.camera_off)
     found = run_evaluation(
         recognizer,
@@ -105,13 +118,16 @@ def _evaluate(args: argparse.Namespace) -> None:
         {
             "command": shlex.join(["farfeel", *sys.argv[1:]]),
             "checkpoints": ", ".join(map(str, args.checkpoint or ["default"])),
-            "corpus": f"{', '.join(sorted({clip.corpus for clip in clips}))} ({args.root or args.corpus})",
+            "corpus": f"{', '.join(sorted({clip.corpus for clip in clips}))} ({', '.join(map(str, sources_of(args)))})",
+            **about(recipe.data),
             "split": f"{recipe.data.split}, {args.split} part",
-            "rooms": ", ".join(map(str, args.rirs)) or "none: dry speech",
+            "rooms": ", ".join(map(str, args.rirs)) or ("those of the shards" if shards else "none: dry speech"),
             "tested on": args.modalities,
             **trouble.as_details(),
         },
         trouble,
+        recipe.data,
+        shards,
     )
     print(systems_table({recipe.name: found}))
     note(f"report: {args.out / 'report.html'}")

@@ -6,7 +6,19 @@ import argparse
 from operator import attrgetter
 from pathlib import Path
 
-from farfeel.cli.common import Command, chosen_clips, corpus_arguments, open_banks, require_at_least
+from farfeel.cli.common import (
+    Command,
+    as_overrides,
+    asked_labels,
+    chosen_clips,
+    corpus_arguments,
+    label_arguments,
+    open_banks,
+    require_at_least,
+    shards_of,
+    weight_argument,
+    weights_of,
+)
 from farfeel.console import note
 from farfeel.types import FarfeelError
 
@@ -19,6 +31,8 @@ def _train_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"one of {', '.join(recipe_names())}, or a YAML file (default: that of the --init checkpoint, or default)",
     )
     corpus_arguments(parser)
+    weight_argument(parser)
+    label_arguments(parser, "the recipe's")
     parser.add_argument("--rirs", type=Path, help="RIR bank to train in; without it, training is on dry speech")
     parser.add_argument("--epochs", type=int, help="same as train.epochs=N")
     parser.add_argument("--batch-size", type=int, help="same as train.batch_size=N")
@@ -54,16 +68,19 @@ def _train(args: argparse.Namespace) -> None:
     overrides += [f"train.epochs={args.epochs}"] if args.epochs is not None else []
     overrides += [f"train.batch_size={args.batch_size}"] if args.batch_size is not None else []
     overrides += [f'data.split="{args.split}"'] if args.split else []
+    weights = weights_of(args)
+    overrides += as_overrides(asked_labels(args) | ({"weights": weights} if weights else {}))
     init = DEFAULT if args.init == "default" else Path(args.init) if args.init else None
     own = init / "recipe.yaml" if init else None
     recipe = load_recipe(args.recipe or (str(own) if own and own.is_file() else "default"), overrides)
     out = args.out or Path("runs") / recipe.name
     _require_run_folder(out, args.resume)
-    (train, val), absent = chosen_clips(args, recipe, "train", "val")
+    shards = shards_of(args)
+    (train, val), absent = chosen_clips(args, recipe, "train", "val", shards=shards)
     note(f"{len(train)} training clips, {len(val)} validation clips, split {recipe.data.split}{absent}")
     banks = open_banks([args.rirs], recipe.audio.sample_rate, recipe.microphones.count) if args.rirs else []
     bank = banks[0] if banks else None
-    best = run_training(recipe, train, val, bank, out, args.resume, init, args.video_weights, args.track)
+    best = run_training(recipe, train, val, bank, out, args.resume, init, args.video_weights, args.track, shards)
     print(best)
 
 

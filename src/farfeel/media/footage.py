@@ -15,8 +15,8 @@ import numpy as np
 from farfeel.media.audio import MAX_SECONDS
 from farfeel.media.face import Crop, FaceDetector, crop_face
 from farfeel.media.video import VideoInfo, media_info, read_frames
-from farfeel.recipe import Video
-from farfeel.types import FarfeelError
+from farfeel.recipe import Recipe, Video
+from farfeel.types import Clip, FarfeelError
 
 WHOLE_S = 10.0  # A film up to this long is one view of one face; a longer one may cut or pan.
 KEPT_CROPS = 64
@@ -98,12 +98,16 @@ class Footage:
         times_s = middles(first_s, last_s, self.knobs.frames)
         if not self.is_one_view:
             return self._decode(times_s)
+        at_s, pixels = self.whole()
+        return pixels[np.abs(times_s[:, None] - at_s).argmin(axis=1)]
+
+    def whole(self) -> tuple[np.ndarray, np.ndarray]:
+        """(N,) seconds, (N, S, S, 3) uint8: all that windows are made of, with one crop."""
         if self._whole is None:
             count = 1 if self.is_still else max(1, int(np.ceil((self.end_s - self.begin_s) / self.spacing_s)))
             at_s = middles(self.begin_s, self.end_s, count)
             self._whole = at_s, self._decode(at_s)
-        at_s, pixels = self._whole
-        return pixels[np.abs(times_s[:, None] - at_s).argmin(axis=1)]
+        return self._whole
 
     def _decode(self, times_s: np.ndarray) -> np.ndarray:
         found = read_frames(self.path, list(times_s + self.offset_s)).pixels
@@ -111,6 +115,14 @@ class Footage:
         self.crops.append(crop)
         self._warnings |= dict.fromkeys(crop.warnings)
         return crop.pixels
+
+
+def footage_of(clip: Clip, recipe: Recipe) -> Footage:
+    """The film of a clip that has one, seen as the recipe sees films."""
+    assert clip.video is not None
+    end_s = None if clip.end_s is None else clip.end_s - clip.start_s
+    offset_s = clip.video_offset_s + clip.start_s
+    return Footage(clip.video, recipe.video, recipe.audio.seconds, offset_s, end_s, clip.face)
 
 
 def middles(start_s: float, end_s: float, count: int) -> np.ndarray:
