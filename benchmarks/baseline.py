@@ -3,11 +3,11 @@
     pip install 'farfeel[bench]'
     python -m benchmarks.baseline RAVDESS TRAINING_ROOMS TEST_ROOMS OUT [ComParE_2016 | eGeMAPSv02] [FOLD…]
 
-As many training clips as the networks have, with those of validation, each dry and in VERSIONS simulated rooms as the
-recipe `default` renders them for one microphone; test clips dry and in the measured rooms, at the places and by the
-microphone of `farfeel evaluate --mics 0`. Features are standardised, the kernel is a Gaussian, C is PENALTY, which
-nothing has tuned. OUT gets an evaluation for `farfeel compare` and `farfeel report` in each of
-foldK-rooms and foldK-dry; features are kept in OUT/features.
+As many training clips as the networks have, with those of validation, each dry and in VERSIONS simulated rooms, by one
+microphone, without noise, as the test has none; test clips dry and in the measured rooms, at the places and by the
+microphone of `farfeel evaluate --mics 0`. Silence is cut off all of them. Features are standardised, the kernel is a
+Gaussian, C is PENALTY, which nothing has tuned. OUT gets an evaluation for `farfeel compare` and `farfeel report` in
+each of foldK-rooms and foldK-dry; features are kept in OUT/features.
 """
 
 from __future__ import annotations
@@ -26,13 +26,15 @@ from sklearn.svm import SVC
 from farfeel.console import progress
 from farfeel.corpora.scan import load_clips
 from farfeel.corpora.splits import split_clips
-from farfeel.data import Sources, TrainingClips, collate, to_sensors
+from farfeel.data import Clips
 from farfeel.evaluate.report import write_evaluation
 from farfeel.files import replacing_file
+from farfeel.media.audio import speech_span
+from farfeel.prepare import in_room
 from farfeel.recipe import Recipe, load_recipe
-from farfeel.recordings import recording_windows
+from farfeel.rooms.acoustics import remove_common_delay
 from farfeel.rooms.bank import Bank
-from farfeel.takes import Recordings, Take
+from farfeel.takes import Recordings
 from farfeel.types import Clip
 
 VERSIONS = 2
@@ -41,7 +43,7 @@ PENALTY = 10.0
 
 
 def main(ravdess: Path, training_rooms: Path, test_rooms: Path, out: Path, features: str, folds: Sequence[int]) -> None:
-    recipe = load_recipe("default", ["microphones.count=1"])
+    recipe = load_recipe("default")
     smile = opensmile.Smile(feature_set=features, feature_level="Functionals")
     clips = load_clips("ravdess", ravdess)
     bank, measured = Bank.open(training_rooms), Bank.open(test_rooms)
@@ -59,12 +61,12 @@ def main(ravdess: Path, training_rooms: Path, test_rooms: Path, out: Path, featu
                 np.save(file, np.nan_to_num(np.stack(rows)))
         return np.load(path, allow_pickle=False)
 
-    in_training = {"dry": kept("train-dry", len(clips), rendered(clips, recipe, None, 0))}
+    in_training = {"dry": kept("train-dry", len(clips), in_rooms(clips, recipe, None, 0))}
     for version in range(VERSIONS):
-        in_training[f"{version}"] = kept(f"train-{version}", len(clips), rendered(clips, recipe, bank, version))
+        in_training[f"{version}"] = kept(f"train-{version}", len(clips), in_rooms(clips, recipe, bank, version))
     tests = {"rooms": Recordings(clips, recipe, [measured], [0]), "dry": Recordings(clips, recipe)}
     heard = {
-        name: kept(f"test-{name}", len(takes), lambda index, takes=takes: trimmed(takes[index], recipe))  # type: ignore[misc]
+        name: kept(f"test-{name}", len(takes), lambda index, takes=takes: speech(takes[index].recording.audio, recipe))  # type: ignore[misc]
         for name, takes in tests.items()
     }
     place = {clip.id: index for index, clip in enumerate(clips)}
@@ -101,22 +103,27 @@ def main(ravdess: Path, training_rooms: Path, test_rooms: Path, out: Path, featu
             print(fold, name, found.overall.accuracy, flush=True)
 
 
-def rendered(clips: Sequence[Clip], recipe: Recipe, bank: Bank | None, version: int) -> Callable[[int], np.ndarray]:
-    """A training clip as one microphone hears it, (T,), as the network's training has it."""
-    training = TrainingClips(clips, recipe, bank)
-    training.set_epoch(version)
+def in_rooms(clips: Sequence[Clip], recipe: Recipe, bank: Bank | None, version: int) -> Callable[[int], np.ndarray]:
+    """A training clip as one microphone in a room hears it, (T,); no bank: dry."""
+    trimmed_clips = Clips(clips, recipe, trim=True)
 
     def sound(index: int) -> np.ndarray:
-        item = training[index]
-        assert isinstance(item, Sources)
-        return to_sensors(collate([item])).audio[0, 0].numpy()
+        found = trimmed_clips.dry(index)
+        assert found is not None
+        if bank is None:
+            return found[0]
+        rng = np.random.default_rng((version, index))
+        taps = bank.taps(int(rng.integers(len(bank))), [int(rng.integers(bank.mics))])
+        return speech(in_room(found[0], remove_common_delay(taps)), recipe)
 
     return sound
 
 
-def trimmed(take: Take, recipe: Recipe) -> np.ndarray:
-    """What the network is given of a recording: its first window, (T,)."""
-    return recording_windows(take.recording, recipe).audio[0, 0]
+def speech(audio: np.ndarray, recipe: Recipe) -> np.ndarray:
+    """(1, T) → (T',) without leading and trailing silence, and with nothing beside it: functionals of digital silence
+    are far from those of any room."""
+    first, last = speech_span(audio, recipe.audio.sample_rate)
+    return audio[0, first:last]
 
 
 if __name__ == "__main__":
