@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING
 
 import yaml
 
-from farfeel import __version__
 from farfeel.console import note
 from farfeel.files import replacing_folder, require_folder_place, require_only
 from farfeel.types import FarfeelError
@@ -170,7 +169,7 @@ def _api() -> HfApi:
     except ImportError:
         raise FarfeelError("huggingface_hub is not installed, and asks the hub; pip install 'farfeel[hub]'") from None
     constants.HF_HUB_DISABLE_TELEMETRY = True  # it would tell what else is installed, and who runs it
-    return HfApi(library_name="farfeel", library_version=__version__)
+    return HfApi(library_name="farfeel")
 
 
 def _ask(api: HfApi, address: str, repo: str, revision: str | None) -> tuple[str | None, str]:

@@ -21,6 +21,7 @@ from farfeel.cli import (
     listening,
     predicting,
     preparing,
+    pushing,
     serving,
     testing,
     training,
@@ -130,6 +131,7 @@ COMMANDS = (
     *training.COMMANDS[2:],
     *calibrating.COMMANDS,
     *exporting.COMMANDS,
+    *pushing.COMMANDS,
 )
 
 

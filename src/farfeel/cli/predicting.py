@@ -159,12 +159,17 @@ def _recognised(
 ) -> Iterator[tuple[Path, Prediction | FarfeelError]]:
     """Many files decoded by processes beside this one."""
     from farfeel.batch import Loading, predict_each, predict_with
+    from farfeel.hub import is_address
 
     workers = args.workers
     if workers is None:
         workers = 0 if len(files) <= FEW else min(MOST_WORKERS, os.cpu_count() or 1)
     if args.engine == "ray":
-        chosen = None if args.checkpoint is None else tuple(path.resolve() for path in args.checkpoint)
+        chosen = (
+            None
+            if args.checkpoint is None
+            else tuple(path if is_address(path) else path.resolve() for path in args.checkpoint)
+        )
         loading = Loading(chosen, device(args.device), args.precision)
         each = predict_with(runner("ray"), loading, files, options, max(1, workers), args.abstain_below)
     else:
