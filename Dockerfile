@@ -1,7 +1,7 @@
 # farfeel serve in a container, for a processor or for an NVIDIA GPU; docs/container.md tells how to run it.
 #
 #   docker build --target cpu -t farfeel:cpu .      ONNX Runtime; no PyTorch is in it: it serves and predicts
-#   docker build --target cuda -t farfeel:cuda .    PyTorch with the CUDA libraries of its wheel: everything
+#   docker build --target cuda -t farfeel:cuda .    PyTorch with the CUDA libraries of its wheel: it trains too
 #
 # What farfeel needs and what it is come in layers of their own: a change of source leaves the large one as it is.
 

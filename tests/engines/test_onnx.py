@@ -1,5 +1,8 @@
 """Laws of files for ONNX Runtime: what is not ours, or not whole, is one line; nothing outside the file is read."""
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -85,3 +88,14 @@ def test_a_missing_an_empty_and_a_damaged_file_are_one_line(tmp_path: Path) -> N
     for content in (b"", b"RIFF....WAVE", whole[: len(whole) // 2], bytes(1000)):
         (tmp_path / "model.onnx").write_bytes(content)
         refusal(tmp_path / "model.onnx")
+
+
+def test_nothing_is_told_to_anybody(tmp_path: Path) -> None:
+    """A fresh process, a fresh home: ONNX Runtime leaves no identifier and no events there."""
+    code = (
+        "import numpy as np; from farfeel.infer import Recognizer; "
+        "Recognizer.load(engine='onnx').predict_audio(np.ones((1, 16000), np.float32), 16000)"
+    )
+    home = {"HOME": str(tmp_path), "PATH": os.environ["PATH"], "PYTHONPATH": os.pathsep.join(sys.path)}
+    subprocess.run([sys.executable, "-c", code], env=home, check=True)
+    assert not [path for path in tmp_path.rglob("*") if "microsoft" in str(path).lower()]

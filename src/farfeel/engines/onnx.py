@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import tempfile
 from pathlib import Path
 
@@ -12,6 +13,8 @@ import yaml
 from farfeel.recipe import Recipe, recipe_from_tree
 from farfeel.types import FarfeelError
 
+# It would tell its maker about this machine, and write down a number for it. Read when the library is loaded.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 try:
     import onnxruntime
     from onnxruntime.capi import onnxruntime_pybind11_state
