@@ -94,7 +94,7 @@ def test_nothing_is_told_to_anybody(tmp_path: Path) -> None:
     """A fresh process, a fresh home: ONNX Runtime leaves no identifier and no events there."""
     code = (
         "import numpy as np; from farfeel.infer import Recognizer; "
-        "Recognizer.load(engine='onnx').predict_audio(np.ones((1, 16000), np.float32), 16000)"
+        "Recognizer.load(engine='onnx').predict_audio(np.ones((1, 16000), np.float32))"
     )
     home = {"HOME": str(tmp_path), "PATH": os.environ["PATH"], "PYTHONPATH": os.pathsep.join(sys.path)}
     subprocess.run([sys.executable, "-c", code], env=home, check=True)
