@@ -386,3 +386,23 @@ def test_films_come_back_as_they_were_seen(clips: list[Clip], bank: Bank, small:
     silent = prepare(clips, small(), bank, tmp_path / "silent", [0])
     with pytest.raises(FarfeelError, match="prepared without films"):
         PreparedRecordings(clips_of(silent), recipe, silent)
+
+
+def test_the_paper_profile_prepares_three_parts_or_none(
+    voices: Path, bank: Bank, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = ["prepare", "--profile", "paper", "--recipe", "tiny", "--corpus", "synthetic", "--root", str(voices)]
+    asked += ["--rirs", str(bank.path), "--workers", "1", "--out", str(tmp_path / "paper")]
+    measured = ["--test-rirs", str(bank.path)]
+    assert main([*asked, *measured, "--split", "folds-4:1"]) == 0
+    speakers = [
+        {row["speaker"] for row in Shards.open(tmp_path / "paper" / part).rows} for part in ("train", "val", "test")
+    ]
+    assert [len(each) for each in speakers] == [2, 1, 1]
+    assert len(set.union(*speakers)) == 4
+    capsys.readouterr()
+    assert main([*asked, "--split", "folds-4:1"]) == 1
+    assert "--profile paper needs --rirs (training rooms) and --test-rirs" in capsys.readouterr().err
+    asked[-1] = str(tmp_path / "no")
+    assert main([*asked, *measured, "--split", "folds-9:9"]) == 1  # nobody in the test
+    assert not (tmp_path / "no").exists()

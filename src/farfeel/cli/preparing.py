@@ -25,8 +25,7 @@ from farfeel.types import FarfeelError
 if TYPE_CHECKING:
     from farfeel.recipe import Recipe
     from farfeel.rooms.bank import Bank
-
-PAPER = {"train": "rirs", "val": "rirs", "test": "test_rirs"}  # part of the split → the argument with its rooms
+    from farfeel.types import Clip
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
@@ -75,16 +74,25 @@ def _prepare(args: argparse.Namespace) -> int | None:
     paper = args.profile == "paper"
     overrides = [*args.overrides, *([f"data.split={args.split}"] if args.split else [])]
     recipe = load_recipe("paper-sum-pe" if paper and args.recipe == "default" else args.recipe, overrides)
-    if not paper:
-        _one(args, recipe, args.part, _bank(args.rirs, recipe, args), args.out)
-        return None
-    if args.test_rirs is None or not args.rirs:
-        raise FarfeelError("--profile paper needs --rirs (training rooms) and --test-rirs (measured rooms); name both")
-    for part, which in PAPER.items():
-        place = args.rirs if which == "rirs" else [args.test_rirs]
-        note(f"{part}:")
-        _one(args, recipe, part, _bank(place, recipe, args), args.out / part)
+    parts: list[tuple[str, list[Path], Path]] = [(args.part, args.rirs, args.out)]
+    if paper:
+        if args.test_rirs is None or not args.rirs:
+            raise FarfeelError("--profile paper needs --rirs (training rooms) and --test-rirs (measured rooms)")
+        rooms = {"train": args.rirs, "val": args.rirs, "test": [args.test_rirs]}
+        parts = [(part, paths, args.out / part) for part, paths in rooms.items()]
+    # All parts are looked at before the first is prepared, which may take hours.
+    chosen = [(_clips(args, recipe, part), _bank(paths, recipe, args), out) for part, paths, out in parts]
+    for clips, bank, out in chosen:
+        _one(args, recipe, clips, bank, out)
     return None
+
+
+def _clips(args: argparse.Namespace, recipe: Recipe, part: str) -> list[Clip]:
+    """The clips of a part of the split, under the names that their corpus gives them."""
+    (named,), absent = chosen_clips(args, recipe, part)
+    note(f"{part}: {len(named)} clips, {args.renderings} rendering{'s' * (args.renderings > 1)} of each{absent}")
+    own = [{name: getattr(clip, name).removeprefix(f"{clip.corpus}/") for name in ("id", "speaker")} for clip in named]
+    return [replace(clip, **names) for clip, names in zip(named, own, strict=True)]
 
 
 def _bank(paths: list[Path], recipe: Recipe, args: argparse.Namespace) -> Bank | None:
@@ -95,32 +103,17 @@ def _bank(paths: list[Path], recipe: Recipe, args: argparse.Namespace) -> Bank |
     return open_banks(paths, recipe.audio.sample_rate, 1 + max(args.mics or [0]))[0]
 
 
-def _one(args: argparse.Namespace, recipe: Recipe, part: str, bank: Bank | None, out: Path) -> None:
+def _one(args: argparse.Namespace, recipe: Recipe, clips: list[Clip], bank: Bank | None, out: Path) -> None:
     from farfeel.prepare import prepare
     from farfeel.shards import MOST_CHANNELS
 
-    (named,), absent = chosen_clips(args, recipe, part)
-    own = [{name: getattr(clip, name).removeprefix(f"{clip.corpus}/") for name in ("id", "speaker")} for clip in named]
-    clips = [replace(clip, **names) for clip, names in zip(named, own, strict=True)]
-    note(f"{len(clips)} clips, {args.renderings} rendering{'s' * (args.renderings > 1)} of each{absent}")
     mics = args.mics or list(range(min(bank.mics, MOST_CHANNELS) if bank else 1))
+    numbers = args.renderings, args.seed, args.per_shard, args.workers
     with progress("preparing", "shards") as advance:
-        shards = prepare(
-            clips,
-            recipe,
-            bank,
-            out,
-            mics,
-            args.renderings,
-            args.seed,
-            args.per_shard,
-            args.workers,
-            advance,
-            runner(args.engine),
-        )
-    size = sum(shard["bytes"] for shard in shards.facts["shards"])
-    print(f"{out}: {len(shards)} examples of {shards.mics} microphones in {len(shards.facts['shards'])} shards, "
-          f"{size / 1e6:.1f} MB")  # fmt: skip
+        shards = prepare(clips, recipe, bank, out, mics, *numbers, advance, runner(args.engine))
+    held = shards.facts["shards"]
+    size = sum(shard["bytes"] for shard in held) / 1e6
+    print(f"{out}: {len(shards)} examples of {shards.mics} microphones in {len(held)} shards, {size:.1f} MB")
 
 
 def _verify(place: str) -> int | None:
