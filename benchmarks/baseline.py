@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 import opensmile
 import pandas as pd
+import torch
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
@@ -30,6 +31,7 @@ from farfeel.data import Clips
 from farfeel.evaluate.report import write_evaluation
 from farfeel.files import replacing_file
 from farfeel.media.audio import speech_span
+from farfeel.models.logmel import normalise_level
 from farfeel.prepare import in_room
 from farfeel.recipe import Recipe, load_recipe
 from farfeel.rooms.acoustics import remove_common_delay
@@ -111,7 +113,7 @@ def in_rooms(clips: Sequence[Clip], recipe: Recipe, bank: Bank | None, version: 
         found = trimmed_clips.dry(index)
         assert found is not None
         if bank is None:
-            return found[0]
+            return speech(found[0][None], recipe)
         rng = np.random.default_rng((version, index))
         taps = bank.taps(int(rng.integers(len(bank))), [int(rng.integers(bank.mics))])
         return speech(in_room(found[0], remove_common_delay(taps)), recipe)
@@ -120,10 +122,10 @@ def in_rooms(clips: Sequence[Clip], recipe: Recipe, bank: Bank | None, version: 
 
 
 def speech(audio: np.ndarray, recipe: Recipe) -> np.ndarray:
-    """(1, T) → (T',) without leading and trailing silence, and with nothing beside it: functionals of digital silence
-    are far from those of any room."""
+    """(1, T) → (T',) without leading and trailing silence, and with nothing beside it (functionals of digital silence
+    are far from those of any room), at the level that the networks hear: responses have scales of their own."""
     first, last = speech_span(audio, recipe.audio.sample_rate)
-    return audio[0, first:last]
+    return normalise_level(torch.from_numpy(audio[:, first:last])[None])[0, 0].numpy()
 
 
 if __name__ == "__main__":
