@@ -143,6 +143,8 @@ def test_a_killed_preparation_goes_on_to_the_same_bytes(
 def test_a_flipped_bit_is_found_and_named(prepared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     shutil.copytree(prepared, tmp_path / "bad")
     assert main(["prepare", "--verify", str(tmp_path / "bad")]) == 0
+    assert main(["prepare", "--out", str(tmp_path / "bad"), "--verify"]) == 0
+    assert main(["prepare", "--verify"]) == 1
     victim = tmp_path / "bad" / "shard-00002.tar"
     held = bytearray(victim.read_bytes())
     row = next(row for row in Shards.open(prepared).rows if row["shard"] == victim.name)

@@ -58,12 +58,20 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
         help="paper: OUT/train and OUT/val in --rirs, OUT/test in --test-rirs (ACE), split and sound as in the paper",
     )
     parser.add_argument("--test-rirs", type=Path, help="with --profile paper: measured rooms of the test")
-    parser.add_argument("--verify", metavar="SHARDS", help="only read prepared shards, and name those that are damaged")
+    parser.add_argument(
+        "--verify",
+        nargs="?",
+        const="",
+        metavar="SHARDS",
+        help="only read prepared shards (without a name: those of --out), and name those that are damaged",
+    )
 
 
 def _prepare(args: argparse.Namespace) -> int | None:
-    if args.verify:
-        return _verify(args.verify)
+    if args.verify is not None:
+        if not (args.verify or args.out):
+            raise FarfeelError("--verify needs the shards to read; name their folder or URL")
+        return _verify(args.verify or str(args.out))
     from farfeel.files import require_folder_place
     from farfeel.recipe import load_recipe
 
