@@ -16,8 +16,10 @@ import torch
 from torch.nn import functional as F
 
 from farfeel.cli import main
+from farfeel.corpora.scan import load_clips, write_manifest
 from farfeel.corpora.splits import Split
 from farfeel.data import Sources, TrainingClips, collate, to_sensors, usable_clips
+from farfeel.evaluate.table import probabilities_of, read_predictions
 from farfeel.infer import Recognizer
 from farfeel.media.film import write_film
 from farfeel.models.checkpoint import load_checkpoint, save_checkpoint
@@ -610,3 +612,23 @@ def test_real_films_are_seen_and_heard_and_what_was_seen_is_shown(
         assert frames is not None
         assert picture.shape[1] > picture.shape[0] > recipe.video.size
         assert frames.shape[1] > frames.shape[0] >= recipe.video.size
+
+
+def test_a_checkpoint_of_both_is_tested_on_sound_where_there_is_no_film(
+    voices: Path, filmed: Small, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Either modality may be missing, from a clip or from a corpus; what is trained on films needs some."""
+    recipe = filmed("data.split=folds-4:1")
+    save_checkpoint(tmp_path / "both", EmotionModel(recipe).state_dict(), recipe, "# both\n")
+    manifest = tmp_path / "sound.parquet"
+    sound = [replace(clip, video=None) for clip in load_clips("synthetic", voices)]
+    write_manifest(sound, manifest, voices)
+    test = ["evaluate", "--checkpoint", str(tmp_path / "both"), "--corpus", str(manifest)]
+    for asked in ([], ["--modalities", "audio"]):
+        assert main([*test, *asked, "--out", str(tmp_path / f"test{len(asked)}")]) == 0
+    assert "no clip has a film: tested on sound alone" in capsys.readouterr().err
+    tables = [read_predictions(tmp_path / name) for name in ("test0", "test2")]
+    np.testing.assert_array_equal(probabilities_of(tables[0]), probabilities_of(tables[1]))
+    train = ["train", "--recipe", str(tmp_path / "both" / "recipe.yaml"), "--corpus", str(manifest)]
+    assert main([*train, "--out", str(tmp_path / "run")]) == 1
+    assert "add the films" in capsys.readouterr().err

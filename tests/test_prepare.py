@@ -386,8 +386,9 @@ def test_films_come_back_as_they_were_seen(clips: list[Clip], bank: Bank, small:
         assert (stored.begin_s, stored.end_s) == (seen.begin_s, seen.end_s)
         np.testing.assert_array_equal(stored.frames(0.2, 1.4), seen.frames(0.2, 1.4))
     silent = prepare(clips, small(), bank, tmp_path / "silent", [0])
+    assert all(take.recording.footage is None for take in PreparedRecordings(clips_of(silent), recipe, silent))
     with pytest.raises(FarfeelError, match="prepared without films"):
-        PreparedRecordings(clips_of(silent), recipe, silent)
+        PreparedTraining(clips_of(silent), recipe, silent)
 
 
 def test_the_paper_profile_prepares_three_parts_or_none(

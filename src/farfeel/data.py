@@ -360,9 +360,9 @@ def divide_rooms(bank: Bank | None) -> tuple[list[str] | None, list[str] | None]
     return list(bank.rooms[:-held_out]), list(bank.rooms[-held_out:])
 
 
-def usable_clips(clips: Sequence[Clip], recipe: Recipe, what: str) -> list[Clip]:
+def usable_clips(clips: Sequence[Clip], recipe: Recipe, what: str, to_train: bool = True) -> list[Clip]:
     """Clips whose emotion the recipe knows and that have what it takes: sound, film, or one of the two; an error where
-    there is none. `what` names them in the error."""
+    there is none, and where films are to be trained on and no clip has one. `what` names them in the error."""
     known = [clip for clip in clips if clip.emotion in recipe.data.emotions]
     if not known:
         found = sorted({clip.emotion for clip in clips})
@@ -373,7 +373,7 @@ def usable_clips(clips: Sequence[Clip], recipe: Recipe, what: str) -> list[Clip]
     heard = [clip for clip in known if clip.audio is not None]
     seen = [clip for clip in known if clip.video is not None]
     usable = {"audio": heard, "video": seen, "both": known}[recipe.modalities]
-    if not usable or (recipe.modalities == "both" and not seen):
+    if not usable or (to_train and recipe.modalities == "both" and not seen):
         lacking, rest = ("sound", "video") if recipe.modalities == "audio" else ("film", "audio")
         raise FarfeelError(
             f"{what}: none of {len(known)} clips has a {lacking}, the recipe's modalities are {recipe.modalities}; "

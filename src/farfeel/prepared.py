@@ -33,15 +33,15 @@ def clips_of(shards: Shards) -> list[Clip]:
     return sorted(clips.values(), key=lambda clip: (clip.corpus, clip.speaker, clip.id))
 
 
-def require_heard_alike(shards: Shards, recipe: Recipe) -> None:
-    """Raise FarfeelError where the shards were not prepared for this recipe."""
+def require_heard_alike(shards: Shards, recipe: Recipe, to_train: bool) -> None:
+    """Raise FarfeelError where the shards were not prepared for this recipe; to test, they may be without films."""
     if shards.sample_rate != recipe.audio.sample_rate:
         raise FarfeelError(
             f"{shards.place} was prepared at {shards.sample_rate} Hz, the recipe hears at {recipe.audio.sample_rate} "
             "Hz; prepare it with that recipe"
         )
     video = shards.facts["video"]
-    if recipe.modalities != "audio":
+    if recipe.modalities != "audio" and (video or to_train or recipe.modalities == "video"):
         if video is None:
             raise FarfeelError(f"{shards.place} was prepared without films; prepare it with modalities=both")
         ours = recipe.video.model_dump(mode="json")
@@ -70,7 +70,7 @@ class PreparedTraining(TrainingClips):
     """TrainingClips whose rooms have acted already."""
 
     def __init__(self, clips: Sequence[Clip], recipe: Recipe, shards: Shards) -> None:
-        require_heard_alike(shards, recipe)
+        require_heard_alike(shards, recipe, to_train=True)
         if shards.mics < recipe.microphones.count:
             raise FarfeelError(
                 f"{shards.place} has {shards.mics} microphones, the recipe asks for {recipe.microphones.count}; "
@@ -115,7 +115,7 @@ class PreparedRecordings(Sequence[Take]):
         mics: Sequence[int] | None = None,
         one_each: bool = False,
     ) -> None:
-        require_heard_alike(shards, recipe)
+        require_heard_alike(shards, recipe, to_train=False)
         self.recipe, self.shards, self.mics = recipe, shards, mics
         self.places: list[tuple[Clip, int]] = []
         for clip, places in zip(clips, examples_of(shards, clips), strict=True):

@@ -44,7 +44,7 @@ def _calibrate(args: argparse.Namespace) -> None:
     model = load_checkpoint(source)
     require_checkpoint_place(out)
     recipe, where = model.recipe, device(args.device)
-    (clips,), absent = chosen_clips(args, recipe, args.split)
+    (clips,), absent = chosen_clips(args, recipe, args.split, to_train=False)
     speakers = sorted({clip.speaker for clip in clips})
     note(f"{len(clips)} clips of {len(speakers)} speakers ({', '.join(speakers)}), split {recipe.data.split}{absent}")
     banks, mics = rooms_and_mics(args, [recipe])

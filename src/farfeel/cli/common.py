@@ -285,10 +285,10 @@ def shards_of(args: argparse.Namespace) -> Shards | None:
 
 
 def chosen_clips(
-    args: argparse.Namespace, recipe: Recipe, *parts: str, shards: Shards | None = None
+    args: argparse.Namespace, recipe: Recipe, *parts: str, shards: Shards | None = None, to_train: bool = True
 ) -> tuple[list[list[Clip]], str]:
     """Clips of each part of the split ("all": undivided), and a note on who is absent. Of several corpora, ids and
-    speakers name theirs. `shards`: what `shards_of` gave."""
+    speakers name theirs. `shards`: what `shards_of` gave. Not `to_train`: a corpus without films will do for both."""
     from farfeel.corpora.labels import relabelled
     from farfeel.corpora.scan import load_corpora, named_with_corpus
     from farfeel.corpora.splits import split_clips
@@ -304,7 +304,7 @@ def chosen_clips(
     found, changes = relabelled(loaded, recipe.data, recipe.modalities)
     for line in changes:
         note(line)
-    clips = usable_clips(found, recipe, ", ".join(map(str, sources)))
+    clips = usable_clips(found, recipe, ", ".join(map(str, sources)), to_train)
     if others := [clip.emotion for clip in found if clip.emotion not in recipe.data.emotions]:
         note(f"left out: {len(others)} clips of other emotions ({', '.join(sorted(set(others)))})")
     if lacking := len(found) - len(others) - len(clips):

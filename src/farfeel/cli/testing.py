@@ -103,7 +103,9 @@ def _evaluate(args: argparse.Namespace) -> None:
     recipe = recipe_from_tree(tree, source="the checkpoint's recipe")
     require_classes(recipe.data, recognizer.emotions)
     shards = shards_of(args)
-    (clips,), absent = chosen_clips(args, recipe, args.split, shards=shards)
+    (clips,), absent = chosen_clips(args, recipe, args.split, shards=shards, to_train=False)
+    if recipe.modalities == "both" and not any(clip.video for clip in clips):
+        note("no clip has a film: tested on sound alone")
     clips = take_away(clips, recipe, args.modalities, args.camera_off)
     speakers = sorted({clip.speaker for clip in clips})
     note(f"{len(clips)} clips of {len(speakers)} speakers ({few(speakers, 40)}), split {recipe.data.split}{absent}")
