@@ -83,7 +83,7 @@ def test_asked_snr_is_what_the_microphones_hear(
     noise = np.random.default_rng(1).normal(0, 0.1, (30000, channels))
     soundfile.write(tmp_path / "noise.wav", noise, 16000)
     quiet = ("augment.gain_db=0", "rooms.dry=0", f"rooms.noise_folder={tmp_path}")
-    for kind in ("white", "babble", "recorded"):
+    for kind in ("white", "babble", "fan", "recorded"):
         clips = TrainingClips(split.train, small(*quiet, "rooms.snr_db=[7, 7]", f"rooms.noise=[{kind}]"), bank)
         sources = collate([clips[0]])
         clean = to_sensors(replace(sources, snr_db=torch.tensor([float("inf")]))).audio
@@ -119,7 +119,7 @@ def test_what_a_test_clip_hears_does_not_depend_on_the_others(split: Split, bank
             np.testing.assert_array_equal(together[clip.id, alone.room], alone.recording.audio)
 
 
-@pytest.mark.parametrize("noise", ["white", "babble"])
+@pytest.mark.parametrize("noise", ["white", "babble", "fan"])
 def test_noise_of_a_test_has_its_level_and_depends_on_names_alone(
     voices: Path, bank: Bank, small: Small, noise: str
 ) -> None:

@@ -21,9 +21,9 @@ from untrained import make
 Small = Callable[..., Recipe]
 
 
-@pytest.fixture
-def recognizer(small: Small) -> Recognizer:
-    return make(small())
+@pytest.fixture(params=["none", "mvdr"])
+def recognizer(small: Small, request: pytest.FixtureRequest) -> Recognizer:
+    return make(small(f"microphones.front_end={request.param}"))
 
 
 def test_a_row_of_the_table_equals_the_prediction_of_that_recording_as_a_file(
@@ -98,3 +98,16 @@ def test_bfloat16_stays_near_float32(small: Small) -> None:
 def test_an_ensemble_of_different_emotions_is_one_clear_line(small: Small) -> None:
     with pytest.raises(FarfeelError, match="different emotions"):
         make(small(), small("data.emotions=[happy, sad]"))
+
+
+def test_the_front_end_is_the_checkpoints_own_or_another_that_is_asked_for(small: Small) -> None:
+    plain = make(small())
+    audio = np.random.default_rng(1).normal(0, 0.1, (1, 2, 16000)).repeat(2, axis=0).astype(np.float32)
+    audio[:, :, 8000:] *= 5
+    recordings = [Recording(each) for each in audio]
+    other = Recognizer(plain.engines, front_end="mvdr")
+    own = Recognizer(make(small("microphones.front_end=mvdr")).engines)
+    assert not np.allclose(other.probabilities(recordings), plain.probabilities(recordings), atol=1e-6)
+    np.testing.assert_array_equal(other.probabilities(recordings), own.probabilities(recordings))
+    with pytest.raises(FarfeelError, match="front_end"):
+        Recognizer(plain.engines, front_end="magic")

@@ -22,7 +22,7 @@ Small = Callable[..., Recipe]
 
 @pytest.fixture(scope="module")
 def recognizer(small: Small) -> Recognizer:
-    return make(small())
+    return make(small("microphones.front_end=mvdr"))
 
 
 @pytest.fixture(scope="module")

@@ -51,6 +51,7 @@ class Loading:
     device: str = "cpu"
     precision: str = "32"
     engine: str = "torch"
+    front_end: str | None = None
 
 
 def predict_with(
@@ -77,7 +78,7 @@ def _predict_batch(
 
 @functools.lru_cache(maxsize=1)
 def _loaded(loading: Loading) -> Recognizer:
-    return Recognizer.load(loading.checkpoints, loading.device, loading.precision, loading.engine)
+    return Recognizer.load(loading.checkpoints, loading.device, loading.precision, loading.engine, loading.front_end)
 
 
 def _prepared(

@@ -26,7 +26,7 @@ from farfeel.recipe import Recipe
 from farfeel.recordings import window_samples
 from farfeel.rooms.acoustics import remove_common_delay
 from farfeel.rooms.bank import Bank
-from farfeel.rooms.noise import babble, recorded_noise, white_noise
+from farfeel.rooms.noise import babble, fan, recorded_noise, white_noise
 from farfeel.rooms.reverb import add_noise, convolve
 from farfeel.types import Batch, Clip, FarfeelError
 
@@ -275,6 +275,8 @@ class TrainingClips(Dataset["Sources | Batch"]):
             path = self.noise_files[rng.integers(len(self.noise_files))]
             taps = self._response(room, mics, rng)
             return recorded_noise(path, len(mics), self.recipe.audio.sample_rate, samples, taps, rng), snr_db
+        if kind == "fan":
+            return fan(self._response(room, mics, rng), samples, rng), snr_db
         speaker = self.clips.clips[index].speaker
         others = [i for i, clip in enumerate(self.clips.clips) if clip.speaker != speaker and clip.audio is not None]
         if not others:

@@ -31,7 +31,7 @@ from farfeel.opening import (
     views_of,
 )
 from farfeel.recipe import Recipe
-from farfeel.recordings import Recording, stack_frames
+from farfeel.recordings import Recording, stack_frames, with_front_end
 from farfeel.stream import Camera, Stream, require_step
 from farfeel.types import FarfeelError, Prediction, Timeline
 
@@ -46,7 +46,8 @@ class Recognizer:
     >>> recognizer.predict("clip.wav").label                        # doctest: +SKIP
     """
 
-    def __init__(self, engines: Sequence[Engine]) -> None:
+    def __init__(self, engines: Sequence[Engine], front_end: str | None = None) -> None:
+        """`front_end`: another than the checkpoints' own, see `recipe.Microphones`."""
         first = engines[0].recipe
         for engine in engines[1:]:
             ours, theirs = first, engine.recipe
@@ -71,6 +72,7 @@ class Recognizer:
                 )
         self.engines = list(engines)
         self.emotions = first.data.emotions
+        self.recipes = [with_front_end(engine.recipe, front_end) for engine in engines]  # What `prepare` takes.
 
     @classmethod
     def load(
@@ -79,12 +81,13 @@ class Recognizer:
         device: str = "cpu",
         precision: str = "32",
         engine: str = "torch",
+        front_end: str | None = None,
     ) -> Recognizer:
         """A checkpoint folder, or several; None: the one in the package. One on the Hugging Face hub is fetched:
         hf://owner/name, or hf://owner/name@revision.
 
         `engine`: torch, on `device` (cpu, cuda, cuda:1, mps) with `precision` 32 or bf16; or onnx, for exported files
-        (`farfeel export`), without PyTorch.
+        (`farfeel export`), without PyTorch. `front_end`: none or mvdr, instead of the checkpoint's own.
         """
         named = [checkpoints] if isinstance(checkpoints, str | Path) else checkpoints or [DEFAULT]
         if engine not in NAMES:
@@ -92,24 +95,20 @@ class Recognizer:
         if engine == "onnx":
             from farfeel.engines.onnx import OnnxEngine
 
-            return cls([OnnxEngine(path / "model.onnx" if path.is_dir() else path) for path in map(local, named)])
+            files = [path / "model.onnx" if path.is_dir() else path for path in map(local, named)]
+            return cls([OnnxEngine(file) for file in files], front_end)
         from farfeel.engines.pytorch import TorchEngine
 
-        return cls([TorchEngine.load(local(path), device, precision) for path in named])
+        return cls([TorchEngine.load(local(path), device, precision) for path in named], front_end)
 
     @property
     def recipe(self) -> Recipe:
         """Of the first checkpoint; what an ensemble has to agree on holds for all."""
-        return self.engines[0].recipe
+        return self.recipes[0]
 
     @property
     def sample_rate(self) -> int:
         return self.recipe.audio.sample_rate
-
-    @property
-    def recipes(self) -> list[Recipe]:
-        """One for each checkpoint: what `prepare` takes."""
-        return [engine.recipe for engine in self.engines]
 
     @property
     def modalities(self) -> str:

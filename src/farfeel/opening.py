@@ -154,7 +154,8 @@ def views_of(recording: Recording, recipes: Sequence[Recipe]) -> tuple[View, ...
     made: dict[tuple[object, ...], View] = {}  # Most ensembles cut recordings alike.
     views = []
     for recipe in recipes:
-        key = (recipe.audio.seconds, recipe.audio.trim_silence, recipe.audio.sample_rate, recipe.modalities == "audio")
+        audio, front_end = recipe.audio, recipe.microphones.front_end
+        key = (audio.seconds, audio.trim_silence, audio.sample_rate, recipe.modalities == "audio", front_end)
         if key not in made:
             windows = recording_windows(recording, recipe)
             looks = [

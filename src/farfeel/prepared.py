@@ -76,9 +76,10 @@ class PreparedTraining(TrainingClips):
                 f"{shards.place} has {shards.mics} microphones, the recipe asks for {recipe.microphones.count}; "
                 f"set microphones.count={shards.mics} or prepare more"
             )
-        if "babble" in recipe.rooms.noise and recipe.rooms.snr_db:
+        if placed := {"babble", "fan"} & set(recipe.rooms.noise) if recipe.rooms.snr_db else set():
             raise FarfeelError(
-                "prepared clips cannot babble: they stand in rooms of their own; set rooms.noise=[white]"
+                f"prepared clips cannot have {' and '.join(sorted(placed))}: they stand in rooms of their own; set "
+                "rooms.noise=[white]"
             )
         super().__init__(clips, recipe, None)
         self.shards, self.examples = shards, examples_of(shards, clips)

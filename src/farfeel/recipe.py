@@ -122,6 +122,9 @@ class Microphones(Section):
     strategy: Literal["single", "average-mels", "sum-patches", "normalised-sum"] = "average-mels"
     count: Count = 1
     """Microphones drawn for each training clip from those of the response."""
+    front_end: Literal["none", "mvdr"] = "none"
+    """mvdr: wherever something is recognised, a blind beamformer takes noise and other talkers away, before the
+    network hears the microphones. Training goes without."""
 
 
 class Rooms(Section):
@@ -131,8 +134,9 @@ class Rooms(Section):
     """Share of training clips that no room touches (only the microphone count is kept)."""
     snr_db: Range | None = None
     """Noise is added at a level drawn from this range, measured over all microphones; none without it."""
-    noise: Annotated[tuple[Literal["white", "babble", "recorded"], ...], Field(min_length=1)] = ("white",)
-    """Kinds to draw from. Babble is other training speakers, elsewhere in the room."""
+    noise: Annotated[tuple[Literal["white", "babble", "fan", "recorded"], ...], Field(min_length=1)] = ("white",)
+    """Kinds to draw from. Babble is other training speakers, elsewhere in the room; fan is steady pink noise from one
+    place of it."""
     renderings: Annotated[int, Field(ge=0)] = 0
     """Versions of each training clip (room, noise, speed, place in the window) that are computed once and taken in
     turn, as log-mels in memory; 0: a new one in every epoch. For audio recipes."""

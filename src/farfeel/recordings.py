@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from farfeel.media.audio import speech_span
+from farfeel.media.beamforming import beamform
 from farfeel.media.footage import Footage
-from farfeel.recipe import Recipe
+from farfeel.recipe import Recipe, recipe_from_tree
 
 DEAD_DB = -90.0  # A channel whose peak is below this carries no signal: the microphone is dead.
 
@@ -43,6 +44,7 @@ def recording_windows(recording: Recording, recipe: Recipe) -> Windows:
         length, alive = last - first, np.zeros(1, dtype=bool)
     else:
         alive = is_alive(audio)
+        audio = beamformed(audio, alive, recipe)
         if recipe.audio.trim_silence:
             first, last = speech_span(audio, rate)
             audio = audio[:, first:last]
@@ -58,6 +60,24 @@ def recording_windows(recording: Recording, recipe: Recipe) -> Windows:
         windows = np.stack([audio[:, start : start + samples] for start in starts])
     spans_s = (first + np.stack([starts, starts + min(samples, length)], axis=1)) / rate
     return Windows(windows, np.tile(alive, (len(starts), 1)), spans_s)
+
+
+def beamformed(audio: np.ndarray, alive: np.ndarray, recipe: Recipe) -> np.ndarray:
+    """(M, T), (M,) → (M, T): what the recipe does with several microphones before the network hears them."""
+    if recipe.microphones.front_end == "none" or alive.sum() < 2:
+        return audio
+    heard = audio.copy()
+    heard[alive] = beamform(audio[alive], recipe.audio.sample_rate)
+    return heard
+
+
+def with_front_end(recipe: Recipe, front_end: str | None) -> Recipe:
+    """The recipe with another front-end; None: as it is."""
+    if front_end is None:
+        return recipe
+    tree = recipe.model_dump(mode="json")
+    tree["microphones"]["front_end"] = front_end
+    return recipe_from_tree(tree, source="the checkpoint's recipe")
 
 
 def is_alive(audio: np.ndarray) -> np.ndarray:

@@ -20,7 +20,7 @@ from farfeel.media.face import FaceDetector, crop_face
 from farfeel.media.footage import COVERED, middles
 from farfeel.media.speech import FRAME_S, SpeechActivity, spans
 from farfeel.recipe import Recipe
-from farfeel.recordings import DEAD_DB, stack_frames, window_samples
+from farfeel.recordings import DEAD_DB, beamformed, stack_frames, window_samples
 from farfeel.types import FarfeelError, Prediction
 
 CHUNK_S = 0.1
@@ -216,6 +216,9 @@ class Stream:
                 notes += self._news(self.eyes.warnings)
             except FarfeelError as error:
                 notes += self._news((f"the film is not used: {error}",))
+        is_asked = (heard and spoken) or (frames is not None and not heard)
+        if is_asked:
+            audio = beamformed(audio, alive, self.recipe)
         surplus = self.window - audio.shape[1]
         about = Prediction(
             (),
@@ -227,7 +230,6 @@ class Stream:
             tuple(notes),
             share,
         )
-        is_asked = (heard and spoken) or (frames is not None and not heard)
         return _Window(np.pad(audio, ((0, 0), (surplus // 2, surplus - surplus // 2))), alive, frames, is_asked, about)
 
     def _living(self, audio: np.ndarray, start_s: float) -> tuple[np.ndarray, list[str]]:

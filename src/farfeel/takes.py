@@ -20,7 +20,7 @@ from farfeel.recipe import Recipe
 from farfeel.recordings import Recording
 from farfeel.rooms.acoustics import remove_common_delay
 from farfeel.rooms.bank import Bank
-from farfeel.rooms.noise import babble, white_noise
+from farfeel.rooms.noise import babble, fan, white_noise
 from farfeel.rooms.reverb import add_noise, convolve
 from farfeel.types import Clip, FarfeelError
 
@@ -32,9 +32,9 @@ TALKERS = 4  # in babble
 class Trouble:
     """What a test adds to the rooms. Who and what is struck follows from the names of clip and room alone.
 
-    snr_db: noise that far below the speech. noise: white, of each microphone by itself and below its own speech; or
+    snr_db: noise that far below the speech. noise: white, of each microphone by itself and below its own speech;
     babble, four clips of other speakers at once at other places in the room (any place where it has but one), below the
-    speech of all microphones together.
+    speech of all microphones together; or fan, steady pink noise from one such place.
     dead_mics: how many microphones of each recording carry nothing. camera_off: the share of clips with sound whose
     film is missing.
     """
@@ -121,6 +121,9 @@ class Recordings(Sequence[Take]):
             if trouble.noise == "white":
                 # Amplifiers are set for the speech: a louder microphone is a noisier one.
                 noise = white_noise(mics, samples, rng) * np.sqrt(np.mean(wet**2, axis=1, keepdims=True))
+            elif trouble.noise == "fan":
+                (place,) = self._places(1, room, bank, position, mics, rng)
+                noise = fan(place, samples, rng)
             else:
                 noise = self._babble(which, room, bank, position, mics, samples, rng)
             parts = torch.from_numpy(wet)[None], torch.from_numpy(noise)[None]
@@ -140,14 +143,20 @@ class Recordings(Sequence[Take]):
         others = [i for i, clip in enumerate(self.clips.clips) if clip.speaker != speaker and clip.audio is not None]
         if not others:
             raise FarfeelError("babble needs a second speaker among the clips, found one; choose white noise")
-        places = [np.ones((mics, 1), np.float32)] * TALKERS
-        if bank is not None:
-            anywhere = bank.indices(room)
-            elsewhere = [index for index in anywhere if bank[index].position != position]
-            chosen = rng.choice(elsewhere or anywhere, size=TALKERS)
-            places = [remove_common_delay(bank.taps(int(index), self.mics)) for index in chosen]
+        places = self._places(TALKERS, room, bank, position, mics, rng)
         voices = [voice[0] for voice in map(self.clips.dry, rng.choice(others, size=TALKERS)) if voice is not None]
         return babble(voices, places, samples, rng)
+
+    def _places(
+        self, count: int, room: str, bank: Bank | None, position: str, mics: int, rng: np.random.Generator
+    ) -> list[np.ndarray]:
+        """Responses (M, L) of other places in the room; of no room, unit impulses."""
+        if bank is None:
+            return [np.ones((mics, 1), np.float32)] * count
+        anywhere = bank.indices(room)
+        elsewhere = [index for index in anywhere if bank[index].position != position]
+        chosen = rng.choice(elsewhere or anywhere, size=count)
+        return [remove_common_delay(bank.taps(int(index), self.mics)) for index in chosen]
 
     def is_filmed(self, clip: Clip) -> bool:
         """Whether there is a film of the clip, and the camera is on; where film is all there is, it always is."""

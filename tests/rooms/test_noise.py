@@ -4,7 +4,7 @@ import soundfile
 from generated import SAMPLE_RATE
 from scipy.signal import fftconvolve
 
-from farfeel.rooms.noise import babble, recorded_noise, white_noise
+from farfeel.rooms.noise import babble, fan, recorded_noise, white_noise
 from farfeel.types import FarfeelError
 
 
@@ -35,6 +35,16 @@ def test_talkers_of_babble_are_equally_loud_and_silent_ones_are_left_out(rng):
     at_own_microphone = [np.eye(3)[:, [k]] for k in range(3)]
     energy = np.square(babble(list(speech), at_own_microphone, 8000, rng)).mean(axis=1)
     np.testing.assert_allclose(energy, [1, 1, 0], atol=0.01)
+
+
+def test_a_fan_is_pink_and_comes_from_one_place(rng):
+    response = np.zeros((2, 8))
+    response[0, 0], response[1, 3] = 1, 0.5
+    near, far = fan(response, 200_000, rng).astype(np.float64)
+    np.testing.assert_allclose(far[3:], 0.5 * near[:-3], atol=1e-6)
+    power = np.square(np.abs(np.fft.rfft(near)))
+    octaves = [power[low : 2 * low].sum() for low in (2_000, 4_000, 8_000, 16_000, 32_000)]
+    np.testing.assert_allclose(octaves / np.mean(octaves), 1, atol=0.1)  # pink: every octave has as much
 
 
 @pytest.fixture

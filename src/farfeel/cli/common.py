@@ -163,6 +163,15 @@ def modalities_argument(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def front_end_argument(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--front-end",
+        choices=["none", "mvdr"],
+        help="what several microphones pass first: mvdr, a blind beamformer against noise; or none (default: what the "
+        "checkpoint's recipe says)",
+    )
+
+
 def share(text: str) -> float:
     try:
         value = float(text)

@@ -8,7 +8,17 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from farfeel.cli.common import Command, device, device_argument, fail, mic_list, modalities_argument, runner, share
+from farfeel.cli.common import (
+    Command,
+    device,
+    device_argument,
+    fail,
+    front_end_argument,
+    mic_list,
+    modalities_argument,
+    runner,
+    share,
+)
 from farfeel.console import note, progress
 from farfeel.types import FACES, FarfeelError
 
@@ -45,6 +55,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--mics", type=mic_list, help="channels to use, from 0: 0,1,2 (default: all)")
     modalities_argument(parser)
+    front_end_argument(parser)
     parser.add_argument("--audio", type=Path, help="the sound of the film FILE, as of a microphone array")
     parser.add_argument(
         "--audio-offset",
@@ -115,7 +126,8 @@ def _predict(args: argparse.Namespace) -> int:
     where = "cpu" if args.engine == "onnx" else device(args.device)
     if args.engine == "ray" and (args.timeline or args.debug_dir):
         raise FarfeelError("--engine ray takes no --timeline and no --debug-dir; leave them out, or leave it out")
-    recognizer = Recognizer.load(args.checkpoint, where, args.precision, "onnx" if args.engine == "onnx" else "torch")
+    engine = "onnx" if args.engine == "onnx" else "torch"
+    recognizer = Recognizer.load(args.checkpoint, where, args.precision, engine, args.front_end)
     options = Options(args.mics, args.audio, args.audio_offset, args.face, args.modalities, args.face_model)
     checkpoint = ", ".join(map(str, args.checkpoint or ["default"]))
     if args.timeline:
@@ -170,7 +182,7 @@ def _recognised(
             if args.checkpoint is None
             else tuple(path if is_address(path) else path.resolve() for path in args.checkpoint)
         )
-        loading = Loading(chosen, device(args.device), args.precision)
+        loading = Loading(chosen, device(args.device), args.precision, front_end=args.front_end)
         each = predict_with(runner("ray"), loading, files, options, max(1, workers), args.abstain_below)
     else:
         each = predict_each(recognizer, files, options, workers, args.abstain_below)

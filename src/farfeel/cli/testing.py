@@ -16,6 +16,7 @@ from farfeel.cli.common import (
     corpus_arguments,
     device,
     device_argument,
+    front_end_argument,
     label_arguments,
     modalities_argument,
     require_at_least,
@@ -28,7 +29,7 @@ from farfeel.cli.common import (
 from farfeel.console import note
 from farfeel.types import FarfeelError
 
-NOISES = ("white", "babble")
+NOISES = ("white", "babble", "fan")
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -49,6 +50,7 @@ def _evaluate_arguments(parser: argparse.ArgumentParser) -> None:
     label_arguments(parser, "the checkpoint's")
     room_arguments(parser, "RIR banks to test in; without, dry speech (a room called clean)")
     modalities_argument(parser)
+    front_end_argument(parser)
     parser.add_argument(
         "--camera-off",
         type=share,
@@ -61,7 +63,8 @@ def _evaluate_arguments(parser: argparse.ArgumentParser) -> None:
         "--noise",
         choices=NOISES,
         default="white",
-        help="with --snr: white, of each microphone by itself (default); or babble, four others talking in the room",
+        help="with --snr: white, of each microphone by itself (default); babble, four others talking in the room; or "
+        "fan, steady pink noise from one place in it",
     )
     parser.add_argument(
         "--dead-mics",
@@ -95,7 +98,7 @@ def _evaluate(args: argparse.Namespace) -> None:
     require_at_least(0, dead_mics=args.dead_mics)
     if args.snr is not None and not abs(args.snr) <= 200:
         raise FarfeelError(f"--snr is {args.snr}, expected decibels from -200 to 200; correct it")
-    recognizer = Recognizer.load(args.checkpoint, device(args.device))
+    recognizer = Recognizer.load(args.checkpoint, device(args.device), front_end=args.front_end)
     tree = recognizer.recipe.model_dump(mode="json")
     tree["data"] |= asked_labels(args)
     if tree["modalities"] == "both":  # A checkpoint of both is tested on sound alone where no film is asked for.
@@ -125,6 +128,7 @@ def _evaluate(args: argparse.Namespace) -> None:
             "split": f"{recipe.data.split}, {args.split} part",
             "rooms": ", ".join(map(str, args.rirs)) or ("those of the shards" if shards else "none: dry speech"),
             "tested on": args.modalities,
+            "front-end": recipe.microphones.front_end,
             **trouble.as_details(),
         },
         trouble,

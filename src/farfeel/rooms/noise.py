@@ -1,5 +1,5 @@
-"""Noise at the microphones, (M, T) float32: white, other talkers in the same room, or recorded. Levels are set later,
-by `reverb.add_noise`."""
+"""Noise at the microphones, (M, T) float32: white, other talkers in the same room, a fan in it, or recorded. Levels
+are set later, by `reverb.add_noise`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import soundfile
-from scipy.signal import oaconvolve
+from scipy.fft import irfft, next_fast_len, rfft
 
 from farfeel.media.audio import audio_info, resample
 from farfeel.types import FarfeelError
@@ -17,6 +17,14 @@ from farfeel.types import FarfeelError
 def white_noise(mics: int, samples: int, rng: np.random.Generator) -> np.ndarray:
     """(M, T) of unit variance, independent between microphones: the noise of microphones and amplifiers."""
     return rng.standard_normal((mics, samples), dtype=np.float32)
+
+
+def fan(taps: np.ndarray, samples: int, rng: np.random.Generator) -> np.ndarray:
+    """Response (M, L) of a place in the room → (M, T): steady pink noise from there, as of a fan or a projector."""
+    length = int(next_fast_len(samples + taps.shape[1], real=True))
+    spectrum = rfft(rng.standard_normal(length, dtype=np.float32))
+    spectrum /= np.sqrt(np.maximum(np.arange(len(spectrum), dtype=np.float32), 1))  # Power falls by 3 dB an octave.
+    return _in_room(irfft(spectrum, length), taps, samples, rng)
 
 
 def babble(
@@ -61,7 +69,10 @@ def recorded_noise(
 def _in_room(dry: np.ndarray, taps: np.ndarray, samples: int, rng: np.random.Generator) -> np.ndarray:
     """(T',), (M, L) → (M, T): a stretch of the sound through the response, begun early enough to fill the room."""
     before = taps.shape[1] - 1
-    heard = oaconvolve(_stretch(dry[None], samples + before, rng), taps, mode="full", axes=-1)
+    length = int(next_fast_len(samples + before, real=True))
+    spectrum = rfft(np.asarray(_stretch(dry[None], samples + before, rng), np.float32), length)
+    # The convolution is circular: what goes round falls on the samples before the room is filled.
+    heard = irfft(spectrum * rfft(np.asarray(taps, np.float32), length), length)
     return np.asarray(heard[:, before : before + samples], dtype=np.float32)
 
 
