@@ -1,12 +1,12 @@
-"""Which front-end helps a network that was trained without: dereverberation and beamforming at test time.
+"""Which front-end helps a network that was trained without, in quiet rooms: dereverberation, beamforming at test time.
 
     pip install 'farfeel[bench]'
     python -m benchmarks.front_ends CHECKPOINT RAVDESS TEST_ROOMS OUT
 
 Each recording of the checkpoint's test speakers in the measured rooms is heard as it is, after WPE (Nakatani et al.,
-2010; nara_wpe: 512-sample frames, hop 128, 10 taps or as many as 70 coefficients allow, delay 3), and after
-delay-and-sum (GCC-PHAT; each microphone moved to the last, which is the centre of R3VIVAL's array), with 1, 3 and 7
-microphones. OUT/NAME is an evaluation for `farfeel compare`.
+2010; nara_wpe: 512-sample frames, hop 128, 10 taps or as many as 70 coefficients allow, delay 3), after
+delay-and-sum (GCC-PHAT; each microphone moved to the last, which is the centre of R3VIVAL's array), and after our blind
+MVDR (`farfeel.media.beamforming`), with 1, 3 and 7 microphones. OUT/NAME is an evaluation for `farfeel compare`.
 """
 
 from __future__ import annotations
@@ -25,10 +25,12 @@ from farfeel.corpora.scan import load_clips
 from farfeel.corpora.splits import split_clips
 from farfeel.evaluate.report import write_evaluation
 from farfeel.infer import Recognizer
+from farfeel.media.beamforming import beamform
 from farfeel.recordings import Recording
 from farfeel.rooms.bank import Bank
 from farfeel.takes import Recordings, Take, prediction_table
 
+SAMPLE_RATE = 16000
 FRAME, HOP, DELAY, COEFFICIENTS, ITERATIONS = 512, 128, 3, 70, 2
 LARGEST_LAG = 12  # samples: 0.75 ms, 26 cm
 
@@ -58,6 +60,7 @@ FRONT_ENDS = {
     "as-is": lambda audio: audio,
     "wpe": dereverberated,
     "delay-and-sum": aligned_sum,
+    "mvdr": lambda audio: beamform(audio, SAMPLE_RATE),
     "wpe-delay-and-sum": lambda audio: aligned_sum(dereverberated(audio)),
 }
 
@@ -74,12 +77,12 @@ class Heard(Recordings):
 
 
 def main(checkpoint: Path, ravdess: Path, rooms: Path, out: Path) -> None:
-    recognizer = Recognizer.load(checkpoint)
+    recognizer = Recognizer.load(checkpoint, front_end="none")
     (recipe,) = recognizer.recipes
     clips = split_clips(load_clips("ravdess", ravdess), recipe.data.split).part("test")
     for mics in ([0], [0, 1, 2], [0, 1, 2, 3, 4, 5, 6]):
         for name in FRONT_ENDS:
-            if len(mics) == 1 and "sum" in name:
+            if len(mics) == 1 and name not in ("as-is", "wpe"):
                 continue
             takes = Heard(clips, recipe, [Bank.open(rooms)], mics)
             takes.front_end = name

@@ -1,4 +1,5 @@
-"""How accuracy falls: with dead microphones, noise, each part of the reverberation, T60, distance; a table and plots.
+"""How accuracy falls: with dead microphones, noise, each part of the reverberation, T60, distance; what the beamformer
+helps; a table and plots.
 
     pip install 'farfeel[bench]'
     python -m benchmarks.sweeps RAVDESS ROOMS OUT CHECKPOINT[,CHECKPOINT…] [CHECKPOINT…]
@@ -33,6 +34,7 @@ from farfeel.takes import NONE, Recordings, Trouble, prediction_table
 matplotlib.use("svg")
 from matplotlib import pyplot
 
+NOISES = ("white", "babble", "fan")
 SNRS = (20, 10, 0)
 DEAD = (2, 4, 6)
 KEPT_MS = (3, 20, 50, 100)
@@ -47,6 +49,7 @@ class Condition:
     trouble: Trouble = NONE
     one_room: bool = True
     kept_ms: int | None = None
+    front_end: str = "none"
 
 
 class EarlyPart(Bank):
@@ -64,14 +67,14 @@ def conditions(mics: int) -> list[Condition]:
     every = tuple(range(mics))
     arrays = [every[:1], every[:3], every]
     found = [Condition(f"mics-{len(array)}", array, one_room=False) for array in arrays]
+    found += [Condition("mvdr", every, one_room=False, front_end="mvdr")]
     found += [Condition(f"dead-{dead}", every, Trouble(dead_mics=dead)) for dead in DEAD if dead < mics]
     found += [Condition(f"early-{kept}", every[:1], kept_ms=kept) for kept in KEPT_MS]
-    for noise in ("white", "babble"):
+    for noise in NOISES:
         for snr in SNRS:
-            found += [
-                Condition(f"{noise}-{snr}-mics-{len(array)}", array, Trouble(snr_db=snr, noise=noise))
-                for array in (every[:1], every)
-            ]
+            trouble = Trouble(snr_db=snr, noise=noise)
+            found += [Condition(f"{noise}-{snr}-mics-{len(array)}", array, trouble) for array in (every[:1], every)]
+            found += [Condition(f"{noise}-{snr}-mvdr", every, trouble, front_end="mvdr")]
     return found
 
 
@@ -80,8 +83,10 @@ def main(ravdess: Path, rooms: Path, out: Path, checkpoints: Sequence[str]) -> N
     middle = bank.rooms[len(bank.rooms) // 2]
     tables: dict[str, list[pd.DataFrame]] = {}
     for fold, checkpoint in enumerate(checkpoints, start=1):
-        recognizer = Recognizer.load(list(map(Path, checkpoint.split(","))))
-        test = split_clips(clips, recognizer.recipe.data.split).part("test")
+        members = list(map(Path, checkpoint.split(",")))
+        recognizers = {name: Recognizer.load(members, front_end=name) for name in ("none", "mvdr")}
+        recipe = recognizers["none"].recipe
+        test = split_clips(clips, recipe.data.split).part("test")
         for condition in conditions(bank.mics):
             place = out / condition.name / f"fold{fold}"
             if not (place / "metrics.json").exists():
@@ -90,17 +95,17 @@ def main(ravdess: Path, rooms: Path, out: Path, checkpoints: Sequence[str]) -> N
                 if condition.kept_ms:
                     heard_in = EarlyPart.open(rooms)
                     heard_in.kept_ms = condition.kept_ms
-                takes = Recordings(
-                    test, recognizer.recipe, [heard_in], condition.mics, chosen, trouble=condition.trouble
-                )
-                about = {"checkpoint": checkpoint, **condition.trouble.as_details()}
-                write_evaluation(prediction_table(recognizer, takes), place, condition.name, about)
+                takes = Recordings(test, recipe, [heard_in], condition.mics, chosen, trouble=condition.trouble)
+                about = {"checkpoint": checkpoint, "front-end": condition.front_end, **condition.trouble.as_details()}
+                table = prediction_table(recognizers[condition.front_end], takes)
+                write_evaluation(table, place, condition.name, about)
             tables.setdefault(condition.name, []).append(read_predictions(place))
         print(f"{checkpoint}: done", flush=True)
     joined = {name: concatenate(folds) for name, folds in tables.items()}
     all_mics = joined[f"mics-{bank.mics}"]
     rows = [row(name, table) for name, table in joined.items()]
-    rows += [row(f"quiet-mics-{n}", in_room(joined[f"mics-{n}"], middle)) for n in (1, bank.mics)]
+    quiet = ("mics-1", f"mics-{bank.mics}", "mvdr")
+    rows += [row(f"quiet-{name}", in_room(joined[name], middle)) for name in quiet]
     rows += [row(f"t60-{t60:.2f}", in_room(all_mics, room)) for room, t60 in t60_of(bank).items()]
     drr = all_mics.apply(lambda one: drr_of(bank)[one["room"], one["position"]], axis=1)
     for low, high in zip((-np.inf, *DRR_EDGES), (*DRR_EDGES, np.inf), strict=True):
@@ -134,22 +139,23 @@ def drr_of(bank: Bank) -> dict[tuple[str, str], float]:
 
 def plots(frame: pd.DataFrame, out: Path, mics: int) -> None:
     """One SVG for each question."""
-    quiet = {n: frame[frame["condition"] == f"quiet-mics-{n}"] for n in (1, mics)}
+    quiet = {name: frame[frame["condition"] == f"quiet-{name}"] for name in ("mics-1", f"mics-{mics}", "mvdr")}
+    heard = {"mics-1": "1 microphone", f"mics-{mics}": f"{mics} microphones", "mvdr": f"{mics} microphones, MVDR"}
 
     def points(prefix: str, suffix: str = "") -> pd.DataFrame:
         found = frame[frame["condition"].str.fullmatch(f"{prefix}(-?[0-9.]+){suffix}")].copy()
         found["x"] = found["condition"].str.extract(f"{prefix}(-?[0-9.]+){suffix}")[0].astype(float)
         return found.sort_values("x")
 
-    dead = pd.concat([quiet[mics].assign(x=0.0), points("dead-")])
+    dead = pd.concat([quiet[f"mics-{mics}"].assign(x=0.0), points("dead-")])
     draw(out / "dead.svg", {f"of {mics} microphones": dead}, "dead microphones")
-    for noise in ("white", "babble"):
+    for noise in NOISES:
         lines = {
-            f"{n} microphone{'s' * (n > 1)}": pd.concat([points(f"{noise}-", f"-mics-{n}"), quiet[n].assign(x=30.0)])
-            for n in (1, mics)
+            label: pd.concat([points(f"{noise}-", f"-{name}"), quiet[name].assign(x=30.0)])
+            for name, label in heard.items()
         }
         draw(out / f"{noise}.svg", lines, f"SNR in dB, {noise} noise (30: none added)")
-    early = pd.concat([points("early-"), quiet[1].assign(x=1000.0)])
+    early = pd.concat([points("early-"), quiet["mics-1"].assign(x=1000.0)])
     draw(out / "early.svg", {"1 microphone": early}, "milliseconds of the response that are left (1000: all)", log=True)
     draw(out / "t60.svg", {f"{mics} microphones": points("t60-")}, "T60 in s, median of the room")
     draw(out / "drr.svg", {f"{mics} microphones": points("drr-")}, "direct-to-reverberant ratio in dB")
