@@ -2,8 +2,8 @@
 
     python -m benchmarks.cluster RAVDESS ROOMS [ACTORS [FILES]]
 
-`farfeel prepare` of ACTORS' clips (60 each) in ROOMS, then `farfeel predict` of FILES of them. Each line is the quicker
-of two runs, the runs of all variants taken in turn, with the machine's load before each.
+`farfeel prepare` of ACTORS' clips (60 each) in ROOMS, then `farfeel predict` of FILES of them; with each the machine's
+load before it began.
 """
 
 from __future__ import annotations
@@ -16,15 +16,16 @@ import tempfile
 import time
 from pathlib import Path
 
-ACTORS, FILES, ROUNDS = 5, 100, 2
+ACTORS, FILES = 5, 100
 
 
 def main(ravdess: Path, rooms: Path, actors: int, files: int) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         place = Path(scratch)
         for actor in sorted(folder for folder in ravdess.iterdir() if folder.is_dir())[:actors]:
-            (place / "corpus" / actor.name).parent.mkdir(exist_ok=True)
-            (place / "corpus" / actor.name).symlink_to(actor.resolve())
+            (place / "corpus" / actor.name).mkdir(parents=True)
+            for clip in actor.iterdir():
+                (place / "corpus" / actor.name / clip.name).symlink_to(clip.resolve())
         clips = sorted(place.glob("corpus/*/*.*"))
         chosen = [str(clip) for clip in clips[:: max(1, len(clips) // files)][:files]]
         corpus = ["--corpus", "ravdess", "--root", str(place / "corpus"), "--rirs", str(rooms), "--per-shard", "16"]
@@ -34,22 +35,16 @@ def main(ravdess: Path, rooms: Path, actors: int, files: int) -> None:
 
 def compare(own: str, words: list[str], clips: int, made: Path | None) -> None:
     """`own`: the engine of this machine's processes."""
-    seconds: dict[tuple[str, int], list[float]] = {(engine, n): [] for engine in (own, "ray") for n in (1, 2)}
-    loads = []
-    for _ in range(ROUNDS):
-        for engine, workers in seconds:
-            if made:
-                shutil.rmtree(made, ignore_errors=True)
-            loads.append(os.getloadavg()[0])
-            how = ["--engine", engine, "--workers", str(workers)]
-            command = [sys.executable, "-m", "farfeel.cli", *words, *how]
-            begun = time.perf_counter()
-            subprocess.run(command, check=True, capture_output=True)
-            seconds[engine, workers].append(time.perf_counter() - begun)
-    print(f"\n{words[0]}: {clips} clips; load before the runs {min(loads):.1f} to {max(loads):.1f}")
-    for (engine, workers), times in seconds.items():
-        print(f"{engine}, {workers} worker{'s' * (workers > 1)}: {min(times):.1f} s, {clips / min(times):.1f} clips/s")
-    sys.stdout.flush()
+    print(f"\n{words[0]}: {clips} clips")
+    for engine, workers in [(engine, workers) for engine in (own, "ray") for workers in (1, 2)]:
+        if made:
+            shutil.rmtree(made, ignore_errors=True)
+        load = os.getloadavg()[0]
+        how = ["--engine", engine, "--workers", str(workers)]
+        begun = time.perf_counter()
+        subprocess.run([sys.executable, "-m", "farfeel.cli", *words, *how], check=True, capture_output=True)
+        seconds = time.perf_counter() - begun
+        print(f"{engine}, {workers}: {seconds:.1f} s, {clips / seconds:.1f} clips/s (load {load:.1f})", flush=True)
 
 
 if __name__ == "__main__":

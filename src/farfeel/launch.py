@@ -62,15 +62,17 @@ def run_together(work: Callable[[], None], processes: int) -> None:
     try:
         for rank in range(processes):
             hear, say = context.Pipe(duplex=False)
-            hears.append(hear)
-            ranks.append(context.Process(target=_run, args=(work, Place(rank, processes, processes), port, say)))
-            ranks[-1].start()
+            process = context.Process(target=_run, args=(work, Place(rank, processes, processes), port, say))
+            process.start()
             say.close()
-        _wait_until_one_fails(ranks, ranks)
+            ranks.append(process)
+            hears.append(hear)
+        while not any(process.exitcode for process in ranks) and (alive := _alive(ranks)):
+            wait(alive)
         deadline = time.monotonic() + GRACE_S
-        while (left := deadline - time.monotonic()) > 0 and any(rank.is_alive() for rank in ranks):
-            wait([rank.sentinel for rank in ranks if rank.is_alive()], left)
-        codes = [rank.exitcode for rank in ranks]
+        while (left := deadline - time.monotonic()) > 0 and (alive := _alive(ranks)):
+            wait(alive, left)
+        codes = [process.exitcode for process in ranks]
     finally:
         for process in ranks:
             process.kill()
@@ -78,10 +80,9 @@ def run_together(work: Callable[[], None], processes: int) -> None:
     _raise_first([_said(hear) for hear in hears], codes)
 
 
-def _wait_until_one_fails(ranks: list[SpawnProcess], alive: list[SpawnProcess]) -> None:
-    while alive and not any(rank.exitcode for rank in ranks):
-        wait([rank.sentinel for rank in alive])
-        alive = [rank for rank in alive if rank.is_alive()]
+def _alive(ranks: list[SpawnProcess]) -> list[int]:
+    """Sentinels of those that run."""
+    return [process.sentinel for process in ranks if process.is_alive()]
 
 
 def _raise_first(said: list[Exception | None], codes: list[int | None]) -> None:

@@ -59,7 +59,7 @@ def join(recipe: Recipe, precision: str) -> Fabric:
         )
     gpus = torch.cuda.device_count()
     if 0 < gpus < place.local:
-        raise FarfeelError(f"{place.local} processes, this machine has {gpus} GPUs; start one for each")
+        raise FarfeelError(f"{place.local} processes, each sees {gpus} GPUs; start one for each, and let each see all")
     strategy: DDPStrategy | ModelParallelStrategy
     if knobs.strategy == "fsdp":
         if recipe.modalities == "both":
