@@ -67,7 +67,8 @@ def run_together(work: Callable[[], None], processes: int) -> None:
             say.close()
             ranks.append(process)
             hears.append(hear)
-        while not any(process.exitcode for process in ranks) and (alive := _alive(ranks)):
+        # First who is alive, then how the others ended: one that ends in between is seen either way.
+        while (alive := _alive(ranks)) and not any(process.exitcode for process in ranks):
             wait(alive)
         deadline = time.monotonic() + GRACE_S
         while (left := deadline - time.monotonic()) > 0 and (alive := _alive(ranks)):
