@@ -1,9 +1,12 @@
-"""A decoder that dies of a file, as of bytes made to break it. Without torch: workers import this."""
+"""A decoder that dies of a file, as of bytes made to break it, and one of two processes that fails. Without torch:
+workers import this."""
 
 import os
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from farfeel.launch import here
 from farfeel.opening import Options, Prepared, prepare
 from farfeel.recipe import Recipe
 from farfeel.types import FarfeelError
@@ -13,3 +16,9 @@ def prepare_or_die(path: Path, recipes: Sequence[Recipe], options: Options) -> P
     if path.stem.endswith("surprised-01"):
         os._exit(9)
     return prepare(path, recipes, options)
+
+
+def fail_or_wait() -> None:
+    if here().rank == 1:
+        raise FarfeelError("sad.wav is damaged")
+    time.sleep(600)

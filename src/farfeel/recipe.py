@@ -308,6 +308,7 @@ class Train(Section):
 
     epochs: Count = 50
     batch_size: Count = 32
+    """Clips in a step, of all processes together."""
     optimizer: Literal["adamw", "adam"] = "adamw"
     learning_rate: Positive = 1e-3
     weight_decay: NotNegative = 0.05
@@ -330,7 +331,13 @@ class Train(Section):
     keep: Count = 3
     """Best checkpoints kept; their average is the result where it is better than the best of them."""
     workers: Annotated[int, Field(ge=0)] = 0
-    """Processes that read and draw; 0 is the main one."""
+    """Processes that read and draw; 0 is the main one. Where several train, each has so many."""
+    devices: Count = 1
+    """Processes of this machine that train together, one for each GPU. torchrun and srun say it for any number of
+    machines: then leave it out."""
+    strategy: Literal["auto", "ddp", "fsdp"] = "auto"
+    """How several processes share the model. auto, ddp: each has all of it. fsdp: each keeps a part of the weights and
+    of the optimiser's state."""
 
 
 class Recipe(Section):

@@ -3,6 +3,9 @@
 Resumption: the state after each epoch is in `last.ckpt`; everything random in an epoch follows from (seed, epoch), so
 a run that was killed and resumed equals an uninterrupted one, bit for bit on the CPU. On disk, in the run's folder:
 `recipe.yaml`, `metrics.csv`, TensorBoard events, `top/epoch_NNN/` (the best few), `best/` (the result), `last.ckpt`.
+
+Several processes train together (`farfeel.ranks`) where they were started so (`farfeel.launch`): each takes its part of
+every batch; the first alone validates and writes.
 """
 
 from __future__ import annotations
@@ -12,18 +15,17 @@ import math
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from lightning_fabric import Fabric
 from sklearn.metrics import accuracy_score, balanced_accuracy_score
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader
 
 from farfeel.calibrate import calibrate, card_with
@@ -34,6 +36,18 @@ from farfeel.files import replacing_file
 from farfeel.infer import Recognizer
 from farfeel.models.checkpoint import average_states, load_checkpoint, save_checkpoint, with_temperature
 from farfeel.models.emotion import EmotionModel
+from farfeel.ranks import (
+    BatchParts,
+    average_statistics,
+    gather,
+    join,
+    lost_peers,
+    moving_average,
+    restore_optimizer,
+    set_up,
+    total,
+    whole,
+)
 from farfeel.recipe import Augment, Recipe, recipe_from_tree, save_recipe
 from farfeel.recipe import Train as TrainKnobs
 from farfeel.takes import Take, prediction_table
@@ -75,39 +89,37 @@ def fit(
     require_trackers(trackers)
     run_dir = Path(run_dir)
     knobs = recipe.train
-    fabric = Fabric(devices=1, precision=_precision(knobs.precision))  # type: ignore[arg-type]
-    fabric.launch()
+    fabric = join(recipe, _precision(knobs.precision))
+    first = fabric.is_global_zero
+    model.temperature.fill_(1.0)  # what `model` came with was fitted to other weights
+    averaged = moving_average(model, knobs.ema) if knobs.ema else None
+    history, optimizer_state = _restore(run_dir, recipe, model, averaged) if resume else ([], None)
+    wrapped, kept = set_up(fabric, model, averaged)
     plain_optimizer = _optimizer(model, knobs)
-    wrapped, optimizer = fabric.setup(model, plain_optimizer)
-    judged, averaged = model, None  # what is validated and kept, and what keeps it up to date
-    if knobs.ema:
-        averaged = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(knobs.ema), use_buffers=True)
-        assert isinstance(averaged.module, EmotionModel)
-        judged = averaged.module
-    # Restored after the set-up, which moves the model: the optimiser's state goes where its parameters are.
-    history = _restore(run_dir, recipe, model, averaged, plain_optimizer) if resume else []
+    if optimizer_state:  # Restored after the set-up: it goes where the parameters are.
+        restore_optimizer(plain_optimizer, optimizer_state)
+    optimizer: Any = fabric.setup_optimizers(plain_optimizer)
     if knobs.compile and recipe.modalities != "video":
         for member in model.hearing:
             for part in ("embed", "forward"):
                 setattr(member, part, torch.compile(getattr(member, part)))
-    judged.temperature.fill_(1.0)
-    model.temperature.fill_(1.0)  # what `model` came with was fitted to other weights
     order = EpochOrder(len(train), recipe.seed, train.weights)
+    parts = BatchParts(order, len(train), knobs.batch_size, fabric.global_rank, fabric.world_size)
     loader: DataLoader[Any] = DataLoader(
         train,
-        knobs.batch_size,
-        sampler=order,
+        batch_sampler=parts,
         collate_fn=collate_rendered if recipe.rooms.renderings else collate,
         num_workers=knobs.workers,
     )
-    if not history:
+    if first and not history:
         _start_afresh(run_dir, recipe)
-    with closing(Tracker(run_dir, recipe, trackers, first_epoch=len(history))) as tracker:
+    tracked = closing(Tracker(run_dir, recipe, trackers, first_epoch=len(history))) if first else nullcontext()
+    with lost_peers(fabric), tracked as tracker:
         for epoch in range(len(history), knobs.epochs):
             if _out_of_patience(history, recipe):
                 break
             started = time.perf_counter()
-            torch.manual_seed(_epoch_seed(recipe.seed, epoch))
+            torch.manual_seed(_epoch_seed(recipe.seed, epoch, fabric.global_rank))
             order.set_epoch(epoch)
             train.set_epoch(epoch)
             model.train()
@@ -126,7 +138,7 @@ def fit(
                     dropout_loss(logits, batch, recipe.augment)
                     if alone
                     else _loss(logits, batch, recipe.augment).mean()
-                )
+                ) * parts.share(step)  # 1 where one process trains
                 optimizer.zero_grad()
                 fabric.backward(loss)
                 if knobs.clip_norm:
@@ -134,35 +146,51 @@ def fit(
                 optimizer.step()
                 if averaged:
                     averaged.update_parameters(model)
-                losses.append(loss.item() * len(batch.audio))
-                done += len(batch.audio)
+                losses.append(loss.item() * parts.clips(step))
+                done += parts.clips(step)
                 if on_batch:
                     on_batch(epoch, done, len(train))
-            if not math.isfinite(sum(losses)):
-                raise FarfeelError(
-                    f"the loss is no longer finite in epoch {epoch + 1}; lower train.learning_rate, "
-                    "or set train.precision=32-true"
+            train_loss = total(fabric, sum(losses)) / (done * fabric.world_size)
+            average_statistics(fabric, *[one for one in (model, averaged) if one])
+            gather(kept, model, averaged)
+            state = {  # gathered by all, where each holds a part
+                "model": whole(model.state_dict()),
+                "averaged": whole(averaged.state_dict()) if averaged else {},
+                "optimizer": whole(plain_optimizer.state_dict()),
+            }
+            report = None
+            if first:
+                if not math.isfinite(train_loss):
+                    raise FarfeelError(
+                        f"the loss is no longer finite in epoch {epoch + 1}; lower train.learning_rate, "
+                        "or set train.precision=32-true"
+                    )
+                trained_s = time.perf_counter() - started
+                val_loss, val_accuracy, val_uar = (
+                    (math.nan, math.nan, math.nan)
+                    if recipe.data.learn_validation
+                    else validate(kept, val, fabric.device)
                 )
-            trained_s = time.perf_counter() - started
-            val_loss, val_accuracy, val_uar = (
-                (math.nan, math.nan, math.nan) if recipe.data.learn_validation else validate(judged, val, fabric.device)
-            )
-            report = EpochReport(
-                epoch + 1,
-                sum(losses) / done,
-                val_loss,
-                val_accuracy,
-                val_uar,
-                rate,
-                done / trained_s,
-                time.perf_counter() - started,
-            )
+                report = EpochReport(
+                    epoch + 1,
+                    train_loss,
+                    val_loss,
+                    val_accuracy,
+                    val_uar,
+                    rate,
+                    done / trained_s,
+                    time.perf_counter() - started,
+                )
+            report = fabric.broadcast(report)
+            assert report is not None
             history.append(report)
-            _keep_top(run_dir, judged, recipe, history, card)
-            _save_last(run_dir, model, averaged, optimizer, recipe, history)
-            tracker.log(history)
+            if tracker:
+                _keep_top(run_dir, kept, recipe, history, card)
+                _save_last(run_dir, state, recipe, history)
+                tracker.log(history)
             yield report
-    _write_best(run_dir, judged, val, recipe, history, card, fabric.device)
+    if first:
+        _write_best(run_dir, kept, val, recipe, history, card, fabric.device)
 
 
 def learning_rate(knobs: TrainKnobs, epoch: float) -> float:
@@ -246,8 +274,9 @@ def _precision(asked: str) -> str:
     return ("bf16-mixed" if computes_in_bf16() else "32-true") if asked == "auto" else asked
 
 
-def _epoch_seed(seed: int, epoch: int) -> int:
-    return int(np.random.SeedSequence((seed, epoch)).generate_state(1)[0])
+def _epoch_seed(seed: int, epoch: int, rank: int) -> int:
+    """The first of several processes draws what a single one draws, the others each their own."""
+    return int(np.random.SeedSequence((seed, epoch, rank) if rank else (seed, epoch)).generate_state(1)[0])
 
 
 def _optimizer(model: nn.Module, knobs: TrainKnobs) -> torch.optim.Optimizer:
@@ -284,21 +313,8 @@ def _keep_top(run_dir: Path, model: EmotionModel, recipe: Recipe, history: list[
             shutil.rmtree(folder)
 
 
-def _save_last(
-    run_dir: Path,
-    model: EmotionModel,
-    averaged: AveragedModel | None,
-    optimizer: Any,
-    recipe: Recipe,
-    history: list[EpochReport],
-) -> None:
-    state = {
-        "model": model.state_dict(),
-        "averaged": averaged.state_dict() if averaged else {},
-        "optimizer": optimizer.state_dict(),
-        "recipe": recipe.model_dump(mode="json"),
-        "history": [asdict(report) for report in history],
-    }
+def _save_last(run_dir: Path, state: dict[str, Any], recipe: Recipe, history: list[EpochReport]) -> None:
+    state = state | {"recipe": recipe.model_dump(mode="json"), "history": [asdict(report) for report in history]}
     whole = io.BytesIO()  # torch's own writer has a RuntimeError for a full disk
     torch.save(state, whole)
     with replacing_file(run_dir / "last.ckpt") as partial:
@@ -306,16 +322,13 @@ def _save_last(
 
 
 def _restore(
-    run_dir: Path,
-    recipe: Recipe,
-    model: EmotionModel,
-    averaged: AveragedModel | None,
-    optimizer: torch.optim.Optimizer,
-) -> list[EpochReport]:
-    """Load `last.ckpt` into models and optimiser; the epochs so far. No such file: a run killed in its first epoch."""
+    run_dir: Path, recipe: Recipe, model: EmotionModel, averaged: AveragedModel | None
+) -> tuple[list[EpochReport], dict[str, Any] | None]:
+    """Load `last.ckpt` into the models; the epochs so far and the optimiser's state. No such file: a run killed in its
+    first epoch."""
     path = run_dir / "last.ckpt"
     if not path.exists():
-        return []
+        return [], None
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
@@ -324,7 +337,8 @@ def _restore(
     theirs = recipe_from_tree(state["recipe"], source=str(path)).model_dump(mode="json")
     ours = recipe.model_dump(mode="json")
     for knobs in (theirs["train"], ours["train"]):
-        knobs.pop("workers")  # changes nothing but the speed
+        for how in ("workers", "devices", "strategy"):  # not what is learned, but by whom
+            knobs.pop(how)
     if theirs != ours:
         before, now = _flat(theirs), _flat(ours)
         differing = [key for key in sorted(now | before) if now.get(key) != before.get(key)]
@@ -335,8 +349,7 @@ def _restore(
     model.load_state_dict(with_temperature(state["model"]))
     if averaged:
         averaged.load_state_dict(state["averaged"])
-    optimizer.load_state_dict(state["optimizer"])
-    return [EpochReport(**row) for row in state["history"]]
+    return [EpochReport(**row) for row in state["history"]], state["optimizer"]
 
 
 def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:

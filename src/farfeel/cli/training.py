@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import functools
+from contextlib import nullcontext
 from operator import attrgetter
 from pathlib import Path
 
@@ -36,6 +38,8 @@ def _train_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--rirs", type=Path, help="RIR bank to train in; without it, training is on dry speech")
     parser.add_argument("--epochs", type=int, help="same as train.epochs=N")
     parser.add_argument("--batch-size", type=int, help="same as train.batch_size=N")
+    parser.add_argument("--devices", type=int, help="same as train.devices=N: processes that train together")
+    parser.add_argument("--strategy", help="same as train.strategy=NAME: auto, ddp or fsdp")
     parser.add_argument("--split", help="same as data.split=NAME: paper, folds-6:1 …")
     parser.add_argument(
         "--init",
@@ -60,13 +64,24 @@ def _train_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _train(args: argparse.Namespace) -> None:
+    from farfeel.console import quiet
+    from farfeel.launch import here
+
+    with quiet() if here().rank else nullcontext():
+        _train_here(args)
+
+
+def _train_here(args: argparse.Namespace) -> None:
+    """In each of the processes, where several train."""
     from farfeel.infer import DEFAULT
+    from farfeel.launch import here, run_together
     from farfeel.recipe import load_recipe
-    from farfeel.workflow import run_training
 
     overrides = list(args.overrides)
     overrides += [f"train.epochs={args.epochs}"] if args.epochs is not None else []
     overrides += [f"train.batch_size={args.batch_size}"] if args.batch_size is not None else []
+    overrides += [f"train.devices={args.devices}"] if args.devices is not None else []
+    overrides += [f"train.strategy={args.strategy}"] if args.strategy else []
     overrides += [f'data.split="{args.split}"'] if args.split else []
     weights = weights_of(args)
     overrides += as_overrides(asked_labels(args) | ({"weights": weights} if weights else {}))
@@ -77,9 +92,14 @@ def _train(args: argparse.Namespace) -> None:
     _require_run_folder(out, args.resume)
     shards = shards_of(args)
     (train, val), absent = chosen_clips(args, recipe, "train", "val", shards=shards)
-    note(f"{len(train)} training clips, {len(val)} validation clips, split {recipe.data.split}{absent}")
     banks = open_banks([args.rirs], recipe.audio.sample_rate, recipe.microphones.count) if args.rirs else []
     bank = banks[0] if banks else None
+    if recipe.train.devices > 1 and here().size == 1:  # What is wrong so far is said once, here.
+        run_together(functools.partial(_train, args), recipe.train.devices)
+        return
+    from farfeel.workflow import run_training
+
+    note(f"{len(train)} training clips, {len(val)} validation clips, split {recipe.data.split}{absent}")
     best = run_training(recipe, train, val, bank, out, args.resume, init, args.video_weights, args.track, shards)
     print(best)
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from farfeel import recipe
 from farfeel.models.htsat import Heard, Residual
@@ -26,6 +27,15 @@ STRIDES = (
     (2, 2),
     (2, 1),
 )  # (bins, frames) of each block; a token of time is 8 frames, 128 ms at a hop of 256
+
+
+class LatentNorm(nn.BatchNorm1d):
+    """(B, D) → (B, D). A clip alone has no variance: the running statistics stand in, and learn nothing from it."""
+
+    def forward(self, latent: Tensor) -> Tensor:
+        if self.training and len(latent) == 1:
+            return F.batch_norm(latent, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
+        return super().forward(latent)
 
 
 class ResidualNet(nn.Module):
@@ -60,7 +70,7 @@ class ResidualNet(nn.Module):
             nn.Conv1d(width, ATTENTION_UNITS, 1), nn.Tanh(), nn.Conv1d(ATTENTION_UNITS, width, 1)
         )
         self.latent_dim = 2 * width
-        self.bn1 = nn.BatchNorm1d(self.latent_dim)
+        self.bn1 = LatentNorm(self.latent_dim)
         self.dropout = nn.Dropout(model.dropout)
         self.head = nn.Linear(self.latent_dim, classes)
 
