@@ -156,6 +156,15 @@ def test_babble_needs_another_speaker(voices: Path, bank: Bank, small: Small) ->
         _ = Recordings(alone, small(), [bank], trouble=Trouble(snr_db=0, noise="babble"))[0]
 
 
+def test_a_single_training_speaker_has_every_noise_but_babble(voices: Path, bank: Bank, small: Small) -> None:
+    alone = [clip for clip in load_clips("synthetic", voices) if clip.speaker == "01"]
+    noises = "rooms.noise=[white, babble, fan]"
+    assert TrainingClips(alone, small(noises), bank).noises == ["white", "fan"]
+    assert TrainingClips(alone, small("rooms.noise=[babble]", "rooms.snr_db=null"), bank)[0].snr_db == float("inf")
+    with pytest.raises(FarfeelError, match="second training speaker"):
+        TrainingClips(alone, small("rooms.noise=[babble]"), bank)
+
+
 def test_without_rooms_a_recording_is_the_file(split: Split, small: Small) -> None:
     recordings = Recordings(split.test, small())
     assert {take.room for take in recordings} == {"clean"}

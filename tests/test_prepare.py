@@ -318,6 +318,14 @@ def test_training_from_shards_hears_the_shards(prepared: Path, clips: list[Clip]
     assert max(map(len, renderings.values())) == 2
 
 
+def test_prepared_clips_have_the_noise_that_needs_no_place(prepared: Path, small: Small) -> None:
+    shards = Shards.open(prepared)
+    every = PreparedTraining(clips_of(shards), small("rooms.noise=[white, babble, fan]"), shards)
+    assert every.noises == ["white"]
+    with pytest.raises(FarfeelError, match=r"no place for others.*rooms\.noise=\[white\]"):
+        PreparedTraining(clips_of(shards), small("rooms.noise=[babble, fan]"), shards)
+
+
 def _is_within(whole: np.ndarray, window: np.ndarray) -> bool:
     """Sorted over microphones, so that their order does not matter: does one hold the other, at some shift?"""
     span = np.flatnonzero(np.abs(window).max(axis=0))

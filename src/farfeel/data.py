@@ -152,8 +152,19 @@ class TrainingClips(Dataset["Sources | Batch"]):
                 f"set microphones.count={bank.mics} or simulate a bank with more"
             )
         self.noise_files = _noise_files(recipe)
+        self.noises = self._noises()
         self.logmel = LogMel(recipe.audio)
         self._rendered: dict[tuple[int, int], Batch] = {}
+
+    def _noises(self) -> list[str]:
+        """The recipe's kinds of noise, without what these clips cannot have."""
+        kinds: list[str] = list(self.recipe.rooms.noise)
+        speakers = {clip.speaker for clip in self.clips.clips if clip.audio is not None}
+        if self.recipe.rooms.snr_db and len(speakers) < 2 and "babble" in kinds:
+            kinds.remove("babble")
+            if not kinds:
+                raise FarfeelError("babble needs a second training speaker; set rooms.noise=[white] or add speakers")
+        return kinds
 
     def __len__(self) -> int:
         return len(self.clips)
@@ -268,7 +279,7 @@ class TrainingClips(Dataset["Sources | Batch"]):
         if rooms.snr_db is None:
             return np.zeros((len(mics), samples), dtype=np.float32), float("inf")
         snr_db = float(rng.uniform(*rooms.snr_db))
-        kind = rooms.noise[rng.integers(len(rooms.noise))]
+        kind = self.noises[rng.integers(len(self.noises))]
         if kind == "white":
             return white_noise(len(mics), samples, rng), snr_db
         if kind == "recorded":
@@ -279,8 +290,6 @@ class TrainingClips(Dataset["Sources | Batch"]):
             return fan(self._response(room, mics, rng), samples, rng), snr_db
         speaker = self.clips.clips[index].speaker
         others = [i for i, clip in enumerate(self.clips.clips) if clip.speaker != speaker and clip.audio is not None]
-        if not others:
-            raise FarfeelError("babble needs a second training speaker; set rooms.noise=[white] or add speakers")
         talkers = rng.choice(others, size=rng.integers(3, MAX_TALKERS + 1))
         places = [self._response(room, mics, rng) for _ in talkers]
         voices = [voice[0] for voice in map(self.clips.dry, talkers) if voice is not None]

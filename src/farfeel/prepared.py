@@ -76,13 +76,17 @@ class PreparedTraining(TrainingClips):
                 f"{shards.place} has {shards.mics} microphones, the recipe asks for {recipe.microphones.count}; "
                 f"set microphones.count={shards.mics} or prepare more"
             )
-        if placed := {"babble", "fan"} & set(recipe.rooms.noise) if recipe.rooms.snr_db else set():
-            raise FarfeelError(
-                f"prepared clips cannot have {' and '.join(sorted(placed))}: they stand in rooms of their own; set "
-                "rooms.noise=[white]"
-            )
         super().__init__(clips, recipe, None)
         self.shards, self.examples = shards, examples_of(shards, clips)
+
+    def _noises(self) -> list[str]:
+        kinds = [kind for kind in super()._noises() if kind not in ("babble", "fan")]
+        if self.recipe.rooms.snr_db and not kinds:
+            raise FarfeelError(
+                "prepared clips have no place for others or for a fan: they stand in rooms of their own; set "
+                "rooms.noise=[white]"
+            )
+        return kinds
 
     def _hear(self, index: int, rng: np.random.Generator) -> Sound:
         recipe, mics = self.recipe, self.recipe.microphones.count

@@ -136,7 +136,7 @@ class Rooms(Section):
     """Noise is added at a level drawn from this range, measured over all microphones; none without it."""
     noise: Annotated[tuple[Literal["white", "babble", "fan", "recorded"], ...], Field(min_length=1)] = ("white",)
     """Kinds to draw from. Babble is other training speakers, elsewhere in the room; fan is steady pink noise from one
-    place of it."""
+    place of it. Prepared clips have neither, and a single speaker no babble, where there is another kind."""
     renderings: Annotated[int, Field(ge=0)] = 0
     """Versions of each training clip (room, noise, speed, place in the window) that are computed once and taken in
     turn, as log-mels in memory; 0: a new one in every epoch. For audio recipes."""
