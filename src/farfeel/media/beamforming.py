@@ -16,7 +16,6 @@ Letters: M microphones, T samples, F frequencies, N frames.
 from __future__ import annotations
 
 import numpy as np
-from scipy.signal import ShortTimeFFT, get_window
 
 FRAME_S = 0.032
 BLOCK_S = 8.0  # of a longer recording, each block with filters of its own: people move. Blocks overlap by half.
@@ -51,6 +50,8 @@ def beamform(audio: np.ndarray, sample_rate: int) -> np.ndarray:
 
 
 def _beamform_block(audio: np.ndarray, sample_rate: int) -> np.ndarray:
+    from scipy.signal import ShortTimeFFT, get_window  # half a second, which those without a beamformer do not wait
+
     frame = 2 * round(FRAME_S * sample_rate / 2)
     if len(audio) < 2 or audio.shape[1] < 4 * frame:
         return audio
