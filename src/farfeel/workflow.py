@@ -66,6 +66,8 @@ def run_training(
         clips = TrainingClips(train, recipe, bank, training_rooms)
         banks = [bank] if bank else []
         validation = Recordings(val, recipe, banks, mics, validation_rooms, one_room_each=True)
+    if recipe.rooms.snr_db and (absent := sorted(set(recipe.rooms.noise) - set(clips.noises))):
+        note(f"noise without {' and '.join(absent)}: prepared clips have no place for it, a speaker alone no others")
     note(f"{sum(p.numel() for p in model.parameters()) / 1e6:.2f} M parameters; run in {out}")
     with progress("training", "clips") as advance:
 
