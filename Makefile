@@ -31,7 +31,7 @@ bench: setup
 	.venv/bin/python -m benchmarks
 
 # The checkpoint in the package, trained again: two networks that hear all speakers at hand, one that sees, merged.
-# An hour and a half on two cores; what is done is not done again. make -j2 default OMP_NUM_THREADS=1 RUNS=runs
+# Two hours on two cores; what is done is not done again. make -j2 default OMP_NUM_THREADS=1 RUNS=runs
 RUNS ?= runs
 SOUND := $(foreach seed,1 3,$(RUNS)/sound-$(seed)/best)
 RAVDESS := --corpus ravdess --root $(FARFEEL_DATA)/ravdess
