@@ -68,7 +68,7 @@ def run() -> None:
             save_checkpoint(checkpoint, EmotionModel(recipe).state_dict(), recipe, "# untrained\n")
             whole, small = Path(folder) / "model.onnx", Path(folder) / "int8.onnx"
             export(checkpoint, whole)
-            export(checkpoint, small, quantise=True)
+            export(checkpoint, small, "int8")
             for engine, path in (("torch", checkpoint), ("onnx", whole), ("onnx, int8", small)):
                 file = path / "model.safetensors" if path.is_dir() else path
                 (wall_s, cpu_s), each_s = measure(engine.split(",")[0], path)

@@ -15,7 +15,9 @@ def _export_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--checkpoint", type=Path, help="checkpoint folder (default: the one in the package)")
     parser.add_argument("--out", type=Path, required=True, help="the file to write, e.g. model.onnx")
-    parser.add_argument(
+    size = parser.add_mutually_exclusive_group()
+    size.add_argument("--half", action="store_true", help="weights in 16 bits: half the size, as fast")
+    size.add_argument(
         "--quantise", action="store_true", help="linear layers in 8 bits; compare on recordings what that costs"
     )
 
@@ -29,7 +31,8 @@ def _export(args: argparse.Namespace) -> None:
     from farfeel.export import export
     from farfeel.infer import DEFAULT
 
-    report = export(args.checkpoint or DEFAULT, args.out, args.quantise, args.recordings)
+    weights = "float16" if args.half else "int8" if args.quantise else "float32"
+    report = export(args.checkpoint or DEFAULT, args.out, weights, args.recordings)
     places = "noise" + (f" and {len(args.recordings)} recordings" if args.recordings else "")
     print(f"{args.out}: {report.bytes / 1e6:.1f} MB, from {', '.join(report.inputs)} to probabilities")
     print(f"largest difference to PyTorch: {report.difference:.1e} (of a probability, in {places})")
