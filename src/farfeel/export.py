@@ -95,7 +95,8 @@ def export(checkpoint: Path, out: Path, weights: str = "float32", recordings: Se
         if not difference <= TOLERANCE[weights]:  # NaN is no agreement either.
             raise FarfeelError(
                 f"the exported model differs from PyTorch by {difference:.1e}, expected "
-                f"{TOLERANCE[weights]:g} at most; nothing is written; try the versions of torch, onnxscript and onnxruntime in constraints.txt"
+                f"{TOLERANCE[weights]:g} at most; nothing is written; try the versions of torch, onnxscript and "
+                "onnxruntime in constraints.txt"
             )
         size = partial.stat().st_size
     return Report(size, tuple(each.name for each in proto.graph.input), difference, agreement)
