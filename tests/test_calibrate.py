@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -13,6 +14,7 @@ from farfeel.corpora.scan import load_clips
 from farfeel.corpora.splits import Split, split_clips
 from farfeel.corpora.synthetic import generate
 from farfeel.engines.pytorch import TorchEngine
+from farfeel.evaluate.table import write_predictions
 from farfeel.evaluate.temperature import (
     combinations_of,
     fit_temperature,
@@ -27,6 +29,7 @@ from farfeel.recipe import Recipe
 from farfeel.recordings import Recording
 from farfeel.rooms.bank import Bank
 from farfeel.takes import Recordings, prediction_table
+from farfeel.types import FarfeelError
 
 Small = Callable[..., Recipe]
 
@@ -175,3 +178,35 @@ def test_the_command_replaces_a_checkpoint_or_writes_another(
     assert torch.equal(ours.temperature, theirs.temperature)
     assert ours.temperature[0] != 1
     assert (tmp_path / "best" / "card.md").read_text() == (tmp_path / "new" / "card.md").read_text()
+
+
+def test_others_predictions_calibrate_a_checkpoint_that_learned_everyone(tmp_path: Path, small: Small) -> None:
+    from farfeel.cli.calibrating import COMMANDS
+
+    recipe = small()
+    torch.manual_seed(0)
+    save_checkpoint(tmp_path / "best", EmotionModel(recipe).state_dict(), recipe, "# untrained\n")
+    windows, target = drawn(np.random.default_rng(3), 400, 2.0)
+    emotions = recipe.data.emotions
+    for half in (0, 1):
+        rows = slice(200 * half, 200 * half + 200)
+        table = pd.DataFrame(np.concatenate(windows)[rows], columns=[f"q_{emotion}" for emotion in emotions])
+        for emotion in emotions:
+            table[f"p_{emotion}"] = 1 / len(emotions)  # what calibration made of it then does not count
+        names = [f"clip{row}" for row in range(200 * half, 200 * half + 200)]
+        table = table.assign(clip=names, speaker="one", room="clean", target=[emotions[t] for t in target[rows]])
+        write_predictions(table, tmp_path / f"fold{half}.parquet")
+    (command,) = COMMANDS
+    parser = argparse.ArgumentParser()
+    command.arguments(parser)
+    words = ["--checkpoint", str(tmp_path / "best"), "--evaluations"]
+    command.run(parser.parse_args([*words, f"{tmp_path}/fold0.parquet,{tmp_path}/fold1.parquet"]))
+    found = load_checkpoint(tmp_path / "best").temperature
+    assert found[0] == pytest.approx(fit_temperature(windows, target), rel=1e-4)
+    assert found[1:].tolist() == [1, 1]
+    assert "400 recordings of 1 speakers" in (tmp_path / "best" / "card.md").read_text()
+    write_predictions(table.drop(columns=[f"q_{emotion}" for emotion in emotions]), tmp_path / "plain.parquet")
+    with pytest.raises(FarfeelError, match="no columns q_"):
+        command.run(parser.parse_args([*words, f"{tmp_path}/plain.parquet"]))
+    with pytest.raises(FarfeelError, match="found both"):
+        command.run(parser.parse_args([*words, f"{tmp_path}/plain.parquet", "--corpus", "ravdess"]))

@@ -10,10 +10,12 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 import torch
 
 from farfeel.engines.pytorch import TorchEngine
 from farfeel.evaluate.metrics import ece_by_chance, expected_calibration_error
+from farfeel.evaluate.table import emotions_of, probabilities_of, targets_of, uncalibrated
 from farfeel.evaluate.temperature import (
     COMBINATIONS,
     combinations_of,
@@ -26,6 +28,7 @@ from farfeel.models.emotion import EmotionModel
 from farfeel.opening import views_of
 from farfeel.recordings import Recording
 from farfeel.takes import Take
+from farfeel.types import FarfeelError
 
 HEADING = "## Calibration"
 
@@ -76,6 +79,27 @@ def calibrate(
         if windows[place]:
             fitted.append(_fitted(combination, windows[place], np.array(targets[place])))
             model.temperature[place] = fitted[-1].temperature
+    return fitted
+
+
+def calibrate_by(model: EmotionModel, table: pd.DataFrame) -> Fitted:
+    """Set the temperature of sound alone (of a model of film: of film alone) by the predictions of other models: those
+    of a cross-validation, trained and tested in the same way, where this one has learned every speaker there is.
+
+    A recording of several windows counts as one, by its mean. Raises FarfeelError where the table has other emotions,
+    or does not tell what its probabilities were before calibration.
+    """
+    emotions, raw = model.recipe.data.emotions, uncalibrated(table)
+    if emotions_of(table) != emotions:
+        raise FarfeelError(
+            f"the evaluations know {', '.join(emotions_of(table))}, the checkpoint {', '.join(emotions)}; "
+            "expected the same emotions in the same order; take evaluations of checkpoints of its kind"
+        )
+    if raw is None:
+        raise FarfeelError("the evaluations have no columns q_<emotion>; make them with farfeel evaluate")
+    place = 1 if model.recipe.modalities == "video" else 0
+    fitted = _fitted(COMBINATIONS[place], list(probabilities_of(raw)[:, None]), targets_of(raw))
+    model.temperature[place] = fitted.temperature
     return fitted
 
 

@@ -15,6 +15,8 @@ from farfeel.console import note
 from farfeel.types import FarfeelError
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from farfeel.pool import Runner
     from farfeel.recipe import Recipe
     from farfeel.rooms.bank import Bank
@@ -170,6 +172,14 @@ def front_end_argument(parser: argparse.ArgumentParser) -> None:
         help="what several microphones pass first: mvdr, a blind beamformer against noise; or none (default: what the "
         "checkpoint's recipe says)",
     )
+
+
+def joined_predictions(folders: str) -> pd.DataFrame:
+    """The predictions of an evaluation, or of several with commas between them."""
+    from farfeel.evaluate.table import concatenate, read_predictions
+
+    tables = [read_predictions(Path(folder)) for folder in folders.split(",")]
+    return concatenate(tables) if len(tables) > 1 else tables[0]
 
 
 def share(text: str) -> float:

@@ -17,6 +17,7 @@ from farfeel.cli.common import (
     device,
     device_argument,
     front_end_argument,
+    joined_predictions,
     label_arguments,
     modalities_argument,
     require_at_least,
@@ -32,8 +33,6 @@ from farfeel.types import FarfeelError
 NOISES = ("white", "babble", "fan")
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from farfeel.recipe import Recipe
     from farfeel.types import Clip
 
@@ -174,16 +173,10 @@ def _compare(args: argparse.Namespace) -> None:
 
     from farfeel.evaluate.compare import compare
 
-    comparison = compare(_folds(args.a), _folds(args.b), metric=args.metric, intersection=args.intersection)
+    comparison = compare(
+        joined_predictions(args.a), joined_predictions(args.b), metric=args.metric, intersection=args.intersection
+    )
     print(json.dumps(comparison.as_dict(), indent=2) if args.format == "json" else comparison.as_text())
-
-
-def _folds(folders: str) -> pd.DataFrame:
-    """The predictions of an evaluation, or of several with commas between them."""
-    from farfeel.evaluate.table import concatenate, read_predictions
-
-    tables = [read_predictions(Path(folder)) for folder in folders.split(",")]
-    return concatenate(tables) if len(tables) > 1 else tables[0]
 
 
 def _report_arguments(parser: argparse.ArgumentParser) -> None:
@@ -209,7 +202,7 @@ def _report(args: argparse.Namespace) -> None:
         name = name or Path(folders).name
         if name in systems:
             raise FarfeelError(f"two systems are called {name}; name them: A={folders} B=…")
-        systems[name] = _folds(folders)
+        systems[name] = joined_predictions(folders)
     details = {"command": shlex.join(["farfeel", *sys.argv[1:]])}
     print(systems_table(write_side_by_side(systems, args.out, args.title, details)))
     note(f"report: {args.out / 'report.html'}")
