@@ -97,6 +97,9 @@ class Audio(Section):
     """Scale each microphone of a recording to -26 dB RMS."""
     range_db: Positive | None = None
     """Log-mels keep this range below the loudest of each microphone; what is below is lifted to it. null: all."""
+    mean_norm: Share = 0.0
+    """Share of each band's mean over the speech that is taken off the log-mels of each microphone: the colour of the
+    voice, the room and the microphone. 1: cepstral mean normalisation."""
     n_fft: Count = 1024
     """Samples in one Fourier frame."""
     hop: Count = 160

@@ -9,7 +9,7 @@ import torch
 from farfeel.cli import main
 from farfeel.models.checkpoint import load_checkpoint, save_checkpoint
 from farfeel.models.emotion import EmotionModel
-from farfeel.models.logmel import front_end
+from farfeel.models.logmel import front_end, subtract_mean
 from farfeel.recipe import Recipe, load_recipe
 from farfeel.types import FarfeelError
 
@@ -49,6 +49,14 @@ def test_order_and_dead_microphones_do_not_matter(strategy: str, audio: torch.Te
 
 
 @torch.inference_mode()
+def test_the_mean_of_a_dead_microphone_does_not_matter(audio: torch.Tensor) -> None:
+    net = model("audio.mean_norm=0.7", "audio.range_db=50")
+    broken, mask = audio.clone(), ALL.clone()
+    broken[:, 0], mask[:, 0] = float("nan"), False
+    torch.testing.assert_close(net(broken, mask), net(audio[:, 1:], ALL[:, 1:]))
+
+
+@torch.inference_mode()
 def test_log_mels_are_heard_like_their_sound(audio: torch.Tensor) -> None:
     net = model("audio.range_db=50")
     mels = front_end(audio, net.logmel, net.recipe.audio)
@@ -75,6 +83,20 @@ def test_digital_silence_around_a_clip_is_like_a_quiet_room() -> None:
     noisy = clip + 1e-4 * torch.randn(clip.shape, generator=torch.Generator().manual_seed(3))
     alive = torch.ones(1, 1, dtype=torch.bool)
     torch.testing.assert_close(net(clip, alive), net(noisy, alive), atol=0.02, rtol=0.02)
+
+
+@torch.inference_mode()
+def test_the_mean_over_the_speech_is_the_colour_and_can_be_taken_off() -> None:
+    """Whatever curve colours a microphone, and however long the pause after the speech is, what is left is the same."""
+    draw = torch.Generator().manual_seed(4)
+    speech = 10 * torch.rand(2, 3, 64, 60, generator=draw)
+    mels = torch.cat([speech, torch.full((2, 3, 64, 30), -60.0)], dim=3)
+    curve = 4 * torch.rand(2, 3, 64, 1, generator=draw)
+    torch.testing.assert_close(subtract_mean(mels, 1.0), subtract_mean(mels + curve, 1.0), atol=1e-4, rtol=0)
+    torch.testing.assert_close(subtract_mean(mels, 0.7)[..., :60], subtract_mean(mels[..., :60], 0.7))
+    assert subtract_mean(mels, 1.0)[..., :60].mean(dim=3).abs().max() < 1e-4
+    left = subtract_mean(mels + curve, 0.7) - subtract_mean(mels, 0.7)
+    torch.testing.assert_close(left, 0.3 * curve.expand_as(left), atol=1e-4, rtol=0)
 
 
 def test_bands_that_do_not_divide_are_one_clear_line() -> None:

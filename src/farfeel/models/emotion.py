@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from farfeel.models.augment import Equaliser, SpecAugment, Warp
 from farfeel.models.fusion import LateFusion, where_present
 from farfeel.models.htsat import HTSAT, Heard
-from farfeel.models.logmel import LogMel, front_end, limit_range
+from farfeel.models.logmel import LogMel, front_end, limit_range, subtract_mean
 from farfeel.models.microphones import STRATEGIES
 from farfeel.models.residual import ResidualNet
 from farfeel.models.video import EMBEDDING, VideoEncoder
@@ -107,6 +107,8 @@ class EmotionModel(nn.Module):
         if self.recipe.audio.range_db is not None:
             # After the equaliser, or the floor would show its curve, and the network learn to undo it.
             mels = limit_range(mels, self.recipe.audio.range_db)
+        if self.recipe.audio.mean_norm:
+            mels = subtract_mean(mels, self.recipe.audio.mean_norm)
         mels = self.augment(mels)
         heard: list[Heard] = [member(self.fusion(mels, mic_mask, member.embed)) for member in self.hearing]
         if len(heard) == 1:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from farfeel.recipe import Audio
 
+SPEECH_DB = 30.0  # A frame whose loudest band is further below the recording's is a pause.
 POWER_FLOOR = 1e-10  # -100 dB: far below any microphone's noise, and no log of zero.
 
 
@@ -80,6 +81,15 @@ def limit_range(mels: Tensor, range_db: float) -> Tensor:
     the recording's noise floor, or the digital silence around a clip: neither says anything about the speaker, and
     between them are 60 dB."""
     return mels.maximum(mels.amax(dim=(2, 3), keepdim=True) - range_db)
+
+
+def subtract_mean(mels: Tensor, share: float) -> Tensor:
+    """(B, M, Q, F) → the same, less `share` of each band's mean over the frames with speech, which are those within
+    SPEECH_DB of their microphone's loudest. Furui (1981), on log-mels instead of the cepstrum."""
+    loudest = mels.amax(dim=2, keepdim=True)
+    speech = (loudest > loudest.amax(dim=3, keepdim=True) - SPEECH_DB).to(mels.dtype)
+    mean = (mels * speech).sum(dim=3, keepdim=True) / speech.sum(dim=3, keepdim=True)
+    return mels - share * mean
 
 
 def normalise_level(audio: Tensor) -> Tensor:
