@@ -179,9 +179,12 @@ class Model(Section):
     """The network that hears. The defaults are the reference's HTS-AT: a Swin transformer on a 256 x 256 image."""
 
     network: Literal["htsat", "residual"] = "htsat"
-    """htsat: what follows below. residual: convolutions alone, of the widths below; of the rest it has only dropout."""
+    """htsat: what follows below. residual: convolutions alone, of the next two and dropout."""
     widths: Annotated[tuple[Count, ...], Field(min_length=2, max_length=5)] = (16, 32, 64, 128, 128)
     """Channels of the residual network's stem and of its blocks."""
+    frequency_norm: Positive | None = None
+    """Between the residual network's blocks each frequency is brought to mean 0 and deviation 1 over the recording, and
+    this share of what it was is added again. null: not done."""
     members: Count = 1
     """Networks that judge side by side; their mean probability counts. farfeel merge makes one of several."""
     stem: Literal["patch", "conv"] = "patch"

@@ -10,6 +10,7 @@ from farfeel.cli import main
 from farfeel.models.checkpoint import load_checkpoint, save_checkpoint
 from farfeel.models.emotion import EmotionModel
 from farfeel.models.logmel import front_end, subtract_mean
+from farfeel.models.residual import FrequencyNorm
 from farfeel.recipe import Recipe, load_recipe
 from farfeel.types import FarfeelError
 
@@ -97,6 +98,20 @@ def test_the_mean_over_the_speech_is_the_colour_and_can_be_taken_off() -> None:
     assert subtract_mean(mels, 1.0)[..., :60].mean(dim=3).abs().max() < 1e-4
     left = subtract_mean(mels + curve, 0.7) - subtract_mean(mels, 0.7)
     torch.testing.assert_close(left, 0.3 * curve.expand_as(left), atol=1e-4, rtol=0)
+
+
+def test_what_colours_a_frequency_from_end_to_end_is_nearly_gone_between_the_blocks() -> None:
+    x = torch.randn(2, 8, 16, 30, generator=torch.Generator().manual_seed(5))
+    gain, offset = torch.rand(2, 1, 16, 1) + 0.5, torch.randn(2, 1, 16, 1)
+    norm = FrequencyNorm(0.1)
+    torch.testing.assert_close(
+        norm(x) - 0.1 * x, norm(gain * x + offset) - 0.1 * (gain * x + offset), atol=1e-4, rtol=0
+    )
+    assert ((norm(x) - 0.1 * x).square().mean(dim=(1, 3)) - 1).abs().max() < 1e-3
+    plain, normed = (model(*overrides) for overrides in ((), ("model.frequency_norm=0.1",)))
+    normed.load_state_dict(plain.state_dict())  # it has no weights
+    mels = 10 * torch.randn(1, 4, 64, 200)
+    assert not torch.allclose(plain(mels, ALL[:1]), normed(mels, ALL[:1]))
 
 
 def test_bands_that_do_not_divide_are_one_clear_line() -> None:
