@@ -178,10 +178,14 @@ class TrainingClips(Dataset["Sources | Batch"]):
         again, index = divmod(index, len(self))
         version = (self.epoch + again) % self.recipe.rooms.renderings
         if (version, index) not in self._rendered:
-            heard = to_sensors(collate([self._draw(index, version)]))
-            mels = front_end(heard.audio, self.logmel, self.recipe.audio)[0].half()
-            self._rendered[version, index] = Batch(mels, heard.mic_mask[0], heard.target[0])
+            self._rendered[version, index] = self.render(index, version)
         return self._rendered[version, index]
+
+    def render(self, index: int, version: int) -> Batch:
+        """What the network sees of a clip in one of its renderings, without the first axis."""
+        heard = to_sensors(collate([self._draw(index, version)]))
+        mels = front_end(heard.audio, self.logmel, self.recipe.audio)[0].half()
+        return Batch(mels, heard.mic_mask[0], heard.target[0])
 
     def _draw(self, index: int, epoch: int) -> Sources:
         recipe = self.recipe

@@ -1,0 +1,110 @@
+"""A cross-validation whose rooms are rendered once: seeds and variants of the network train from the same log-mels.
+
+    python -m benchmarks.folds RAVDESS ROOMS OUT FOLD[,FOLD…] SEED[,SEED…] [NAME [section.key=value …]]
+
+OUT/rendered/foldK holds what `farfeel train --recipe default --split folds-7:K data.learn_validation=true
+rooms.renderings=10 seed=1` hears, 1.6 GB each; OUT/NAME/foldK-seedS/best is trained from it by farfeel's own loop. With
+seed 1 it is that very command's checkpoint. The overrides may change the network, its microphone strategy and its
+training, not what is rendered (audio, rooms, the bank). What is there is not made again.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from farfeel.console import progress
+from farfeel.corpora.scan import load_clips
+from farfeel.corpora.splits import split_clips
+from farfeel.data import TrainingClips, divide_rooms
+from farfeel.files import replacing_file
+from farfeel.models.emotion import EmotionModel
+from farfeel.recipe import Recipe, load_recipe
+from farfeel.rooms.bank import Bank
+from farfeel.train import fit
+from farfeel.types import Batch
+from farfeel.workflow import training_card
+
+KNOBS = ["data.learn_validation=true", "rooms.renderings=10"]
+
+
+class Rendered(TrainingClips):
+    """Training clips whose renderings are read from a file: log-mels (versions, clips, M, Q, F), mic_mask beside it."""
+
+    def keep(self, place: Path) -> None:
+        self.mels = np.load(place.with_suffix(".npy"), mmap_mode="r", allow_pickle=False)
+        self.mic_mask = np.load(place.with_suffix(".mask.npy"), allow_pickle=False)
+
+    def __getitem__(self, index: int) -> Batch:
+        again, index = divmod(index, len(self))
+        version = (self.epoch + again) % self.recipe.rooms.renderings
+        mels, mic_mask = np.array(self.mels[version, index]), self.mic_mask[version, index]
+        return Batch(torch.from_numpy(mels), torch.from_numpy(mic_mask), torch.tensor(self.targets[index]))
+
+
+def render(clips: TrainingClips, place: Path, name: str) -> None:
+    """What the clips are to a network, version by version, to `place`.npy."""
+    recipe = clips.recipe
+    place.parent.mkdir(parents=True, exist_ok=True)
+    masks = np.zeros((recipe.rooms.renderings, len(clips), recipe.microphones.count), dtype=bool)
+    with progress(f"rendering {name}", "clips") as advance, replacing_file(place.with_suffix(".npy")) as partial:
+        with partial.open("wb") as file:
+            for version in range(len(masks)):
+                for index in range(len(clips)):
+                    heard = clips.render(index, version)
+                    if version == index == 0:
+                        shape = (*masks.shape[:2], *heard.audio.shape)
+                        header = {"descr": "<f2", "fortran_order": False, "shape": shape}
+                        np.lib.format.write_array_header_1_0(file, header)
+                    file.write(heard.audio.numpy().tobytes())
+                    masks[version, index] = heard.mic_mask.numpy()
+                    advance(version * len(clips) + index + 1, masks[..., 0].size)
+        np.save(place.with_suffix(".mask.npy"), masks)
+
+
+def main(
+    ravdess: Path, rooms: Path, out: Path, folds: Sequence[int], seeds: Sequence[int], words: Sequence[str]
+) -> None:
+    name, overrides = (words[0], list(words[1:])) if words else ("default", [])
+    clips, bank = load_clips("ravdess", ravdess), Bank.open(rooms)
+    training_rooms, _ = divide_rooms(bank)
+    for fold in folds:
+        parts = split_clips(clips, f"folds-7:{fold}")
+        learned = [*parts.train, *parts.val]
+
+        def recipe_of(seed: int, *more: str, fold: int = fold) -> Recipe:
+            return load_recipe("default", [*KNOBS, f"data.split=folds-7:{fold}", f"seed={seed}", *more])
+
+        place = out / "rendered" / f"fold{fold}"
+        if not place.with_suffix(".mask.npy").exists():
+            render(TrainingClips(learned, recipe_of(1), bank, training_rooms), place, place.name)
+        for seed in seeds:
+            run = out / name / f"fold{fold}-seed{seed}"
+            if (run / "best").exists():
+                continue
+            recipe = recipe_of(seed, *overrides)
+            heard = Rendered(learned, recipe, bank, training_rooms)
+            heard.keep(place)
+            torch.manual_seed(seed)
+            card = training_card(recipe, parts.train, parts.val, bank)
+            with progress(f"{name} {run.name}", "clips") as advance:
+
+                def on_batch(epoch: int, done: int, total: int, epochs: int = recipe.train.epochs) -> None:
+                    advance(epoch * total + done, epochs * total)
+
+                for _ in fit(
+                    EmotionModel(recipe), heard, [], recipe, run, (run / "last.ckpt").exists(), card, (), on_batch
+                ):
+                    pass
+
+
+if __name__ == "__main__":
+    if len(sys.argv) < 6:
+        sys.exit(__doc__)
+    folds, seeds = ([int(word) for word in text.split(",")] for text in sys.argv[4:6])
+    ravdess, rooms, out = map(Path, sys.argv[1:4])
+    main(ravdess, rooms, out, folds, seeds, sys.argv[6:])
