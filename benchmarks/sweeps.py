@@ -2,12 +2,14 @@
 helps; a table and plots.
 
     pip install 'farfeel[bench]'
-    python -m benchmarks.sweeps RAVDESS ROOMS OUT CHECKPOINT[,CHECKPOINT…] [CHECKPOINT…]
+    python -m benchmarks.sweeps RAVDESS ROOMS OUT CHECKPOINT[,CHECKPOINT…] [CHECKPOINT…] [only=CONDITION,CONDITION…]
 
-Each checkpoint (or ensemble, with commas) is tested on the test speakers of its own split; with the folds of a
-cross-validation every speaker is tested by a model that never met it, and intervals resample all of them. The disturbed
-tests use one room of the bank, the middle one, so that each costs a third. OUT/CONDITION/foldN are evaluations for
-`farfeel compare`; OUT/sweeps.csv and the plots OUT/*.svg are made of them. What is there is not computed again.
+Each checkpoint (or ensemble, with commas) is tested on the test speakers of its own split folds-N:K; with the folds of
+a cross-validation every speaker is tested by a model that never met it, and intervals resample all of them. The
+disturbed tests use one room of the bank, the middle one, so that each costs a third. OUT/CONDITION/foldK are
+evaluations for `farfeel compare`; OUT/sweeps.csv and the plots OUT/*.svg are made of them, but where only= asks for
+some of the conditions. What is there is not computed again, so that several processes may take some folds each, and one
+more all of them.
 """
 
 from __future__ import annotations
@@ -50,6 +52,7 @@ class Condition:
     one_room: bool = True
     kept_ms: int | None = None
     front_end: str = "none"
+    dry: bool = False
 
 
 class EarlyPart(Bank):
@@ -66,7 +69,8 @@ class EarlyPart(Bank):
 def conditions(mics: int) -> list[Condition]:
     every = tuple(range(mics))
     arrays = [every[:1], every[:3], every]
-    found = [Condition(f"mics-{len(array)}", array, one_room=False) for array in arrays]
+    found = [Condition("dry", every[:1], dry=True)]
+    found += [Condition(f"mics-{len(array)}", array, one_room=False) for array in arrays]
     found += [Condition("mvdr", every, one_room=False, front_end="mvdr")]
     found += [Condition(f"dead-{dead}", every, Trouble(dead_mics=dead)) for dead in DEAD if dead < mics]
     found += [Condition(f"early-{kept}", every[:1], kept_ms=kept) for kept in KEPT_MS]
@@ -78,16 +82,19 @@ def conditions(mics: int) -> list[Condition]:
     return found
 
 
-def main(ravdess: Path, rooms: Path, out: Path, checkpoints: Sequence[str]) -> None:
+def main(ravdess: Path, rooms: Path, out: Path, checkpoints: Sequence[str], only: Sequence[str] = ()) -> None:
     bank, clips = Bank.open(rooms), load_clips("ravdess", ravdess)
     middle = bank.rooms[len(bank.rooms) // 2]
     tables: dict[str, list[pd.DataFrame]] = {}
-    for fold, checkpoint in enumerate(checkpoints, start=1):
+    for checkpoint in checkpoints:
         members = list(map(Path, checkpoint.split(",")))
         recognizers = {name: Recognizer.load(members, front_end=name) for name in ("none", "mvdr")}
         recipe = recognizers["none"].recipe
         test = split_clips(clips, recipe.data.split).part("test")
+        fold = recipe.data.split.partition(":")[2]
         for condition in conditions(bank.mics):
+            if only and condition.name not in only:
+                continue
             place = out / condition.name / f"fold{fold}"
             if not (place / "metrics.json").exists():
                 chosen = [middle] if condition.one_room else None
@@ -95,13 +102,17 @@ def main(ravdess: Path, rooms: Path, out: Path, checkpoints: Sequence[str]) -> N
                 if condition.kept_ms:
                     heard_in = EarlyPart.open(rooms)
                     heard_in.kept_ms = condition.kept_ms
-                takes = Recordings(test, recipe, [heard_in], condition.mics, chosen, trouble=condition.trouble)
+                banks = [] if condition.dry else [heard_in]
+                takes = Recordings(test, recipe, banks, condition.mics, chosen, trouble=condition.trouble)
                 about = {"checkpoint": checkpoint, "front-end": condition.front_end, **condition.trouble.as_details()}
                 table = prediction_table(recognizers[condition.front_end], takes)
                 write_evaluation(table, place, condition.name, about)
             tables.setdefault(condition.name, []).append(read_predictions(place))
         print(f"{checkpoint}: done", flush=True)
     joined = {name: concatenate(folds) for name, folds in tables.items()}
+    if only:
+        print(pd.DataFrame([row(name, table) for name, table in joined.items()]).to_string(index=False))
+        return
     all_mics = joined[f"mics-{bank.mics}"]
     rows = [row(name, table) for name, table in joined.items()]
     quiet = ("mics-1", f"mics-{bank.mics}", "mvdr")
@@ -180,4 +191,6 @@ if __name__ == "__main__":
     if len(sys.argv) < 5:
         sys.exit(__doc__)
     ravdess, rooms, out = map(Path, sys.argv[1:4])
-    main(ravdess, rooms, out, sys.argv[4:])
+    named = [word for word in sys.argv[4:] if not word.startswith("only=")]
+    only = ",".join(word.removeprefix("only=") for word in sys.argv[4:] if word.startswith("only="))
+    main(ravdess, rooms, out, named, only.split(",") if only else ())
