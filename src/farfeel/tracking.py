@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import importlib.util
+import math
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -47,7 +48,7 @@ class Tracker:
             writer = csv.DictWriter(stream, list(rows[0]))
             writer.writeheader()
             writer.writerows(rows)
-        newest = dict(rows[-1])
+        newest = {name: value for name, value in rows[-1].items() if not math.isnan(value)}  # not measured
         epoch = newest.pop("epoch")
         for name, value in newest.items():
             self.board.add_scalar(name, value, epoch)
