@@ -49,10 +49,12 @@ def run_training(
     corpus that the clips are of."""
     torch.manual_seed(recipe.seed)
     model = EmotionModel(recipe)
-    if init:
-        note("\n".join(initialise(model, init).lines()))
-    if video_weights or not (init or resume):  # --init may have brought a face branch
-        initialise_video(model, video_weights)
+    if not (resume and (out / "last.ckpt").exists()):  # it has all weights; a run killed in its first epoch has none
+        loaded = initialise(model, init) if init else None
+        if loaded:
+            note("\n".join(loaded.lines()))
+        if video_weights or not (loaded and loaded.has_face):
+            initialise_video(model, video_weights)
     if recipe.data.learn_validation:
         train = [*train, *val]
     mics = range(recipe.microphones.count)

@@ -99,7 +99,9 @@ def _train_here(args: argparse.Namespace) -> None:
         return
     from farfeel.workflow import run_training
 
-    note(f"{len(train)} training clips, {len(val)} validation clips, split {recipe.data.split}{absent}")
+    unseen = sum(clip.video is None for clip in train) if recipe.modalities == "both" else 0
+    filmed = f" ({unseen} without film)" if unseen else ""
+    note(f"{len(train)} training clips{filmed}, {len(val)} validation clips, split {recipe.data.split}{absent}")
     best = run_training(recipe, train, val, bank, out, args.resume, init, args.video_weights, args.track, shards)
     print(best)
 

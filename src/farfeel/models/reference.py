@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import pickle
 import re
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -27,6 +28,8 @@ from farfeel.types import FarfeelError
 
 REBUILT = re.compile(r"spectrogram_extractor|logmel_extractor|relative_position_index|attn_mask")
 """Constants that we compute: window and mel matrices, index tables of the attention."""
+BRANCH = re.compile(r"hearing\.\d+|video")
+STEM = "stem.0.weight"  # R(2+1)D's first convolution, by torchvision's name
 
 
 @dataclass
@@ -39,6 +42,11 @@ class LoadReport:
     rebuilt: list[str] = field(default_factory=list)
     unused: list[str] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
+
+    @property
+    def has_face(self) -> bool:
+        """Whether the file brought a face branch."""
+        return any(our_name(name) == f"video.network.{STEM}" for name in self.used)
 
     def lines(self) -> list[str]:
         shown = [f"{self.kind}: {len(self.used)} tensors used"]
@@ -76,7 +84,9 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
     if not isinstance(content, dict) or not all(
         isinstance(name, str) and isinstance(value, Tensor) for name, value in content.items()
     ):
-        raise FarfeelError(f"{path} holds no named tensors; expected a state_dict of HTS-AT or of a Swin transformer")
+        raise FarfeelError(
+            f"{path} holds no named tensors, expected those of HTS-AT, Swin or R(2+1)D; save a state_dict alone"
+        )
     return content
 
 
@@ -89,8 +99,10 @@ def load_reference(model: EmotionModel, path: Path) -> LoadReport:
     elif "patch_embed.proj.weight" in state:
         kind = "Swin transformer for images"
     else:
+        found = next(iter(state), "none")
+        remedy = "name R(2+1)D weights with --video-weights" if STEM in state else "name another file"
         raise FarfeelError(
-            f"{path} has neither sed_model.… (HTS-AT) nor patch_embed.… (Swin) names; found {next(iter(state), 'none')}"
+            f"{path} has neither sed_model.… (HTS-AT) nor patch_embed.… (Swin) names; found {found}; {remedy}"
         )
     return fill(model, state, LoadReport(kind))
 
@@ -107,8 +119,10 @@ def read_video_weights(path: Path) -> dict[str, Tensor]:
 
 def fill_video(model: EmotionModel, state: dict[str, Tensor], kind: str) -> LoadReport:
     """Copy R(2+1)D weights (names `stem.…`, `layer1.…`) into the face branch. Raises FarfeelError where none fits."""
-    if "stem.0.weight" not in state:
-        raise FarfeelError(f"{kind}: no stem.0.weight, as R(2+1)D has; found {next(iter(state), 'nothing')}")
+    if STEM not in state:
+        found = next(iter(state), "nothing")
+        remedy = "name HTS-AT with --init" if found.startswith("sed_model.") else "name a file of r2plus1d_18"
+        raise FarfeelError(f"{kind}: no {STEM}, as R(2+1)D has; found {found}; {remedy}")
     ours = {name for name in model.state_dict() if not name.startswith("video.")}
     report = fill(model, {f"video.network.{name}": tensor for name, tensor in state.items()}, LoadReport(kind))
     report.missing = [name for name in report.missing if name not in ours]  # The rest was never expected in the file.
@@ -116,7 +130,8 @@ def fill_video(model: EmotionModel, state: dict[str, Tensor], kind: str) -> Load
 
 
 def fill(model: EmotionModel, state: dict[str, Tensor], report: LoadReport) -> LoadReport:
-    """Copy every tensor that fits by name (ours or the reference's) and shape."""
+    """Copy every tensor that fits by name (ours or the reference's) and shape. Raises FarfeelError where a network is
+    not that of the file: then a few tensors fit by chance, and the rest would silently start from nothing."""
     ours = model.state_dict()
     for name, tensor in state.items():
         target = our_name(name)
@@ -142,6 +157,14 @@ def fill(model: EmotionModel, state: dict[str, Tensor], report: LoadReport) -> L
     ]
     if not report.used:
         raise FarfeelError(f"{report.kind}: no tensor fits this recipe's shapes; use a recipe paper-…")
+    fitting = Counter(found[0] for name in report.used if (found := BRANCH.match(our_name(name))))
+    lacking = Counter(found[0] for name in report.missing if (found := BRANCH.match(name)))
+    for branch, count in fitting.items():
+        if count < lacking[branch]:
+            raise FarfeelError(
+                f"{report.kind}: {count} of {count + lacking[branch]} tensors fit this recipe's {branch}, expected "
+                "weights of the same network; use a recipe paper-… for published ones, or the recipe that made them"
+            )
     model.load_state_dict(ours)
     return report
 
