@@ -84,7 +84,7 @@ def run_training(
                 else f"validation: loss {report.val_loss:.3f}  accuracy {report.val_accuracy:6.1%}  "
                 f"UAR {report.val_uar:6.1%}  "
             )
-            note(f"epoch {report.epoch:>3}  loss {report.train_loss:.3f}  {validated}{report.clips_per_s:.0f} clips/s")
+            note(f"epoch {report.epoch:>3}  loss {report.train_loss:.3f}  {validated}{report.clips_per_s:.1f} clips/s")
     return out / "best"
 
 
