@@ -182,9 +182,9 @@ class Model(Section):
     """htsat: what follows below. residual: convolutions alone, of the next two and dropout."""
     widths: Annotated[tuple[Count, ...], Field(min_length=2, max_length=5)] = (16, 32, 64, 128, 128)
     """Channels of the residual network's stem and of its blocks."""
-    frequency_norm: Positive | None = None
+    frequency_norm: NotNegative | tuple[NotNegative, ...] = 0.0
     """Between the residual network's blocks each frequency is brought to mean 0 and deviation 1 over the recording, and
-    this share of what it was is added again. null: not done."""
+    this share of what it was is added again. 0: not done. Members that differ in it have each their own."""
     members: Count = 1
     """Networks that judge side by side; their mean probability counts. farfeel merge makes one of several."""
     stem: Literal["patch", "conv"] = "patch"
@@ -207,8 +207,19 @@ class Model(Section):
     pooling: Literal["mean", "attention"] = "mean"
     """How the time tokens of the token-semantic map become one vector of logits."""
 
+    @property
+    def frequency_norms(self) -> tuple[float, ...]:
+        """Of each member."""
+        shares = self.frequency_norm
+        return shares if isinstance(shares, tuple) else (shares,) * self.members
+
     @model_validator(mode="after")
     def _divisible(self) -> Model:
+        if len(self.frequency_norms) != self.members:
+            raise ValueError(
+                f"frequency_norm has {len(self.frequency_norms)} numbers, expected one or as many as members "
+                f"({self.members})"
+            )
         if self.image_frames % self.chunks:
             raise ValueError(f"image_frames are {self.image_frames}, expected a multiple of chunks ({self.chunks})")
         if len(self.depths) != len(self.heads):

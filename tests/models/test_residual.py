@@ -121,10 +121,11 @@ def test_bands_that_do_not_divide_are_one_clear_line() -> None:
 
 @pytest.fixture
 def folds(tmp_path: Path) -> list[Path]:
-    """Three checkpoints of sound that differ in seed, split and temperature, and one of film."""
+    """Three checkpoints of sound that differ in seed, split, temperature and norms, and one of film."""
     folders = []
     for seed in (1, 2, 3):
-        net = model(f"seed={seed}", f"data.split=folds-7:{seed}", seed=seed)
+        norm = 0.1 if seed == 3 else 0
+        net = model(f"seed={seed}", f"data.split=folds-7:{seed}", f"model.frequency_norm={norm}", seed=seed)
         net.temperature.fill_(0.5 * seed)
         folders.append(tmp_path / f"fold{seed}")
         save_checkpoint(folders[-1], net.state_dict(), net.recipe, "# A fold\n")
@@ -139,6 +140,7 @@ def test_merged_models_answer_with_their_mean_probability(folds: list[Path], tmp
     main(["merge", *map(str, folds[:3]), "--out", str(tmp_path / "merged"), "--set", "data.split=paper"])
     merged = load_checkpoint(tmp_path / "merged")
     assert merged.recipe.model.members == 3
+    assert merged.recipe.model.frequency_norm == (0, 0, 0.1)
     assert merged.recipe.data.split == "paper"
     mean = torch.stack([torch.softmax(load_checkpoint(fold)(audio, ALL), dim=1) for fold in folds[:3]]).mean(dim=0)
     torch.testing.assert_close(torch.softmax(merged(audio, ALL), dim=1), mean)

@@ -107,6 +107,8 @@ def merge_checkpoints(folders: Sequence[Path], overrides: Sequence[str] = ()) ->
     members = sum(model.recipe.model.members for model in heard.values())
     tree = recipe.model_dump(mode="json")
     tree["model"]["members"] = members
+    norms = [norm for model in heard.values() for norm in model.recipe.model.frequency_norms]
+    tree["model"]["frequency_norm"] = norms if len(set(norms)) > 1 else norms[0]
     for folder, model in seen.items():
         if model.recipe.data.emotions != recipe.data.emotions:
             raise FarfeelError(f"{folder} and {first} know different emotions; merge models of the same")
@@ -137,11 +139,12 @@ def merge_checkpoints(folders: Sequence[Path], overrides: Sequence[str] = ()) ->
 
 def _hears_otherwise(ours: Recipe, theirs: Recipe) -> str:
     """The sections in which two recipes hear differently; empty where none does."""
+    of_members = {"members": 1, "frequency_norm": 0.0}
     pairs = {
         "audio": (ours.audio, theirs.audio),
         "microphones": (ours.microphones, theirs.microphones),
         "data.emotions": (ours.data.emotions, theirs.data.emotions),
-        "model": tuple(recipe.model.model_copy(update={"members": 1}) for recipe in (ours, theirs)),
+        "model": tuple(recipe.model.model_copy(update=of_members) for recipe in (ours, theirs)),
     }
     return ", ".join(name for name, (one, other) in pairs.items() if one != other)
 

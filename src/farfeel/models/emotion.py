@@ -35,8 +35,11 @@ class EmotionModel(nn.Module):
             self.equalise = Equaliser(recipe.augment)
             self.augment = nn.Sequential(Warp(recipe.augment), SpecAugment(recipe.augment))
             self.fusion = STRATEGIES[recipe.microphones.strategy]()
-            network = HTSAT if recipe.model.network == "htsat" else ResidualNet
-            members = [network(recipe.model, recipe.audio.mel_bands, classes) for _ in range(recipe.model.members)]
+            shape = recipe.model, recipe.audio.mel_bands, classes
+            members: list[HTSAT | ResidualNet] = [
+                HTSAT(*shape) if recipe.model.network == "htsat" else ResidualNet(*shape, member)
+                for member in range(recipe.model.members)
+            ]
             self.hearing = nn.ModuleList(members)
         if recipe.modalities != "audio":
             self.video = VideoEncoder(recipe.video)

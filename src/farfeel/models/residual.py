@@ -56,7 +56,7 @@ class FrequencyNorm(nn.Module):
 
 
 class ResidualNet(nn.Module):
-    def __init__(self, model: recipe.Model, mel_bands: int, classes: int) -> None:
+    def __init__(self, model: recipe.Model, mel_bands: int, classes: int, member: int = 0) -> None:
         super().__init__()
         if mel_bands % STEM_BINS:
             raise FarfeelError(f"audio.mel_bands is {mel_bands}, expected a multiple of {STEM_BINS}; change it")
@@ -74,7 +74,8 @@ class ResidualNet(nn.Module):
         self.blocks = nn.Sequential(
             *blocks[:-1], nn.Dropout2d(CHANNEL_DROPOUT), blocks[-1], nn.Dropout2d(CHANNEL_DROPOUT)
         )
-        self.normalise = FrequencyNorm(model.frequency_norm) if model.frequency_norm else nn.Identity()
+        share = model.frequency_norms[member]
+        self.normalise = FrequencyNorm(share) if share else nn.Identity()
         for part in (self.stem, self.blocks):
             part.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # faster on a processor
         width = 2 * widths[-1]
