@@ -101,10 +101,11 @@ class ResidualNet(nn.Module):
 
     def forward(self, tokens: Tensor) -> Heard:
         """(B, H', W', D0) → Heard."""
+        *early, dropout, last, last_dropout = self.blocks
         x = tokens.permute(0, 3, 1, 2)
-        for block in list(self.blocks)[:-3]:
+        for block in early:
             x = self.normalise(block(x))
-        moments = self.project(self.blocks[-3:](x).flatten(1, 2))  # (B, D, T')
+        moments = self.project(last_dropout(last(dropout(x))).flatten(1, 2))  # (B, D, T')
         weights = torch.softmax(self.attention(moments).float(), dim=2)
         mean = (weights * moments).sum(dim=2)
         variance = (weights * moments.square()).sum(dim=2) - mean.square()
