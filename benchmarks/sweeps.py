@@ -7,9 +7,8 @@ helps; a table and plots.
 Each checkpoint (or ensemble, with commas) is tested on the test speakers of its own split folds-N:K; with the folds of
 a cross-validation every speaker is tested by a model that never met it, and intervals resample all of them. The
 disturbed tests use one room of the bank, the middle one, so that each costs a third. OUT/CONDITION/foldK are
-evaluations for `farfeel compare`; OUT/sweeps.csv and the plots OUT/*.svg are made of them, but where only= asks for
-some of the conditions. What is there is not computed again, so that several processes may take some folds each, and one
-more all of them.
+evaluations for `farfeel compare`; OUT/sweeps.csv and the plots OUT/*.svg are made of them. What is there is not
+computed again: several processes may take some folds each, and one more all of them. only= leaves conditions out.
 """
 
 from __future__ import annotations
@@ -110,18 +109,15 @@ def main(ravdess: Path, rooms: Path, out: Path, checkpoints: Sequence[str], only
             tables.setdefault(condition.name, []).append(read_predictions(place))
         print(f"{checkpoint}: done", flush=True)
     joined = {name: concatenate(folds) for name, folds in tables.items()}
-    if only:
-        print(pd.DataFrame([row(name, table) for name, table in joined.items()]).to_string(index=False))
-        return
-    all_mics = joined[f"mics-{bank.mics}"]
     rows = [row(name, table) for name, table in joined.items()]
-    quiet = ("mics-1", f"mics-{bank.mics}", "mvdr")
+    quiet = [name for name in ("mics-1", f"mics-{bank.mics}", "mvdr") if name in joined]
     rows += [row(f"quiet-{name}", in_room(joined[name], middle)) for name in quiet]
-    rows += [row(f"t60-{t60:.2f}", in_room(all_mics, room)) for room, t60 in t60_of(bank).items()]
-    drr = all_mics.apply(lambda one: drr_of(bank)[one["room"], one["position"]], axis=1)
-    for low, high in zip((-np.inf, *DRR_EDGES), (*DRR_EDGES, np.inf), strict=True):
-        if len(near := all_mics[(drr >= low) & (drr < high)]):
-            rows.append(row(f"drr-{drr[near.index].mean():.1f}", near))
+    if (all_mics := joined.get(f"mics-{bank.mics}")) is not None:
+        rows += [row(f"t60-{t60:.2f}", in_room(all_mics, room)) for room, t60 in t60_of(bank).items()]
+        drr = all_mics.apply(lambda one: drr_of(bank)[one["room"], one["position"]], axis=1)
+        for low, high in zip((-np.inf, *DRR_EDGES), (*DRR_EDGES, np.inf), strict=True):
+            if len(near := all_mics[(drr >= low) & (drr < high)]):
+                rows.append(row(f"drr-{drr[near.index].mean():.1f}", near))
     frame = pd.DataFrame(rows)
     frame.to_csv(out / "sweeps.csv", index=False)
     print(frame.to_string(index=False, float_format="%.1f"))
@@ -173,6 +169,9 @@ def plots(frame: pd.DataFrame, out: Path, mics: int) -> None:
 
 
 def draw(path: Path, lines: dict[str, pd.DataFrame], label: str, log: bool = False) -> None:
+    lines = {name: line for name, line in lines.items() if len(line) > 1}
+    if not lines:  # only= left it out
+        return
     figure, axes = pyplot.subplots(figsize=(5, 3.2), layout="constrained")
     for (name, line), colour in zip(lines.items(), COLOURS, strict=False):
         around = line["value"] - line["low"], line["high"] - line["value"]
