@@ -439,8 +439,10 @@ def recipe_from_tree(tree: dict[str, Any], source: str) -> Recipe:
     except ValidationError as error:
         first = error.errors()[0]
         found = first["input"]
-        key = ".".join(str(part) for part in first["loc"] if not isinstance(part, int))
-        if first["type"] == "extra_forbidden":
+        mistyped = first["type"] == "extra_forbidden"
+        # Without places in lists, and without the kinds that a value might have been of ("constrained-float").
+        key = ".".join(p for p in first["loc"] if isinstance(p, str) and (mistyped or p.isidentifier()))
+        if mistyped:
             inner = f".{next(iter(found))}" if isinstance(found, dict) and found else ""  # a mistyped section
             raise FarfeelError(f"{source}: unknown key {key}{inner}; {_nearest(key + inner)}") from None
         if first["type"] == "value_error":  # of our own validators
