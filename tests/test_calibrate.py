@@ -23,7 +23,7 @@ from farfeel.evaluate.temperature import (
     tempered,
 )
 from farfeel.infer import Recognizer
-from farfeel.models.checkpoint import load_checkpoint, save_checkpoint
+from farfeel.models.checkpoint import in_half_precision, load_checkpoint, save_checkpoint
 from farfeel.models.emotion import EmotionModel
 from farfeel.recipe import Recipe
 from farfeel.recordings import Recording
@@ -185,7 +185,9 @@ def test_others_predictions_calibrate_a_checkpoint_that_learned_everyone(tmp_pat
 
     recipe = small()
     torch.manual_seed(0)
-    save_checkpoint(tmp_path / "best", EmotionModel(recipe).state_dict(), recipe, "# untrained\n")
+    weights = in_half_precision(EmotionModel(recipe).state_dict())
+    save_checkpoint(tmp_path / "best", weights, recipe, "# untrained\n")
+    before = (tmp_path / "best" / "model.safetensors").stat().st_size
     windows, target = drawn(np.random.default_rng(3), 400, 2.0)
     emotions = recipe.data.emotions
     for half in (0, 1):
@@ -204,6 +206,7 @@ def test_others_predictions_calibrate_a_checkpoint_that_learned_everyone(tmp_pat
     found = load_checkpoint(tmp_path / "best").temperature
     assert found[0] == pytest.approx(fit_temperature(windows, target), rel=1e-4)
     assert found[1:].tolist() == [1, 1]
+    assert (tmp_path / "best" / "model.safetensors").stat().st_size == before  # still in 16 bits
     assert "400 recordings of 1 speakers" in (tmp_path / "best" / "card.md").read_text()
     write_predictions(table.drop(columns=[f"q_{emotion}" for emotion in emotions]), tmp_path / "plain.parquet")
     with pytest.raises(FarfeelError, match="no columns q_"):

@@ -48,7 +48,15 @@ def _calibrate_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _calibrate(args: argparse.Namespace) -> None:
     from farfeel.calibrate import calibrate_by, card_with
-    from farfeel.models.checkpoint import WEIGHTS, load_checkpoint, read_card, require_checkpoint_place, save_checkpoint
+    from farfeel.models.checkpoint import (
+        WEIGHTS,
+        in_half_precision,
+        is_in_half_precision,
+        load_checkpoint,
+        read_card,
+        require_checkpoint_place,
+        save_checkpoint,
+    )
 
     if bool(args.evaluations) == bool(args.corpus):
         found = "both" if args.corpus else "neither"
@@ -66,7 +74,8 @@ def _calibrate(args: argparse.Namespace) -> None:
         fitted, about = _on_recordings(args, model)
     for each in fitted:
         print(each.line())
-    save_checkpoint(out, model.state_dict(), model.recipe, card_with(read_card(source), fitted, about))
+    state = in_half_precision(model.state_dict()) if is_in_half_precision(source) else model.state_dict()
+    save_checkpoint(out, state, model.recipe, card_with(read_card(source), fitted, about))
     note(f"checkpoint: {out}")
 
 

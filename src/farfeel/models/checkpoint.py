@@ -155,6 +155,11 @@ def in_half_precision(state: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name: t.half() if t.is_floating_point() and t.ndim > 1 else t for name, t in state.items()}
 
 
+def is_in_half_precision(folder: Path) -> bool:
+    """Whether a checkpoint's folder holds weights of 16 bits, which `load_checkpoint` brings to 32."""
+    return any(tensor.dtype == torch.float16 for tensor in load_file(Path(folder) / WEIGHTS).values())
+
+
 def average_states(states: list[dict[str, Tensor]]) -> dict[str, Tensor]:
     """Mean of several states of one model (Izmailov et al., 2018), running statistics included."""
     return {
