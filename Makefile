@@ -32,9 +32,9 @@ bench: setup
 
 # The checkpoint in the package, trained again: two networks that hear all speakers at hand, one with its frequencies
 # normalised and one without, and one that sees, merged. What is done is not done again.
-# make -j2 default OMP_NUM_THREADS=1 RUNS=runs
+# make -j2 default OMP_NUM_THREADS=1 RUNS=runs   Its temperature is of the cross-validation: see the card.
 RUNS ?= runs
-SOUND := $(RUNS)/plain-2/best $(RUNS)/normed-1/best
+SOUND := $(RUNS)/normed-1/best $(RUNS)/plain-2/best
 RAVDESS := --corpus ravdess --root $(FARFEEL_DATA)/ravdess
 HEAR = $(FARFEEL) train --recipe default $(RAVDESS) --rirs $(RUNS)/rooms --split paper --resume --out $(@D) \
     data.learn_validation=true rooms.renderings=10 train.precision=auto
