@@ -39,9 +39,7 @@ class Rendered(TrainingClips):
         self.mels = np.load(place.with_suffix(".npy"), mmap_mode="r", allow_pickle=False)
         self.mic_mask = np.load(place.with_suffix(".mask.npy"), allow_pickle=False)
 
-    def __getitem__(self, index: int) -> Batch:
-        again, index = divmod(index, len(self))
-        version = (self.epoch + again) % self.recipe.rooms.renderings
+    def render(self, index: int, version: int) -> Batch:
         mels, mic_mask = np.array(self.mels[version, index]), self.mic_mask[version, index]
         return Batch(torch.from_numpy(mels), torch.from_numpy(mic_mask), torch.tensor(self.targets[index]))
 
@@ -80,7 +78,7 @@ def main(
             return load_recipe("default", [*KNOBS, f"data.split=folds-7:{fold}", f"seed={seed}", *more])
 
         place = out / "rendered" / f"fold{fold}"
-        if not place.with_suffix(".mask.npy").exists():
+        if not place.with_suffix(".npy").exists():  # put there last
             render(TrainingClips(learned, recipe_of(1), bank, training_rooms), place, place.name)
         for seed in seeds:
             run = out / name / f"fold{fold}-seed{seed}"

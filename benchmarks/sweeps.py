@@ -114,7 +114,8 @@ def main(ravdess: Path, rooms: Path, out: Path, checkpoints: Sequence[str], only
     rows += [row(f"quiet-{name}", in_room(joined[name], middle)) for name in quiet]
     if (all_mics := joined.get(f"mics-{bank.mics}")) is not None:
         rows += [row(f"t60-{t60:.2f}", in_room(all_mics, room)) for room, t60 in t60_of(bank).items()]
-        drr = all_mics.apply(lambda one: drr_of(bank)[one["room"], one["position"]], axis=1)
+        drr_db = drr_of(bank)
+        drr = all_mics.apply(lambda one: drr_db[one["room"], one["position"]], axis=1)
         for low, high in zip((-np.inf, *DRR_EDGES), (*DRR_EDGES, np.inf), strict=True):
             if len(near := all_mics[(drr >= low) & (drr < high)]):
                 rows.append(row(f"drr-{drr[near.index].mean():.1f}", near))

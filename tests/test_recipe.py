@@ -149,6 +149,8 @@ def test_a_range_ascends(knob: str, ends: tuple[float, float]) -> None:
         ("train.epochs=many", "train.epochs is 'many', expected a whole number"),
         ("train.epochs=1.5", "train.epochs is 1.5, expected a whole number"),
         ("train.epochs=0", "train.epochs is 0, expected greater than or equal to 1"),
+        ("model.frequency_norm=much", "model.frequency_norm is 'much', expected a number"),
+        ("model.frequency_norm=[0,0.1]", "frequency_norm has 2 numbers, expected one or as many as members"),
         ("train.learning_rate=fast", "train.learning_rate is 'fast', expected a number"),
         ("train.learning_rate=.nan", "train.learning_rate is nan, expected a finite number"),
         ("train.learning_rate=.inf", "train.learning_rate is inf, expected a finite number"),

@@ -49,11 +49,11 @@ def _calibrate_arguments(parser: argparse.ArgumentParser) -> None:
 def _calibrate(args: argparse.Namespace) -> None:
     from farfeel.calibrate import calibrate_by, card_with
     from farfeel.models.checkpoint import (
+        TEMPERATURE,
         WEIGHTS,
-        in_half_precision,
-        is_in_half_precision,
         load_checkpoint,
         read_card,
+        read_weights,
         require_checkpoint_place,
         save_checkpoint,
     )
@@ -74,7 +74,7 @@ def _calibrate(args: argparse.Namespace) -> None:
         fitted, about = _on_recordings(args, model)
     for each in fitted:
         print(each.line())
-    state = in_half_precision(model.state_dict()) if is_in_half_precision(source) else model.state_dict()
+    state = read_weights(source) | {TEMPERATURE: model.temperature}  # the rest stays as it is stored
     save_checkpoint(out, state, model.recipe, card_with(read_card(source), fitted, about))
     note(f"checkpoint: {out}")
 

@@ -49,13 +49,7 @@ def load_checkpoint(folder: Path) -> EmotionModel:
         )
     recipe = read_checkpoint_recipe(folder)
     model = EmotionModel(recipe)
-    try:
-        state = load_file(folder / WEIGHTS)
-    except (SafetensorError, OSError) as error:
-        raise FarfeelError(
-            f"checkpoint {folder / WEIGHTS} is damaged or cut off ({' '.join(str(error).split())[:100]}); copy it again"
-        ) from None
-    state = with_temperature(state)
+    state = with_temperature(read_weights(folder))
     ours = model.state_dict()
     wrong = sorted(name for name in ours.keys() | state.keys() if _shape(ours, name) != _shape(state, name))
     if wrong:
@@ -79,6 +73,17 @@ def read_checkpoint_recipe(folder: Path) -> Recipe:
     if not isinstance(tree, dict):
         raise FarfeelError(f"checkpoint {folder}: recipe.yaml holds no recipe; restore the folder as it was written")
     return recipe_from_tree(tree, source=f"checkpoint {folder}")
+
+
+def read_weights(folder: Path) -> dict[str, Tensor]:
+    """The tensors of a checkpoint folder as they are stored, those of 16 bits in 16 bits."""
+    path = Path(folder) / WEIGHTS
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise FarfeelError(
+            f"checkpoint {path} is damaged or cut off ({' '.join(str(error).split())[:100]}); copy it again"
+        ) from None
 
 
 def read_card(folder: Path) -> str:
@@ -153,11 +158,6 @@ def in_half_precision(state: dict[str, Tensor]) -> dict[str, Tensor]:
     """The state with its matrices and kernels in 16 bits. Norms, biases and running statistics keep 32: their range is
     wider, and there are few."""
     return {name: t.half() if t.is_floating_point() and t.ndim > 1 else t for name, t in state.items()}
-
-
-def is_in_half_precision(folder: Path) -> bool:
-    """Whether a checkpoint's folder holds weights of 16 bits, which `load_checkpoint` brings to 32."""
-    return any(tensor.dtype == torch.float16 for tensor in load_file(Path(folder) / WEIGHTS).values())
 
 
 def average_states(states: list[dict[str, Tensor]]) -> dict[str, Tensor]:
