@@ -3,10 +3,11 @@
     pip install 'farfeel[bench]'
     python -m benchmarks.front_ends CHECKPOINT RAVDESS TEST_ROOMS OUT
 
-Each recording of the checkpoint's test speakers in the measured rooms is heard as it is, after WPE (Nakatani et al.,
-2010; nara_wpe: 512-sample frames, hop 128, 10 taps or as many as 70 coefficients allow, delay 3), after
-delay-and-sum (GCC-PHAT; each microphone moved to the last, which is the centre of R3VIVAL's array), and after our blind
-MVDR (`farfeel.media.beamforming`), with 1, 3 and 7 microphones. OUT/NAME is an evaluation for `farfeel compare`.
+Each recording of the checkpoint's test speakers in the measured rooms is heard as it is, after our WPE
+(`farfeel.media.dereverberation`) and nara_wpe's (512-sample frames, hop 128, 10 taps or as many as 70 coefficients
+allow, delay 3), after delay-and-sum (GCC-PHAT; each microphone moved to the last, which is the centre of R3VIVAL's
+array), and after our blind MVDR (`farfeel.media.beamforming`), with 1, 3 and 7 microphones. OUT/NAME is an evaluation
+for `farfeel compare`.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from farfeel.corpora.splits import split_clips
 from farfeel.evaluate.report import write_evaluation
 from farfeel.infer import Recognizer
 from farfeel.media.beamforming import beamform
+from farfeel.media.dereverberation import dereverberate
 from farfeel.recordings import Recording
 from farfeel.rooms.bank import Bank
 from farfeel.takes import Recordings, Take, prediction_table
@@ -35,7 +37,7 @@ FRAME, HOP, DELAY, COEFFICIENTS, ITERATIONS = 512, 128, 3, 70, 2
 LARGEST_LAG = 12  # samples: 0.75 ms, 26 cm
 
 
-def dereverberated(audio: np.ndarray) -> np.ndarray:
+def by_nara_wpe(audio: np.ndarray) -> np.ndarray:
     """(M, T) → (M, T) without late reverberation."""
     spectrum = stft(audio, size=FRAME, shift=HOP).transpose(2, 0, 1)
     taps = min(10, COEFFICIENTS // len(audio))
@@ -58,10 +60,11 @@ def aligned_sum(audio: np.ndarray) -> np.ndarray:
 
 FRONT_ENDS = {
     "as-is": lambda audio: audio,
-    "wpe": dereverberated,
+    "nara-wpe": by_nara_wpe,
+    "wpe": lambda audio: dereverberate(audio, SAMPLE_RATE),
     "delay-and-sum": aligned_sum,
     "mvdr": lambda audio: beamform(audio, SAMPLE_RATE),
-    "wpe-delay-and-sum": lambda audio: aligned_sum(dereverberated(audio)),
+    "wpe-delay-and-sum": lambda audio: aligned_sum(dereverberate(audio, SAMPLE_RATE)),
 }
 
 
@@ -82,7 +85,7 @@ def main(checkpoint: Path, ravdess: Path, rooms: Path, out: Path) -> None:
     clips = split_clips(load_clips("ravdess", ravdess), recipe.data.split).part("test")
     for mics in ([0], [0, 1, 2], [0, 1, 2, 3, 4, 5, 6]):
         for name in FRONT_ENDS:
-            if len(mics) == 1 and name not in ("as-is", "wpe"):
+            if len(mics) == 1 and name not in ("as-is", "nara-wpe", "wpe"):
                 continue
             takes = Heard(clips, recipe, [Bank.open(rooms)], mics)
             takes.front_end = name

@@ -1,5 +1,5 @@
-"""How accuracy falls: with dead microphones, noise, each part of the reverberation, T60, distance; what the beamformer
-helps; a table and plots.
+"""How accuracy falls: with dead microphones, noise, each part of the reverberation, T60, distance; what front-ends
+help; a table and plots.
 
     pip install 'farfeel[bench]'
     python -m benchmarks.sweeps RAVDESS ROOMS OUT CHECKPOINT[,CHECKPOINT…] [CHECKPOINT…] [only=CONDITION,CONDITION…]
@@ -28,9 +28,12 @@ from farfeel.evaluate.metrics import metrics
 from farfeel.evaluate.report import write_evaluation
 from farfeel.evaluate.table import concatenate, read_predictions
 from farfeel.infer import Recognizer
+from farfeel.recipe import Recipe
+from farfeel.recordings import FRONT_ENDS
 from farfeel.rooms.acoustics import onset
 from farfeel.rooms.bank import Bank
 from farfeel.takes import NONE, Recordings, Trouble, prediction_table
+from farfeel.types import Clip
 
 matplotlib.use("svg")
 from matplotlib import pyplot
@@ -40,7 +43,7 @@ SNRS = (20, 10, 0)
 DEAD = (2, 4, 6)
 KEPT_MS = (3, 20, 50, 100)
 DRR_EDGES = (-3, 0, 3, 6)
-COLOURS = ("#1f5a8a", "#c2571a", "#3d7a3d")
+COLOURS = ("#1f5a8a", "#c2571a", "#3d7a3d", "#7a3d7a")
 
 
 @dataclass(frozen=True)
@@ -70,24 +73,24 @@ def conditions(mics: int) -> list[Condition]:
     arrays = [every[:1], every[:3], every]
     found = [Condition("dry", every[:1], dry=True)]
     found += [Condition(f"mics-{len(array)}", array, one_room=False) for array in arrays]
-    found += [Condition("mvdr", every, one_room=False, front_end="mvdr")]
+    found += [Condition(name, every, one_room=False, front_end=name) for name in FRONT_ENDS]
     found += [Condition(f"dead-{dead}", every, Trouble(dead_mics=dead)) for dead in DEAD if dead < mics]
     found += [Condition(f"early-{kept}", every[:1], kept_ms=kept) for kept in KEPT_MS]
     for noise in NOISES:
         for snr in SNRS:
             trouble = Trouble(snr_db=snr, noise=noise)
             found += [Condition(f"{noise}-{snr}-mics-{len(array)}", array, trouble) for array in (every[:1], every)]
-            found += [Condition(f"{noise}-{snr}-mvdr", every, trouble, front_end="mvdr")]
+            found += [Condition(f"{noise}-{snr}-{name}", every, trouble, front_end=name) for name in FRONT_ENDS]
     return found
 
 
 def main(ravdess: Path, rooms: Path, out: Path, checkpoints: Sequence[str], only: Sequence[str] = ()) -> None:
     bank, clips = Bank.open(rooms), load_clips("ravdess", ravdess)
-    middle = bank.rooms[len(bank.rooms) // 2]
+    middle = middle_of(bank)
     tables: dict[str, list[pd.DataFrame]] = {}
     for checkpoint in checkpoints:
         members = list(map(Path, checkpoint.split(",")))
-        recognizers = {name: Recognizer.load(members, front_end=name) for name in ("none", "mvdr")}
+        recognizers = {name: Recognizer.load(members, front_end=name) for name in ("none", *FRONT_ENDS)}
         recipe = recognizers["none"].recipe
         test = split_clips(clips, recipe.data.split).part("test")
         fold = recipe.data.split.partition(":")[2]
@@ -96,13 +99,7 @@ def main(ravdess: Path, rooms: Path, out: Path, checkpoints: Sequence[str], only
                 continue
             place = out / condition.name / f"fold{fold}"
             if not (place / "metrics.json").exists():
-                chosen = [middle] if condition.one_room else None
-                heard_in = bank
-                if condition.kept_ms:
-                    heard_in = EarlyPart.open(rooms)
-                    heard_in.kept_ms = condition.kept_ms
-                banks = [] if condition.dry else [heard_in]
-                takes = Recordings(test, recipe, banks, condition.mics, chosen, trouble=condition.trouble)
+                takes = recordings(condition, test, recipe, rooms)
                 about = {"checkpoint": checkpoint, "front-end": condition.front_end, **condition.trouble.as_details()}
                 table = prediction_table(recognizers[condition.front_end], takes)
                 write_evaluation(table, place, condition.name, about)
@@ -110,7 +107,7 @@ def main(ravdess: Path, rooms: Path, out: Path, checkpoints: Sequence[str], only
         print(f"{checkpoint}: done", flush=True)
     joined = {name: concatenate(folds) for name, folds in tables.items()}
     rows = [row(name, table) for name, table in joined.items()]
-    quiet = [name for name in ("mics-1", f"mics-{bank.mics}", "mvdr") if name in joined]
+    quiet = [name for name in ("mics-1", f"mics-{bank.mics}", *FRONT_ENDS) if name in joined]
     rows += [row(f"quiet-{name}", in_room(joined[name], middle)) for name in quiet]
     if (all_mics := joined.get(f"mics-{bank.mics}")) is not None:
         rows += [row(f"t60-{t60:.2f}", in_room(all_mics, room)) for room, t60 in t60_of(bank).items()]
@@ -123,6 +120,19 @@ def main(ravdess: Path, rooms: Path, out: Path, checkpoints: Sequence[str], only
     frame.to_csv(out / "sweeps.csv", index=False)
     print(frame.to_string(index=False, float_format="%.1f"))
     plots(frame, out, bank.mics)
+
+
+def recordings(condition: Condition, clips: Sequence[Clip], recipe: Recipe, rooms: Path) -> Recordings:
+    """The clips as the condition has them heard in the bank `rooms`."""
+    bank = EarlyPart.open(rooms) if condition.kept_ms else Bank.open(rooms)
+    if isinstance(bank, EarlyPart):
+        bank.kept_ms = condition.kept_ms or 0
+    banks, chosen = [] if condition.dry else [bank], [middle_of(bank)] if condition.one_room else None
+    return Recordings(clips, recipe, banks, condition.mics, chosen, trouble=condition.trouble)
+
+
+def middle_of(bank: Bank) -> str:
+    return bank.rooms[len(bank.rooms) // 2]
 
 
 def row(name: str, table: pd.DataFrame) -> dict[str, object]:
@@ -147,8 +157,13 @@ def drr_of(bank: Bank) -> dict[tuple[str, str], float]:
 
 def plots(frame: pd.DataFrame, out: Path, mics: int) -> None:
     """One SVG for each question."""
-    quiet = {name: frame[frame["condition"] == f"quiet-{name}"] for name in ("mics-1", f"mics-{mics}", "mvdr")}
-    heard = {"mics-1": "1 microphone", f"mics-{mics}": f"{mics} microphones", "mvdr": f"{mics} microphones, MVDR"}
+    quiet = {name: frame[frame["condition"] == f"quiet-{name}"] for name in ("mics-1", f"mics-{mics}", *FRONT_ENDS)}
+    heard = {
+        "mics-1": "1 microphone",
+        f"mics-{mics}": f"{mics} microphones",
+        "mvdr": f"{mics}, beamformer",
+        "wpe": f"{mics}, dereverberated",
+    }
 
     def points(prefix: str, suffix: str = "") -> pd.DataFrame:
         found = frame[frame["condition"].str.fullmatch(f"{prefix}(-?[0-9.]+){suffix}")].copy()

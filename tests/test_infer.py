@@ -21,7 +21,7 @@ from untrained import make
 Small = Callable[..., Recipe]
 
 
-@pytest.fixture(params=["none", "mvdr"])
+@pytest.fixture(params=["none", "mvdr", "wpe"])
 def recognizer(small: Small, request: pytest.FixtureRequest) -> Recognizer:
     return make(small(f"microphones.front_end={request.param}"))
 
@@ -100,13 +100,14 @@ def test_an_ensemble_of_different_emotions_is_one_clear_line(small: Small) -> No
         make(small(), small("data.emotions=[happy, sad]"))
 
 
-def test_the_front_end_is_the_checkpoints_own_or_another_that_is_asked_for(small: Small) -> None:
+@pytest.mark.parametrize("front_end", ["mvdr", "wpe"])
+def test_the_front_end_is_the_checkpoints_own_or_another_that_is_asked_for(small: Small, front_end: str) -> None:
     plain = make(small())
     audio = np.random.default_rng(1).normal(0, 0.1, (1, 2, 16000)).repeat(2, axis=0).astype(np.float32)
     audio[:, :, 8000:] *= 5
     recordings = [Recording(each) for each in audio]
-    other = Recognizer(plain.engines, front_end="mvdr")
-    own = Recognizer(make(small("microphones.front_end=mvdr")).engines)
+    other = Recognizer(plain.engines, front_end=front_end)
+    own = Recognizer(make(small(f"microphones.front_end={front_end}")).engines)
     assert not np.allclose(other.probabilities(recordings), plain.probabilities(recordings), atol=1e-6)
     np.testing.assert_array_equal(other.probabilities(recordings), own.probabilities(recordings))
     with pytest.raises(FarfeelError, match="front_end"):

@@ -87,7 +87,7 @@ class Recognizer:
         hf://owner/name, or hf://owner/name@revision.
 
         `engine`: torch, on `device` (cpu, cuda, cuda:1, mps) with `precision` 32 or bf16; or onnx, for exported files
-        (`farfeel export`), without PyTorch. `front_end`: none or mvdr, instead of the checkpoint's own.
+        (`farfeel export`), without PyTorch. `front_end`: none, mvdr or wpe, instead of the checkpoint's own.
         """
         named = [checkpoints] if isinstance(checkpoints, str | Path) else checkpoints or [DEFAULT]
         if engine not in NAMES:

@@ -125,9 +125,9 @@ class Microphones(Section):
     strategy: Literal["single", "average-mels", "sum-patches", "normalised-sum"] = "average-mels"
     count: Count = 1
     """Microphones drawn for each training clip from those of the response."""
-    front_end: Literal["none", "mvdr"] = "none"
-    """mvdr: wherever something is recognised, a blind beamformer takes noise and other talkers away, before the
-    network hears the microphones. Training goes without."""
+    front_end: Literal["none", "mvdr", "wpe"] = "none"
+    """What the microphones pass wherever something is recognised, before the network hears them. mvdr: a blind
+    beamformer takes noise and other talkers away. wpe: the room's late sound is taken away. Training goes without."""
 
 
 class Rooms(Section):

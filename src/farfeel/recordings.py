@@ -9,9 +9,11 @@ import numpy as np
 
 from farfeel.media.audio import speech_span
 from farfeel.media.beamforming import beamform
+from farfeel.media.dereverberation import dereverberate
 from farfeel.media.footage import Footage
 from farfeel.recipe import Recipe, recipe_from_tree
 
+FRONT_ENDS = {"mvdr": beamform, "wpe": dereverberate}
 DEAD_DB = -90.0  # A channel whose peak is below this carries no signal: the microphone is dead.
 
 
@@ -44,7 +46,7 @@ def recording_windows(recording: Recording, recipe: Recipe) -> Windows:
         length, alive = last - first, np.zeros(1, dtype=bool)
     else:
         alive = is_alive(audio)
-        audio = beamformed(audio, alive, recipe)
+        audio = enhanced(audio, alive, recipe)
         if recipe.audio.trim_silence:
             first, last = speech_span(audio, rate)
             audio = audio[:, first:last]
@@ -62,12 +64,13 @@ def recording_windows(recording: Recording, recipe: Recipe) -> Windows:
     return Windows(windows, np.tile(alive, (len(starts), 1)), spans_s)
 
 
-def beamformed(audio: np.ndarray, alive: np.ndarray, recipe: Recipe) -> np.ndarray:
-    """(M, T), (M,) → (M, T): what the recipe does with several microphones before the network hears them."""
-    if recipe.microphones.front_end == "none" or alive.sum() < 2:
+def enhanced(audio: np.ndarray, alive: np.ndarray, recipe: Recipe) -> np.ndarray:
+    """(M, T), (M,) → (M, T): what the recipe does with the living microphones before the network hears them."""
+    front_end = FRONT_ENDS.get(recipe.microphones.front_end)
+    if front_end is None or not alive.any():
         return audio
     heard = audio.copy()
-    heard[alive] = beamform(audio[alive], recipe.audio.sample_rate)
+    heard[alive] = front_end(audio[alive], recipe.audio.sample_rate)
     return heard
 
 

@@ -20,7 +20,7 @@ from farfeel.media.face import FaceDetector, crop_face
 from farfeel.media.footage import COVERED, middles
 from farfeel.media.speech import FRAME_S, SpeechActivity, spans
 from farfeel.recipe import Recipe
-from farfeel.recordings import DEAD_DB, beamformed, stack_frames, window_samples
+from farfeel.recordings import DEAD_DB, enhanced, stack_frames, window_samples
 from farfeel.types import FarfeelError, Prediction
 
 CHUNK_S = 0.1
@@ -218,7 +218,7 @@ class Stream:
                 notes += self._news((f"the film is not used: {error}",))
         is_asked = (heard and spoken) or (frames is not None and not heard)
         if is_asked:
-            audio = beamformed(audio, alive, self.recipe)
+            audio = enhanced(audio, alive, self.recipe)
         surplus = self.window - audio.shape[1]
         about = Prediction(
             (),

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from farfeel.media.audio import read_audio
-from farfeel.media.beamforming import BLOCK_S, beamform
+from farfeel.media.beamforming import beamform
+from farfeel.media.blocks import BLOCK_S
 
 RATE = 16000
 

@@ -168,9 +168,9 @@ def modalities_argument(parser: argparse.ArgumentParser) -> None:
 def front_end_argument(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--front-end",
-        choices=["none", "mvdr"],
-        help="what several microphones pass first: mvdr, a blind beamformer against noise; or none (default: what the "
-        "checkpoint's recipe says)",
+        choices=["none", "mvdr", "wpe"],
+        help="what the microphones pass first: mvdr, a blind beamformer against a loud noise; wpe, dereverberation; or "
+        "none (default: what the checkpoint's recipe says)",
     )
 
 

@@ -178,7 +178,7 @@ def compare(
         value_a, value_b = float(values(in_a.sum(axis=0))[at]), float(values(in_b.sum(axis=0))[at])
         spread = values(weights @ in_b)[:, at] - values(weights @ in_a)[:, at]
         units = a["speaker"][rows].nunique()
-        low, high, p_value = _t_test(value_b - value_a, standard_error(spread, units), units, level)
+        low, high, p_value = t_test(value_b - value_a, standard_error(spread, units), units, level)
         only_a, only_b = int((right_a & ~right_b)[rows].sum()), int((right_b & ~right_a)[rows].sum())
         return Difference(
             room, int(rows.sum()), units, value_a, value_b, value_b - value_a, low, high, p_value, float("nan"),
@@ -231,7 +231,7 @@ def span(low: float, high: float, digits: int) -> str:
     return f"{low:+.{digits}f} to {high:+.{digits}f}" if np.isfinite(low) and np.isfinite(high) else "-"
 
 
-def _t_test(difference: float, error: float, units: int, level: float) -> tuple[float, float, float]:
+def t_test(difference: float, error: float, units: int, level: float) -> tuple[float, float, float]:
     """Interval and two-sided p. Where all speakers differ alike there is no spread to judge by: no interval, and p is
     the sign test's over speakers; where nothing differs, p is 1."""
     if not np.isfinite(error):

@@ -17,8 +17,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from farfeel.media.blocks import in_blocks
+
 FRAME_S = 0.032
-BLOCK_S = 8.0  # of a longer recording, each block with filters of its own: people move. Blocks overlap by half.
 LOUDNESS_HZ = (200.0, 5000.0)  # where the loudness of a frame is measured
 QUIET, LOUD = 0.25, 0.5  # quantiles of the frames' loudness below which there is noise, above which there is the talker
 NOISE_LOADING = 1e-3  # of the noise's covariance: an array of 10 cm is one point at low frequencies.
@@ -32,21 +33,7 @@ def beamform(audio: np.ndarray, sample_rate: int) -> np.ndarray:
 
     One microphone, or less sound than a few frames, is returned as it is.
     """
-    block = round(BLOCK_S * sample_rate)
-    if audio.shape[1] <= block:
-        return _beamform_block(audio, sample_rate)
-    step = block // 2
-    starts = range(0, audio.shape[1] - step, step)
-    rise = (np.arange(step, dtype=np.float32) + 0.5) / step
-    found = np.zeros(audio.shape, np.float32)
-    for start in starts:
-        piece = _beamform_block(audio[:, start : start + block], sample_rate).copy()
-        if start != starts[0]:
-            piece[:, :step] *= rise
-        if start != starts[-1]:
-            piece[:, step:] *= 1 - rise
-        found[:, start : start + block] += piece
-    return found
+    return in_blocks(audio, sample_rate, lambda block: _beamform_block(block, sample_rate))
 
 
 def _beamform_block(audio: np.ndarray, sample_rate: int) -> np.ndarray:

@@ -1,0 +1,167 @@
+"""What a cross-validation says over several seeds: right answers, speaker by speaker, and what follows from them.
+
+    python -m benchmarks.seeds test RAVDESS ROOMS CV TABLE FOLD[,FOLD…] SEED[,SEED…] NAME[+NAME…] … [only=CONDITION,…]
+    python -m benchmarks.seeds show TABLE [NAME:CONDITION NAME:CONDITION …]
+
+`test` takes CV/NAME/foldK-seedS/best, which `benchmarks.folds` trains, through the conditions of `benchmarks.sweeps`.
+The CSV file TABLE gets a row for each network, seed, condition, room and speaker: clips, and how many were right.
+NAME+NAME is the mean of two networks' probabilities. A network that hears one microphone is tested with one. What TABLE
+has is not tested again. Log-mels are computed once, so all networks must have the same section `audio`.
+
+`show` prints the accuracy of each network in each condition, the mean over its seeds, and of each pair of words the
+difference, second less first, over the seeds that both have. Intervals and tests resample speakers, as `farfeel
+compare` does.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+
+from benchmarks.sweeps import conditions, recordings
+from farfeel.console import progress
+from farfeel.corpora.scan import load_clips
+from farfeel.corpora.splits import split_clips
+from farfeel.evaluate.compare import p_equals, span, t_test
+from farfeel.evaluate.metrics import LEVEL, RESAMPLES, SEED, interval, standard_error
+from farfeel.files import replacing_file
+from farfeel.models.checkpoint import load_checkpoint
+from farfeel.models.emotion import EmotionModel
+from farfeel.models.logmel import LogMel, front_end
+from farfeel.opening import views_of
+from farfeel.recipe import Recipe
+from farfeel.recordings import with_front_end
+from farfeel.rooms.bank import Bank
+from farfeel.takes import BATCH_RECORDINGS, Take
+
+KEY = ["network", "seed", "condition", "fold"]
+
+
+def test(
+    ravdess: Path, rooms: Path, cv: Path, table: Path, folds: Sequence[int], seeds: Sequence[int], names: Sequence[str],
+    only: Sequence[str],
+) -> None:  # fmt: skip
+    clips, mics = load_clips("ravdess", ravdess), Bank.open(rooms).mics
+    members = sorted({member for name in names for member in name.split("+")})
+    for fold in folds:
+        networks = {
+            (member, seed): load_checkpoint(cv / member / f"fold{fold}-seed{seed}" / "best").eval()
+            for member in members
+            for seed in seeds
+        }
+        recipe = networks[members[0], seeds[0]].recipe
+        if any(network.recipe.audio != recipe.audio for network in networks.values()):
+            sys.exit("the networks hear in different ways, expected one section audio; test them apart")
+        single = {member for (member, _), one in networks.items() if one.recipe.microphones.strategy == "single"}
+        tested = split_clips(clips, recipe.data.split).part("test")
+        for condition in conditions(mics):
+            done = set() if not table.exists() else set(read(table)[KEY].itertuples(index=False, name=None))
+            wanted = [
+                (name, seed)
+                for name in names
+                for seed in seeds
+                if (name, seed, condition.name, fold) not in done
+                and (len(condition.mics) == 1 or single.isdisjoint(name.split("+")))
+            ]
+            if not wanted or (only and condition.name not in only):
+                continue
+            asked = {(member, seed): networks[member, seed] for name, seed in wanted for member in name.split("+")}
+            takes = recordings(condition, tested, recipe, rooms)
+            about, found = judged(takes, asked, with_front_end(recipe, condition.front_end), condition.name)
+            rows = []
+            for name, seed in wanted:
+                decided = np.mean([found[member, seed] for member in name.split("+")], axis=0).argmax(axis=1)
+                right = about.assign(right=about["target"].to_numpy() == decided, clips=1)
+                sums = right.groupby(["room", "speaker"], as_index=False)[["clips", "right"]].sum()
+                keys = dict(zip(KEY, (name, seed, condition.name, fold), strict=True))
+                rows.append(sums.assign(**keys)[[*KEY, "room", "speaker", "clips", "right"]])
+            before = [read(table)] if table.exists() else []
+            with replacing_file(table) as partial:
+                pd.concat([*before, *rows]).to_csv(partial, index=False)
+
+
+@torch.inference_mode()
+def judged(
+    takes: Sequence[Take], networks: dict[tuple[str, int], EmotionModel], recipe: Recipe, title: str
+) -> tuple[pd.DataFrame, dict[tuple[str, int], np.ndarray]]:
+    """Each take's room, speaker and target (its index); probabilities (N, K) of each network, the mean over windows."""
+    logmel, about = LogMel(recipe.audio), []
+    found: dict[tuple[str, int], list[np.ndarray]] = {key: [] for key in networks}
+    with progress(title, "recordings") as advance:
+        for start in range(0, len(takes), BATCH_RECORDINGS):
+            batch = [takes[i] for i in range(start, min(start + BATCH_RECORDINGS, len(takes)))]
+            cut = [views_of(take.recording, [recipe])[0].windows for take in batch]
+            windows = torch.from_numpy(np.concatenate([each.audio for each in cut]))
+            alive = torch.from_numpy(np.concatenate([each.mic_mask for each in cut]))
+            mels = front_end(windows, logmel, recipe.audio)
+            ends = np.cumsum([len(each.audio) for each in cut])[:-1]
+            for key, network in networks.items():
+                each = network.probabilities(mels, alive).numpy()
+                found[key] += [part.mean(axis=0) for part in np.split(each, ends)]
+            about += [(take.room, take.clip.speaker, recipe.data.emotions.index(take.clip.emotion)) for take in batch]
+            advance(len(about), len(takes))
+    return pd.DataFrame(about, columns=["room", "speaker", "target"]), {k: np.stack(v) for k, v in found.items()}
+
+
+def show(table: Path, pairs: Sequence[str]) -> None:
+    rows = read(table)
+    for (network, condition), part in rows.groupby(["network", "condition"], sort=False):
+        right, clips = sums_of(part)
+        value = right.sum() / clips.sum()
+        spread = drawn(len(right)) @ right / (drawn(len(right)) @ clips)
+        one = interval(value, spread, len(right), clips.sum(), LEVEL)
+        seeds = "".join(f" {100 * each['right'].sum() / each['clips'].sum():.1f}" for _, each in part.groupby("seed"))
+        print(
+            f"{network:16} {condition:18} {100 * one.value:.1f} ({100 * one.low:.1f} to {100 * one.high:.1f})  "
+            f"seeds{seeds}, {len(right)} speakers"
+        )
+    for first, second in zip(pairs[::2], pairs[1::2], strict=True):
+        a, b = (rows[(rows["network"] == n) & (rows["condition"] == c)] for n, _, c in map(split, (first, second)))
+        shared = sorted(set(a["seed"]) & set(b["seed"]))
+        (right_a, clips_a), (right_b, clips_b) = (sums_of(each[each["seed"].isin(shared)]) for each in (a, b))
+        weights = drawn(len(right_a))
+        spread = weights @ right_b / (weights @ clips_b) - weights @ right_a / (weights @ clips_a)
+        difference = right_b.sum() / clips_b.sum() - right_a.sum() / clips_a.sum()
+        low, high, p = t_test(difference, standard_error(spread, len(right_a)), len(right_a), LEVEL)
+        print(
+            f"{second} less {first}: {100 * difference:+.1f} ({span(100 * low, 100 * high, 1)}), {p_equals(p)}, "
+            f"seeds {', '.join(map(str, shared))}, {len(right_a)} speakers"
+        )
+
+
+def read(table: Path) -> pd.DataFrame:
+    return pd.read_csv(table, dtype={"speaker": str})
+
+
+def split(word: str) -> tuple[str, str, str]:
+    return word.rpartition(":")
+
+
+def sums_of(rows: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+    """Right answers and clips of each speaker (S,), over rooms and seeds."""
+    sums = rows.groupby("speaker")[["right", "clips"]].sum()
+    return sums["right"].to_numpy(float), sums["clips"].to_numpy(float)
+
+
+def drawn(speakers: int) -> np.ndarray:
+    """(R, S): how often each speaker is drawn; the same for all, so that differences are paired."""
+    rng = np.random.default_rng(SEED)
+    return np.asarray(rng.multinomial(speakers, np.full(speakers, 1 / speakers), size=RESAMPLES), dtype=np.float64)
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["show"] and len(sys.argv) > 2:
+        show(Path(sys.argv[2]), sys.argv[3:])
+    elif sys.argv[1:2] == ["test"] and len(sys.argv) > 8:
+        ravdess, rooms, cv, table = map(Path, sys.argv[2:6])
+        folds, seeds = ([int(word) for word in text.split(",")] for text in sys.argv[6:8])
+        named = [word for word in sys.argv[8:] if not word.startswith("only=")]
+        only = [word.removeprefix("only=") for word in sys.argv[8:] if word.startswith("only=")]
+        test(ravdess, rooms, cv, table, folds, seeds, named, ",".join(only).split(",") if only else ())
+    else:
+        sys.exit(__doc__)
