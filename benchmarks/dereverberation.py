@@ -44,7 +44,6 @@ SETTINGS: dict[str, dict[str, float]] = {
     "140 predictors": {"PREDICTORS": 140, "FRAMES_EACH": 2},
     "loading 1e-10": {"LOADING": 1e-10},
     "loading 1e-2": {"LOADING": 1e-2},
-    "1 iteration": {"ITERATIONS": 1},
 }
 Treatment = Callable[[np.ndarray], np.ndarray]
 

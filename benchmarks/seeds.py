@@ -9,8 +9,8 @@ NAME+NAME is the mean of two networks' probabilities. A network that hears one m
 has is not tested again. Log-mels are computed once, so all networks must have the same section `audio`.
 
 `show` prints the accuracy of each network in each condition, the mean over its seeds, and of each pair of words the
-difference, second less first, over the seeds that both have. Intervals and tests resample speakers, as `farfeel
-compare` does.
+difference, second less first, over the seeds, rooms and speakers that both have. Intervals and tests resample speakers,
+as `farfeel compare` does.
 """
 
 from __future__ import annotations
@@ -121,25 +121,31 @@ def show(table: Path, pairs: Sequence[str]) -> None:
             f"seeds{seeds}, {len(right)} speakers"
         )
     for first, second in zip(pairs[::2], pairs[1::2], strict=True):
-        a, b = (rows[(rows["network"] == n) & (rows["condition"] == c)] for n, _, c in map(split, (first, second)))
-        shared = sorted(set(a["seed"]) & set(b["seed"]))
-        (right_a, clips_a), (right_b, clips_b) = (sums_of(each[each["seed"].isin(shared)]) for each in (a, b))
+        a, b = (each_of(rows, word) for word in (first, second))
+        both = a.join(b, how="inner", lsuffix="_a", rsuffix="_b")
+        if both.empty:
+            sys.exit(f"{first} and {second} have no seed, room and speaker in common; test them alike")
+        seeds = sorted(both.index.get_level_values("seed").unique())
+        right_a, clips_a, right_b, clips_b = both.groupby("speaker").sum().to_numpy(float).T
         weights = drawn(len(right_a))
         spread = weights @ right_b / (weights @ clips_b) - weights @ right_a / (weights @ clips_a)
         difference = right_b.sum() / clips_b.sum() - right_a.sum() / clips_a.sum()
         low, high, p = t_test(difference, standard_error(spread, len(right_a)), len(right_a), LEVEL)
         print(
             f"{second} less {first}: {100 * difference:+.1f} ({span(100 * low, 100 * high, 1)}), {p_equals(p)}, "
-            f"seeds {', '.join(map(str, shared))}, {len(right_a)} speakers"
+            f"seeds {', '.join(map(str, seeds))}, {len(right_a)} speakers"
         )
+
+
+def each_of(rows: pd.DataFrame, word: str) -> pd.DataFrame:
+    """Right answers and clips by seed, room and speaker, of NAME:CONDITION."""
+    network, _, condition = word.rpartition(":")
+    chosen = rows[(rows["network"] == network) & (rows["condition"] == condition)]
+    return chosen.groupby(["seed", "room", "speaker"])[["right", "clips"]].sum()
 
 
 def read(table: Path) -> pd.DataFrame:
     return pd.read_csv(table, dtype={"speaker": str})
-
-
-def split(word: str) -> tuple[str, str, str]:
-    return word.rpartition(":")
 
 
 def sums_of(rows: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:

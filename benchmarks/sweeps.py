@@ -74,6 +74,7 @@ def conditions(mics: int) -> list[Condition]:
     found = [Condition("dry", every[:1], dry=True)]
     found += [Condition(f"mics-{len(array)}", array, one_room=False) for array in arrays]
     found += [Condition(name, every, one_room=False, front_end=name) for name in FRONT_ENDS]
+    found += [Condition(f"wpe-mics-{len(few)}", few, one_room=False, front_end="wpe") for few in arrays[:-1]]
     found += [Condition(f"dead-{dead}", every, Trouble(dead_mics=dead)) for dead in DEAD if dead < mics]
     found += [Condition(f"early-{kept}", every[:1], kept_ms=kept) for kept in KEPT_MS]
     for noise in NOISES:

