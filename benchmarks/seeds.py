@@ -115,10 +115,10 @@ def show(table: Path, pairs: Sequence[str]) -> None:
         value = right.sum() / clips.sum()
         spread = drawn(len(right)) @ right / (drawn(len(right)) @ clips)
         one = interval(value, spread, len(right), clips.sum(), LEVEL)
-        seeds = "".join(f" {100 * each['right'].sum() / each['clips'].sum():.1f}" for _, each in part.groupby("seed"))
+        apart = "".join(f" {100 * each['right'].sum() / each['clips'].sum():.1f}" for _, each in part.groupby("seed"))
         print(
             f"{network:16} {condition:18} {100 * one.value:.1f} ({100 * one.low:.1f} to {100 * one.high:.1f})  "
-            f"seeds{seeds}, {len(right)} speakers"
+            f"seeds{apart}, {len(right)} speakers"
         )
     for first, second in zip(pairs[::2], pairs[1::2], strict=True):
         a, b = (each_of(rows, word) for word in (first, second))
