@@ -122,7 +122,7 @@ def show(table: Path, pairs: Sequence[str]) -> None:
         )
     for first, second in zip(pairs[::2], pairs[1::2], strict=True):
         a, b = (each_of(rows, word) for word in (first, second))
-        both = a.join(b, how="inner", lsuffix="_a", rsuffix="_b")
+        both = a.merge(b, left_index=True, right_index=True, suffixes=("_a", "_b"))
         if both.empty:
             sys.exit(f"{first} and {second} have no seed, room and speaker in common; test them alike")
         seeds = sorted(both.index.get_level_values("seed").unique())

@@ -169,8 +169,8 @@ def front_end_argument(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--front-end",
         choices=["none", "mvdr", "wpe"],
-        help="what the microphones pass first: mvdr, a blind beamformer against a loud noise; wpe, dereverberation; or "
-        "none (default: what the checkpoint's recipe says)",
+        help="what the microphones pass first: mvdr, a blind beamformer against a loud noise; wpe, dereverberation (no "
+        "gain shown); or none (default: what the checkpoint's recipe says)",
     )
 
 
