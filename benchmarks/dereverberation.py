@@ -24,6 +24,7 @@ import numpy as np
 import torch
 from scipy.signal import fftconvolve
 
+from benchmarks.front_ends import by_nara_wpe
 from farfeel.corpora.scan import load_clips
 from farfeel.media import dereverberation
 from farfeel.media.audio import read_audio
@@ -49,8 +50,6 @@ Treatment = Callable[[np.ndarray], np.ndarray]
 
 
 def main(ravdess: Path, rooms: Path) -> None:
-    from benchmarks.front_ends import by_nara_wpe
-
     audio = load_recipe("default").audio
     rate, logmel = audio.sample_rate, LogMel(audio)
 

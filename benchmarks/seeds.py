@@ -113,7 +113,8 @@ def show(table: Path, pairs: Sequence[str]) -> None:
     for (network, condition), part in rows.groupby(["network", "condition"], sort=False):
         right, clips = sums_of(part)
         value = right.sum() / clips.sum()
-        spread = drawn(len(right)) @ right / (drawn(len(right)) @ clips)
+        weights = drawn(len(right))
+        spread = weights @ right / (weights @ clips)
         one = interval(value, spread, len(right), clips.sum(), LEVEL)
         apart = "".join(f" {100 * each['right'].sum() / each['clips'].sum():.1f}" for _, each in part.groupby("seed"))
         print(

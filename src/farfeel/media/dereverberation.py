@@ -7,7 +7,7 @@ Blind: no geometry, no training, any number of microphones, one as well; the mor
 predicted from what they heard before. Speech is not predicted that far ahead, so it stays.
 
 Source: weighted prediction error (Nakatani, Yoshioka, Kinoshita, Miyoshi and Juang, IEEE TASLP 2010, 18(7)), its first
-iteration: a second takes as long again and brings the log-mels 3 % nearer to those of the dry voice.
+iteration: a second takes as long again, and brings the log-mels hardly nearer to those of the dry voice.
 
 Letters: M microphones, T samples, F frequencies, N frames, P predictors.
 """
