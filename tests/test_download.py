@@ -337,6 +337,20 @@ def write_clone(clone: Path, files: dict[str, bytes]) -> None:
     (clone / ".git" / "index").write_bytes(b"DIRC" + struct.pack(">II", 2, len(files)) + entries + bytes(20))
 
 
+def test_a_folder_that_another_thread_makes_at_the_same_moment_stops_nothing(
+    host: Host, run: Run, crema_d: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    makedirs = os.makedirs
+
+    def makedirs_as_second(name: str, mode: int = 0o777, exist_ok: bool = False) -> None:
+        makedirs(name, mode, exist_ok=True)
+        makedirs(name, mode, exist_ok)
+
+    monkeypatch.setattr(os, "makedirs", makedirs_as_second)
+    run("crema-d", OK)
+    assert under(tmp_path / "data") == crema_d
+
+
 def test_crema_d_is_taken_from_a_clone_and_checked_against_its_index(
     host: Host, run: Run, complain: Run, crema_d: dict[str, bytes], tmp_path: Path
 ) -> None:

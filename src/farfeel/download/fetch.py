@@ -130,6 +130,7 @@ class _Fetching:
         known = None if item.checksum.startswith(("git:", "lfs:")) else item.checksum or None
         partial = self._root / WORK / item.name
         partial = partial.with_name(f".{partial.name}.partial")
+        partial.parent.mkdir(parents=True, exist_ok=True)  # pooch fails where another thread makes it at that moment
 
         def transfer(url: str, output: str, _: object) -> None:
             self._transfer(item, partial)
