@@ -50,9 +50,9 @@ class FrequencyNorm(nn.Module):
         self.share = share
 
     def forward(self, x: Tensor) -> Tensor:
-        centred = x.float() - x.float().mean(dim=(1, 3), keepdim=True)
-        deviation = (centred.square().mean(dim=(1, 3), keepdim=True) + VARIANCE_FLOOR).sqrt()
-        return self.share * x + centred / deviation
+        by_bin = x.permute(0, 2, 3, 1)  # of channels_last, a view without gaps
+        normed = F.layer_norm(by_bin, by_bin.shape[2:], eps=VARIANCE_FLOOR)
+        return self.share * x + normed.permute(0, 3, 1, 2)
 
 
 class ResidualNet(nn.Module):
