@@ -1,16 +1,18 @@
 """What a cross-validation says over several seeds: right answers, speaker by speaker, and what follows from them.
 
-    python -m benchmarks.seeds test RAVDESS ROOMS CV TABLE FOLD[,FOLD…] SEED[,SEED…] NAME[+NAME…] … [only=CONDITION,…]
+    python -m benchmarks.seeds test RAVDESS ROOMS CV TABLE FOLD[,FOLD…] SEED[,SEED…] NAME[+NAME…][@SEED+SEED…] … \
+        [only=CONDITION,…]
     python -m benchmarks.seeds show TABLE [NAME:CONDITION NAME:CONDITION …]
 
 `test` takes CV/NAME/foldK-seedS/best, which `benchmarks.folds` trains, through the conditions of `benchmarks.sweeps`.
 The CSV file TABLE gets a row for each network, seed, condition, room and speaker: clips, and how many were right.
-NAME+NAME is the mean of two networks' probabilities. A network that hears one microphone is tested with one. What TABLE
-has is not tested again. Log-mels are computed once, so all networks must have the same section `audio`.
+NAME+NAME is the mean of two networks' probabilities, NAME+NAME@1+2 that of four: both seeds of both. A network that
+hears one microphone is tested with one. What TABLE has is not tested again. Log-mels are computed once, so all networks
+must have the same section `audio`.
 
 `show` prints the accuracy of each network in each condition, the mean over its seeds, and of each pair of words the
-difference, second less first, over the seeds, rooms and speakers that both have. Intervals and tests resample speakers,
-as `farfeel compare` does.
+difference, second less first, over the rooms and speakers that both have; each is the mean over its own seeds.
+Intervals and tests resample speakers, as `farfeel compare` does.
 """
 
 from __future__ import annotations
@@ -47,35 +49,33 @@ def test(
     only: Sequence[str],
 ) -> None:  # fmt: skip
     clips, mics = load_clips("ravdess", ravdess), Bank.open(rooms).mics
-    members = sorted({member for name in names for member in name.split("+")})
+    judges = {key: members for name in names for key, members in judges_of(name, seeds).items()}
     for fold in folds:
         networks = {
             (member, seed): load_checkpoint(cv / member / f"fold{fold}-seed{seed}" / "best").eval()
-            for member in members
-            for seed in seeds
+            for member, seed in sorted({one for members in judges.values() for one in members})
         }
-        recipe = networks[members[0], seeds[0]].recipe
+        recipe = next(iter(networks.values())).recipe
         if any(network.recipe.audio != recipe.audio for network in networks.values()):
             sys.exit("the networks hear in different ways, expected one section audio; test them apart")
-        single = {member for (member, _), one in networks.items() if one.recipe.microphones.strategy == "single"}
+        single = {key for key, one in networks.items() if one.recipe.microphones.strategy == "single"}
         tested = split_clips(clips, recipe.data.split).part("test")
         for condition in conditions(mics):
             done = set() if not table.exists() else set(read(table)[KEY].itertuples(index=False, name=None))
-            wanted = [
-                (name, seed)
-                for name in names
-                for seed in seeds
+            wanted = {
+                (name, seed): members
+                for (name, seed), members in judges.items()
                 if (name, seed, condition.name, fold) not in done
-                and (len(condition.mics) == 1 or single.isdisjoint(name.split("+")))
-            ]
+                and (len(condition.mics) == 1 or single.isdisjoint(members))
+            }
             if not wanted or (only and condition.name not in only):
                 continue
-            asked = {(member, seed): networks[member, seed] for name, seed in wanted for member in name.split("+")}
+            asked = {one: networks[one] for members in wanted.values() for one in members}
             takes = recordings(condition, tested, recipe, rooms)
             about, found = judged(takes, asked, with_front_end(recipe, condition.front_end), condition.name)
             rows = []
-            for name, seed in wanted:
-                decided = np.mean([found[member, seed] for member in name.split("+")], axis=0).argmax(axis=1)
+            for (name, seed), members in wanted.items():
+                decided = np.mean([found[one] for one in members], axis=0).argmax(axis=1)
                 right = about.assign(right=about["target"].to_numpy() == decided, clips=1)
                 sums = right.groupby(["room", "speaker"], as_index=False)[["clips", "right"]].sum()
                 keys = dict(zip(KEY, (name, seed, condition.name, fold), strict=True))
@@ -83,6 +83,15 @@ def test(
             before = [read(table)] if table.exists() else []
             with replacing_file(table) as partial:
                 pd.concat([*before, *rows]).to_csv(partial, index=False)
+
+
+def judges_of(name: str, seeds: Sequence[int]) -> dict[tuple[str, str], list[tuple[str, int]]]:
+    """Who judges together: of a row's network and seed, the names and seeds of the networks whose mean it is."""
+    names, _, together = name.partition("@")
+    members = names.split("+")
+    if together:
+        return {(name, together): [(member, int(seed)) for seed in together.split("+") for member in members]}
+    return {(name, str(seed)): [(member, seed) for member in members] for seed in seeds}
 
 
 @torch.inference_mode()
@@ -111,7 +120,7 @@ def judged(
 def show(table: Path, pairs: Sequence[str]) -> None:
     rows = read(table)
     for (network, condition), part in rows.groupby(["network", "condition"], sort=False):
-        right, clips = sums_of(part)
+        right, clips = sums_of(over_seeds(part))
         value = right.sum() / clips.sum()
         weights = drawn(len(right))
         spread = weights @ right / (weights @ clips)
@@ -121,36 +130,35 @@ def show(table: Path, pairs: Sequence[str]) -> None:
             f"{network:16} {condition:18} {100 * one.value:.1f} ({100 * one.low:.1f} to {100 * one.high:.1f})  "
             f"seeds{apart}, {len(right)} speakers"
         )
-    for first, second in zip(pairs[::2], pairs[1::2], strict=True):
-        a, b = (each_of(rows, word) for word in (first, second))
-        both = a.merge(b, left_index=True, right_index=True, suffixes=("_a", "_b"))
+    for pair in zip(pairs[::2], pairs[1::2], strict=True):
+        chosen = [rows[rows["network"] + ":" + rows["condition"] == word] for word in pair]
+        first, second = map(over_seeds, chosen)
+        both = first.merge(second, left_index=True, right_index=True, suffixes=("_a", "_b"))
         if both.empty:
-            sys.exit(f"{first} and {second} have no seed, room and speaker in common; test them alike")
-        seeds = sorted(both.index.get_level_values("seed").unique())
+            sys.exit(f"{pair[0]} and {pair[1]} have no room and speaker in common; test them alike")
         right_a, clips_a, right_b, clips_b = both.groupby("speaker").sum().to_numpy(float).T
         weights = drawn(len(right_a))
         spread = weights @ right_b / (weights @ clips_b) - weights @ right_a / (weights @ clips_a)
         difference = right_b.sum() / clips_b.sum() - right_a.sum() / clips_a.sum()
         low, high, p = t_test(difference, standard_error(spread, len(right_a)), len(right_a), LEVEL)
+        seeds = " less ".join(",".join(sorted(set(one["seed"]))) for one in chosen[::-1])
         print(
-            f"{second} less {first}: {100 * difference:+.1f} ({span(100 * low, 100 * high, 1)}), {p_equals(p)}, "
-            f"seeds {', '.join(map(str, seeds))}, {len(right_a)} speakers"
+            f"{pair[1]} less {pair[0]}: {100 * difference:+.1f} ({span(100 * low, 100 * high, 1)}), {p_equals(p)}, "
+            f"seeds {seeds}, {len(right_a)} speakers"
         )
 
 
-def each_of(rows: pd.DataFrame, word: str) -> pd.DataFrame:
-    """Right answers and clips by seed, room and speaker, of NAME:CONDITION."""
-    network, _, condition = word.rpartition(":")
-    chosen = rows[(rows["network"] == network) & (rows["condition"] == condition)]
-    return chosen.groupby(["seed", "room", "speaker"])[["right", "clips"]].sum()
+def over_seeds(rows: pd.DataFrame) -> pd.DataFrame:
+    """Right answers and clips by room and speaker, the mean over the seeds that there are."""
+    return rows.groupby(["room", "speaker"])[["right", "clips"]].mean()
 
 
 def read(table: Path) -> pd.DataFrame:
-    return pd.read_csv(table, dtype={"speaker": str})
+    return pd.read_csv(table, dtype={"speaker": str, "seed": str})
 
 
 def sums_of(rows: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
-    """Right answers and clips of each speaker (S,), over rooms and seeds."""
+    """Right answers and clips of each speaker (S,), over rooms."""
     sums = rows.groupby("speaker")[["right", "clips"]].sum()
     return sums["right"].to_numpy(float), sums["clips"].to_numpy(float)
 
