@@ -2,7 +2,7 @@
 
     python -m benchmarks.seeds test RAVDESS ROOMS CV TABLE FOLD[,FOLD…] SEED[,SEED…] NAME[+NAME…][@SEED+SEED…] … \
         [only=CONDITION,…]
-    python -m benchmarks.seeds show TABLE [NAME:CONDITION NAME:CONDITION …]
+    python -m benchmarks.seeds show TABLE [NAME:CONDITION NAME:CONDITION …] [seeds=SEED,…]
 
 `test` takes CV/NAME/foldK-seedS/best, which `benchmarks.folds` trains, through the conditions of `benchmarks.sweeps`.
 The CSV file TABLE gets a row for each network, seed, condition, room and speaker: clips, and how many were right.
@@ -11,8 +11,8 @@ hears one microphone is tested with one. What TABLE has is not tested again. Log
 must have the same section `audio`.
 
 `show` prints the accuracy of each network in each condition, the mean over its seeds, and of each pair of words the
-difference, second less first, over the rooms and speakers that both have; each is the mean over its own seeds.
-Intervals and tests resample speakers, as `farfeel compare` does.
+difference, second less first, over the rooms and speakers that both have; each is the mean over its own seeds, of
+those that seeds= leaves in (1+2 is one). Intervals and tests resample speakers, as `farfeel compare` does.
 """
 
 from __future__ import annotations
@@ -117,8 +117,10 @@ def judged(
     return pd.DataFrame(about, columns=["room", "speaker", "target"]), {k: np.stack(v) for k, v in found.items()}
 
 
-def show(table: Path, pairs: Sequence[str]) -> None:
+def show(table: Path, pairs: Sequence[str], seeds: Sequence[str]) -> None:
     rows = read(table)
+    if seeds:
+        rows = rows[rows["seed"].isin(seeds)]
     for (network, condition), part in rows.groupby(["network", "condition"], sort=False):
         right, clips = sums_of(over_seeds(part))
         value = right.sum() / clips.sum()
@@ -169,14 +171,18 @@ def drawn(speakers: int) -> np.ndarray:
     return np.asarray(rng.multinomial(speakers, np.full(speakers, 1 / speakers), size=RESAMPLES), dtype=np.float64)
 
 
+def split_off(words: Sequence[str], option: str) -> tuple[list[str], list[str]]:
+    """The words without OPTION=A,B and what these options list."""
+    listed = [word.removeprefix(option) for word in words if word.startswith(option)]
+    return [word for word in words if not word.startswith(option)], ",".join(listed).split(",") if listed else []
+
+
 if __name__ == "__main__":
     if sys.argv[1:2] == ["show"] and len(sys.argv) > 2:
-        show(Path(sys.argv[2]), sys.argv[3:])
+        show(Path(sys.argv[2]), *split_off(sys.argv[3:], "seeds="))
     elif sys.argv[1:2] == ["test"] and len(sys.argv) > 8:
         ravdess, rooms, cv, table = map(Path, sys.argv[2:6])
         folds, seeds = ([int(word) for word in text.split(",")] for text in sys.argv[6:8])
-        named = [word for word in sys.argv[8:] if not word.startswith("only=")]
-        only = [word.removeprefix("only=") for word in sys.argv[8:] if word.startswith("only=")]
-        test(ravdess, rooms, cv, table, folds, seeds, named, ",".join(only).split(",") if only else ())
+        test(ravdess, rooms, cv, table, folds, seeds, *split_off(sys.argv[8:], "only="))
     else:
         sys.exit(__doc__)
