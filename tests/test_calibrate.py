@@ -9,11 +9,12 @@ import pandas as pd
 import pytest
 import torch
 
-from farfeel.calibrate import calibrate, card_with
+from farfeel.calibrate import calibrate, calibrate_by, card_with
 from farfeel.corpora.scan import load_clips
 from farfeel.corpora.splits import Split, split_clips
 from farfeel.corpora.synthetic import generate
 from farfeel.engines.pytorch import TorchEngine
+from farfeel.evaluate.metrics import expected_calibration_error
 from farfeel.evaluate.table import write_predictions
 from farfeel.evaluate.temperature import (
     combinations_of,
@@ -59,6 +60,25 @@ def test_it_makes_others_likelier_than_those_it_was_fitted_on(temperature: float
     windows, target = drawn(rng, 2000, temperature, 3)
     before, after = (negative_log_likelihood(mean_over_windows(windows, t), target) for t in (1.0, found))
     assert after < before - 0.05
+
+
+def test_each_speaker_is_judged_by_the_temperature_of_the_others(small: Small) -> None:
+    emotions = small().data.emotions
+    people = {"modest": 0.5, "boastful": 2.0}
+    found, tables = {}, []
+    for person, temperature in people.items():
+        windows, target = drawn(np.random.default_rng(4), 600, temperature)
+        found[person] = windows, target, fit_temperature(windows, target)
+        table = pd.DataFrame(np.concatenate(windows), columns=[f"q_{emotion}" for emotion in emotions])
+        table = table.assign(**{f"p_{emotion}": 1 / len(emotions) for emotion in emotions}, speaker=person)
+        tables.append(table.assign(clip=person, room="dry", target=[emotions[t] for t in target]))
+    (first, rows, one), (second, others, two) = found.values()
+    crossed = np.concatenate([mean_over_windows(first, two), mean_over_windows(second, one)])
+    right = crossed.argmax(axis=1) == np.concatenate([rows, others])
+    fitted = calibrate_by(EmotionModel(small()), pd.concat(tables))
+    assert fitted.ece_of_others == pytest.approx(expected_calibration_error(crossed.max(axis=1), right), abs=1e-3)
+    assert fitted.ece_of_others > fitted.ece[1] + 0.05
+    assert calibrate_by(EmotionModel(small()), tables[0]).ece_of_others is None
 
 
 def test_tempered_probabilities_are_those_of_divided_logits_and_can_be_had_back() -> None:

@@ -35,20 +35,22 @@ HEADING = "## Calibration"
 
 @dataclass(frozen=True)
 class Fitted:
-    """What became of one combination: NLL and ECE (before, after) of the recordings it was fitted on, and the ECE that
-    perfect probabilities would have of as few."""
+    """What became of one combination: NLL and ECE (before, after) of the recordings it was fitted on, the ECE of each
+    speaker with the temperature of the others (None: there is one), and that of perfect probabilities of as few."""
 
     combination: str
     temperature: float
     recordings: int
     nll: tuple[float, float]
     ece: tuple[float, float]
+    ece_of_others: float | None
     ece_by_chance: float
 
     def line(self) -> str:
+        others = "" if self.ece_of_others is None else f"; {self.ece_of_others:.3f} by the others' temperature"
         return (
-            f"{self.combination}: temperature {self.temperature:.3f}; "
-            f"ECE {self.ece[0]:.3f} before, {self.ece[1]:.3f} after ({self.ece_by_chance:.3f} were it perfect); "
+            f"{self.combination}: temperature {self.temperature:.3f}; ECE {self.ece[0]:.3f} before, "
+            f"{self.ece[1]:.3f} after{others} ({self.ece_by_chance:.3f} were it perfect); "
             f"NLL {self.nll[0]:.3f} before, {self.nll[1]:.3f} after; {self.recordings} recordings"
         )
 
@@ -64,6 +66,7 @@ def calibrate(
     engine, recipe = TorchEngine(model, device), model.recipe
     windows: list[list[np.ndarray]] = [[] for _ in COMBINATIONS]
     targets: list[list[int]] = [[] for _ in COMBINATIONS]
+    speakers: list[list[str]] = [[] for _ in COMBINATIONS]
     for index, take in enumerate(recordings):
         for recording in _with_less(take.recording, recipe.modalities):
             (view,) = views_of(recording, [recipe])
@@ -72,12 +75,13 @@ def calibrate(
                 heard = view.windows.audio, view.windows.mic_mask, view.frames, view.seen
                 windows[which[0]].append(in_batches(engine, *heard))
                 targets[which[0]].append(recipe.data.emotions.index(take.clip.emotion))
+                speakers[which[0]].append(take.clip.speaker)
         if on_progress:
             on_progress(index + 1, len(recordings))
     fitted = []
     for place, combination in enumerate(COMBINATIONS):
         if windows[place]:
-            fitted.append(_fitted(combination, windows[place], np.array(targets[place])))
+            fitted.append(_fitted(combination, windows[place], np.array(targets[place]), np.array(speakers[place])))
             model.temperature[place] = fitted[-1].temperature
     return fitted
 
@@ -98,7 +102,8 @@ def calibrate_by(model: EmotionModel, table: pd.DataFrame) -> Fitted:
     if raw is None:
         raise FarfeelError("the evaluations have no columns q_<emotion>; make them with farfeel evaluate")
     place = 1 if model.recipe.modalities == "video" else 0
-    fitted = _fitted(COMBINATIONS[place], list(probabilities_of(raw)[:, None]), targets_of(raw))
+    windows, speakers = list(probabilities_of(raw)[:, None]), raw["speaker"].to_numpy(str)
+    fitted = _fitted(COMBINATIONS[place], windows, targets_of(raw), speakers)
     model.temperature[place] = fitted.temperature
     return fitted
 
@@ -109,7 +114,8 @@ def card_with(card: str, fitted: Sequence[Fitted], about: str) -> str:
         HEADING,
         "",
         f"Temperatures that make the recordings' probabilities likeliest (Guo et al., 2017), fitted on {about}. ECE "
-        "(15 bins) counts chance in bins with few recordings as error. After: of the same recordings.",
+        "(15 bins) counts chance in bins with few recordings as error. After: of the same recordings; by the others' "
+        "temperature: each speaker with the temperature of all but that one.",
         "",
         *(f"- {each.line()}" for each in fitted),
     ]
@@ -123,7 +129,7 @@ def _with_less(recording: Recording, modalities: str) -> Iterator[Recording]:
         yield Recording(None, recording.footage)
 
 
-def _fitted(combination: str, windows: list[np.ndarray], target: np.ndarray) -> Fitted:
+def _fitted(combination: str, windows: list[np.ndarray], target: np.ndarray, speakers: np.ndarray) -> Fitted:
     temperature = fit_temperature(windows, target)
     before, after = mean_over_windows(windows, 1.0), mean_over_windows(windows, temperature)
     return Fitted(
@@ -132,9 +138,23 @@ def _fitted(combination: str, windows: list[np.ndarray], target: np.ndarray) -> 
         len(target),
         (negative_log_likelihood(before, target), negative_log_likelihood(after, target)),
         (_error(before, target), _error(after, target)),
+        _error_of_others(windows, target, speakers),
         ece_by_chance(after.max(axis=1), np.random.default_rng(0)),
     )
 
 
 def _error(probabilities: np.ndarray, target: np.ndarray) -> float:
     return expected_calibration_error(probabilities.max(axis=1), probabilities.argmax(axis=1) == target)
+
+
+def _error_of_others(windows: list[np.ndarray], target: np.ndarray, speakers: np.ndarray) -> float | None:
+    """ECE where each speaker has the temperature of the others: what it is on people who were not fitted on."""
+    if len(people := np.unique(speakers)) < 2:
+        return None
+    probabilities = np.empty((len(target), windows[0].shape[1]))
+    for person in people:
+        own = np.flatnonzero(speakers == person)
+        others = np.flatnonzero(speakers != person)
+        temperature = fit_temperature([windows[i] for i in others], target[others])
+        probabilities[own] = mean_over_windows([windows[i] for i in own], temperature)
+    return _error(probabilities, target)
