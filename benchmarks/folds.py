@@ -1,11 +1,12 @@
 """A cross-validation whose rooms are rendered once: seeds and variants of the network train from the same log-mels.
 
-    python -m benchmarks.folds RAVDESS ROOMS OUT FOLD[,FOLD…] SEED[,SEED…] [NAME [section.key=value …]]
+    python -m benchmarks.folds RAVDESS ROOMS OUT FOLD[,FOLD…] SEED[,SEED…] [NAME [speakers=N] [section.key=value …]]
 
 OUT/rendered/foldK holds what `farfeel train --recipe default --split folds-7:K data.learn_validation=true
 rooms.renderings=10 seed=1` hears, 1.6 GB each; OUT/NAME/foldK-seedS/best is trained from it by farfeel's own loop. With
 seed 1 it is that very command's checkpoint. The overrides may change the network, its microphone strategy and its
-training, not what is rendered (audio, rooms, the bank). What is there is not made again.
+training, not what is rendered (audio, rooms, the bank). With speakers=N only N of the 18 are learned, neighbours by
+number, other ones in each fold; train.epochs=1080/N gives them as many steps. What is there is not made again.
 """
 
 from __future__ import annotations
@@ -35,12 +36,15 @@ KNOBS = ["data.learn_validation=true", "rooms.renderings=10"]
 class Rendered(TrainingClips):
     """Training clips whose renderings are read from a file: log-mels (versions, clips, M, Q, F), mic_mask beside it."""
 
-    def keep(self, place: Path) -> None:
+    def keep(self, place: Path, rows: Sequence[int]) -> None:
+        """Clip i of these is row rows[i] of the file."""
+        self.rows = rows
         self.mels = np.load(place.with_suffix(".npy"), mmap_mode="r", allow_pickle=False)
         self.mic_mask = np.load(place.with_suffix(".mask.npy"), allow_pickle=False)
 
     def render(self, index: int, version: int) -> Batch:
-        mels, mic_mask = np.array(self.mels[version, index]), self.mic_mask[version, index]
+        row = self.rows[index]
+        mels, mic_mask = np.array(self.mels[version, row]), self.mic_mask[version, row]
         return Batch(torch.from_numpy(mels), torch.from_numpy(mic_mask), torch.tensor(self.targets[index]))
 
 
@@ -68,6 +72,8 @@ def main(
     ravdess: Path, rooms: Path, out: Path, folds: Sequence[int], seeds: Sequence[int], words: Sequence[str]
 ) -> None:
     name, overrides = (words[0], list(words[1:])) if words else ("default", [])
+    few = [int(word.removeprefix("speakers=")) for word in overrides if word.startswith("speakers=")]
+    overrides = [word for word in overrides if not word.startswith("speakers=")]
     clips, bank = load_clips("ravdess", ravdess), Bank.open(rooms)
     training_rooms, _ = divide_rooms(bank)
     for fold in folds:
@@ -80,15 +86,19 @@ def main(
         place = out / "rendered" / f"fold{fold}"
         if not place.with_suffix(".npy").exists():  # put there last
             render(TrainingClips(learned, recipe_of(1), bank, training_rooms), place, place.name)
+        people = sorted({clip.speaker for clip in learned})
+        people = [*people[3 * fold :], *people[: 3 * fold]][: few[0] if few else None]
         for seed in seeds:
             run = out / name / f"fold{fold}-seed{seed}"
             if (run / "best").exists():
                 continue
             recipe = recipe_of(seed, *overrides)
-            heard = Rendered(learned, recipe, bank, training_rooms)
-            heard.keep(place)
+            rows = [row for row, clip in enumerate(learned) if clip.speaker in people]
+            heard = Rendered([learned[row] for row in rows], recipe, bank, training_rooms)
+            heard.keep(place, rows)
             torch.manual_seed(seed)
-            card = training_card(recipe, parts.train, parts.val, bank)
+            train, val = ([clip for clip in part if clip.speaker in people] for part in (parts.train, parts.val))
+            card = training_card(recipe, train, val, bank)
             with progress(f"{name} {run.name}", "clips") as advance:
 
                 def on_batch(epoch: int, done: int, total: int, epochs: int = recipe.train.epochs) -> None:
