@@ -30,11 +30,11 @@ lint: setup
 bench: setup
 	.venv/bin/python -m benchmarks
 
-# The checkpoint in the package, trained again: four networks that hear all speakers at hand, two with their frequencies
+# The checkpoint in the package, trained again: six networks that hear all speakers at hand, three with their frequencies
 # normalised and two without, and one that sees, merged. What is done is not done again.
 # make -j2 default OMP_NUM_THREADS=1 RUNS=runs   Its temperature is of the cross-validation: see the card.
 RUNS ?= runs
-SOUND := $(foreach one,normed-1 plain-2 plain-1 normed-2,$(RUNS)/$(one)/best)
+SOUND := $(foreach one,normed-1 plain-2 plain-1 normed-2 plain-3 normed-3,$(RUNS)/$(one)/best)
 RAVDESS := --corpus ravdess --root $(FARFEEL_DATA)/ravdess
 HEAR = $(FARFEEL) train --recipe default $(RAVDESS) --rirs $(RUNS)/rooms --split paper --resume --out $(@D) \
     data.learn_validation=true rooms.renderings=10 train.precision=auto
