@@ -31,7 +31,7 @@ bench: setup
 	.venv/bin/python -m benchmarks
 
 # The checkpoint in the package, trained again: six networks that hear all speakers at hand, three with their frequencies
-# normalised and two without, and one that sees, merged. What is done is not done again.
+# normalised and three without, and one that sees, merged. What is done is not done again.
 # make -j2 default OMP_NUM_THREADS=1 RUNS=runs   Its temperature is of the cross-validation: see the card.
 RUNS ?= runs
 SOUND := $(foreach one,normed-1 plain-2 plain-1 normed-2 plain-3 normed-3,$(RUNS)/$(one)/best)

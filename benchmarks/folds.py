@@ -6,7 +6,8 @@ OUT/rendered/foldK holds what `farfeel train --recipe default --split folds-7:K 
 rooms.renderings=10 seed=1` hears, 1.6 GB each; OUT/NAME/foldK-seedS/best is trained from it by farfeel's own loop. With
 seed 1 it is that very command's checkpoint. The overrides may change the network, its microphone strategy and its
 training, not what is rendered (audio, rooms, the bank). With speakers=N only N of the 18 are learned, neighbours by
-number, other ones in each fold; train.epochs=1080/N gives them as many steps. What is there is not made again.
+number, from another one on in each of folds 1 to 6; train.epochs=1080/N gives them as many steps. What is there is
+not made again.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from benchmarks.seeds import split_off
 from farfeel.console import progress
 from farfeel.corpora.scan import load_clips
 from farfeel.corpora.splits import split_clips
@@ -71,9 +73,8 @@ def render(clips: TrainingClips, place: Path, name: str) -> None:
 def main(
     ravdess: Path, rooms: Path, out: Path, folds: Sequence[int], seeds: Sequence[int], words: Sequence[str]
 ) -> None:
-    name, overrides = (words[0], list(words[1:])) if words else ("default", [])
-    few = [int(word.removeprefix("speakers=")) for word in overrides if word.startswith("speakers=")]
-    overrides = [word for word in overrides if not word.startswith("speakers=")]
+    name = words[0] if words else "default"
+    overrides, few = split_off(words[1:], "speakers=")
     clips, bank = load_clips("ravdess", ravdess), Bank.open(rooms)
     training_rooms, _ = divide_rooms(bank)
     for fold in folds:
@@ -87,7 +88,7 @@ def main(
         if not place.with_suffix(".npy").exists():  # put there last
             render(TrainingClips(learned, recipe_of(1), bank, training_rooms), place, place.name)
         people = sorted({clip.speaker for clip in learned})
-        people = [*people[3 * fold :], *people[: 3 * fold]][: few[0] if few else None]
+        people = [*people[3 * fold :], *people[: 3 * fold]][: int(few[0]) if few else None]
         for seed in seeds:
             run = out / name / f"fold{fold}-seed{seed}"
             if (run / "best").exists():

@@ -2,7 +2,7 @@
 
     python -m benchmarks.seeds test RAVDESS ROOMS CV TABLE FOLD[,FOLD…] SEED[,SEED…] NAME[+NAME…][@SEED+SEED…] … \
         [only=CONDITION,…]
-    python -m benchmarks.seeds show TABLE [NAME:CONDITION NAME:CONDITION …] [seeds=SEED,…]
+    python -m benchmarks.seeds show TABLE [NAME:CONDITION NAME:CONDITION …] [seeds=SEED,…] [folds=FOLD,…]
 
 `test` takes CV/NAME/foldK-seedS/best, which `benchmarks.folds` trains, through the conditions of `benchmarks.sweeps`.
 The CSV file TABLE gets a row for each network, seed, condition, room and speaker: clips, and how many were right.
@@ -11,8 +11,9 @@ hears one microphone is tested with one. What TABLE has is not tested again. Log
 must have the same section `audio`.
 
 `show` prints the accuracy of each network in each condition, the mean over its seeds, and of each pair of words the
-difference, second less first, over the rooms and speakers that both have; each is the mean over its own seeds, of
-those that seeds= leaves in (1+2 is one). Intervals and tests resample speakers, as `farfeel compare` does.
+difference, second less first, over the rooms and speakers that both have (dry speech and rooms: over the speakers);
+each is the mean over its own seeds, of those that seeds= leaves in (1+2 is one), in the folds of folds=. Intervals and
+tests resample speakers, as `farfeel compare` does.
 """
 
 from __future__ import annotations
@@ -117,10 +118,12 @@ def judged(
     return pd.DataFrame(about, columns=["room", "speaker", "target"]), {k: np.stack(v) for k, v in found.items()}
 
 
-def show(table: Path, pairs: Sequence[str], seeds: Sequence[str]) -> None:
+def show(table: Path, pairs: Sequence[str], seeds: Sequence[str], folds: Sequence[str]) -> None:
     rows = read(table)
     if seeds:
         rows = rows[rows["seed"].isin(seeds)]
+    if folds:
+        rows = rows[rows["fold"].isin(map(int, folds))]
     for (network, condition), part in rows.groupby(["network", "condition"], sort=False):
         right, clips = sums_of(over_seeds(part))
         value = right.sum() / clips.sum()
@@ -135,9 +138,11 @@ def show(table: Path, pairs: Sequence[str], seeds: Sequence[str]) -> None:
     for pair in zip(pairs[::2], pairs[1::2], strict=True):
         chosen = [rows[rows["network"] + ":" + rows["condition"] == word] for word in pair]
         first, second = map(over_seeds, chosen)
+        if first.index.intersection(second.index).empty:
+            first, second = (one.groupby("speaker").sum() for one in (first, second))
         both = first.merge(second, left_index=True, right_index=True, suffixes=("_a", "_b"))
         if both.empty:
-            sys.exit(f"{pair[0]} and {pair[1]} have no room and speaker in common; test them alike")
+            sys.exit(f"{pair[0]} and {pair[1]} have no speaker in common; test them alike")
         right_a, clips_a, right_b, clips_b = both.groupby("speaker").sum().to_numpy(float).T
         weights = drawn(len(right_a))
         spread = weights @ right_b / (weights @ clips_b) - weights @ right_a / (weights @ clips_a)
@@ -179,7 +184,9 @@ def split_off(words: Sequence[str], option: str) -> tuple[list[str], list[str]]:
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["show"] and len(sys.argv) > 2:
-        show(Path(sys.argv[2]), *split_off(sys.argv[3:], "seeds="))
+        words, seen = split_off(sys.argv[3:], "seeds=")
+        words, places = split_off(words, "folds=")
+        show(Path(sys.argv[2]), words, seen, places)
     elif sys.argv[1:2] == ["test"] and len(sys.argv) > 8:
         ravdess, rooms, cv, table = map(Path, sys.argv[2:6])
         folds, seeds = ([int(word) for word in text.split(",")] for text in sys.argv[6:8])
