@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 import torch
 
-from farfeel.calibrate import calibrate, calibrate_by, card_with
+from farfeel.calibrate import UNDECIDED_BELOW, calibrate, calibrate_by, card_with
 from farfeel.corpora.scan import load_clips
 from farfeel.corpora.splits import Split, split_clips
 from farfeel.corpora.synthetic import generate
@@ -78,7 +78,12 @@ def test_each_speaker_is_judged_by_the_temperature_of_the_others(small: Small) -
     fitted = calibrate_by(EmotionModel(small()), pd.concat(tables))
     assert fitted.ece_of_others == pytest.approx(expected_calibration_error(crossed.max(axis=1), right), abs=1e-3)
     assert fitted.ece_of_others > fitted.ece[1] + 0.05
-    assert calibrate_by(EmotionModel(small()), tables[0]).ece_of_others is None
+    for below, answered in zip(UNDECIDED_BELOW, fitted.answered_by_others or (), strict=True):
+        sure = crossed.max(axis=1) >= below
+        assert answered == pytest.approx((sure.mean(), right[sure].mean()), abs=5e-3)
+    alone = calibrate_by(EmotionModel(small()), tables[0])
+    assert alone.ece_of_others is None
+    assert alone.answered_by_others is None
 
 
 def test_tempered_probabilities_are_those_of_divided_logits_and_can_be_had_back() -> None:

@@ -31,12 +31,14 @@ from farfeel.takes import Take
 from farfeel.types import FarfeelError
 
 HEADING = "## Calibration"
+UNDECIDED_BELOW = (0.5, 0.7)  # thresholds of farfeel predict --abstain-below whose worth is told
 
 
 @dataclass(frozen=True)
 class Fitted:
-    """What became of one combination: NLL and ECE (before, after) of the recordings it was fitted on, the ECE of each
-    speaker with the temperature of the others (None: there is one), and that of perfect probabilities of as few."""
+    """What became of one combination: NLL and ECE (before, after) of the recordings it was fitted on, and the ECE of
+    perfect probabilities of as few. Where each speaker has the temperature of the others (None: there is one): the ECE,
+    and for each of UNDECIDED_BELOW the share of recordings that are still answered, and of these the share right."""
 
     combination: str
     temperature: float
@@ -44,14 +46,19 @@ class Fitted:
     nll: tuple[float, float]
     ece: tuple[float, float]
     ece_of_others: float | None
+    answered_by_others: tuple[tuple[float, float], ...] | None
     ece_by_chance: float
 
     def line(self) -> str:
         others = "" if self.ece_of_others is None else f"; {self.ece_of_others:.3f} by the others' temperature"
+        undecided = "".join(
+            f"; undecided below {below}: {share:.0%} answered, {right:.0%} of these right"
+            for below, (share, right) in zip(UNDECIDED_BELOW, self.answered_by_others or (), strict=False)
+        )
         return (
             f"{self.combination}: temperature {self.temperature:.3f}; ECE {self.ece[0]:.3f} before, "
             f"{self.ece[1]:.3f} after{others} ({self.ece_by_chance:.3f} were it perfect); "
-            f"NLL {self.nll[0]:.3f} before, {self.nll[1]:.3f} after; {self.recordings} recordings"
+            f"NLL {self.nll[0]:.3f} before, {self.nll[1]:.3f} after; {self.recordings} recordings{undecided}"
         )
 
 
@@ -115,7 +122,7 @@ def card_with(card: str, fitted: Sequence[Fitted], about: str) -> str:
         "",
         f"Temperatures that make the recordings' probabilities likeliest (Guo et al., 2017), fitted on {about}. ECE "
         "(15 bins) counts chance in bins with few recordings as error. After: of the same recordings; by the others' "
-        "temperature: each speaker with the temperature of all but that one.",
+        "temperature, and undecided (--abstain-below): each speaker with the temperature of all but that one.",
         "",
         *(f"- {each.line()}" for each in fitted),
     ]
@@ -132,13 +139,15 @@ def _with_less(recording: Recording, modalities: str) -> Iterator[Recording]:
 def _fitted(combination: str, windows: list[np.ndarray], target: np.ndarray, speakers: np.ndarray) -> Fitted:
     temperature = fit_temperature(windows, target)
     before, after = mean_over_windows(windows, 1.0), mean_over_windows(windows, temperature)
+    others = _by_others(windows, target, speakers)
     return Fitted(
         combination,
         temperature,
         len(target),
         (negative_log_likelihood(before, target), negative_log_likelihood(after, target)),
         (_error(before, target), _error(after, target)),
-        _error_of_others(windows, target, speakers),
+        None if others is None else _error(others, target),
+        None if others is None else tuple(_answered(others, target, below) for below in UNDECIDED_BELOW),
         ece_by_chance(after.max(axis=1), np.random.default_rng(0)),
     )
 
@@ -147,8 +156,13 @@ def _error(probabilities: np.ndarray, target: np.ndarray) -> float:
     return expected_calibration_error(probabilities.max(axis=1), probabilities.argmax(axis=1) == target)
 
 
-def _error_of_others(windows: list[np.ndarray], target: np.ndarray, speakers: np.ndarray) -> float | None:
-    """ECE where each speaker has the temperature of the others: what it is on people who were not fitted on."""
+def _answered(probabilities: np.ndarray, target: np.ndarray, below: float) -> tuple[float, float]:
+    sure = probabilities.max(axis=1) >= below
+    return float(sure.mean()), float((probabilities.argmax(axis=1) == target)[sure].mean()) if sure.any() else np.nan
+
+
+def _by_others(windows: list[np.ndarray], target: np.ndarray, speakers: np.ndarray) -> np.ndarray | None:
+    """(N, K) where each speaker has the temperature of the others: as on people who were not fitted on."""
     if len(people := np.unique(speakers)) < 2:
         return None
     probabilities = np.empty((len(target), windows[0].shape[1]))
@@ -157,4 +171,4 @@ def _error_of_others(windows: list[np.ndarray], target: np.ndarray, speakers: np
         others = np.flatnonzero(speakers != person)
         temperature = fit_temperature([windows[i] for i in others], target[others])
         probabilities[own] = mean_over_windows([windows[i] for i in own], temperature)
-    return _error(probabilities, target)
+    return probabilities
