@@ -3,6 +3,7 @@
     python -m benchmarks.seeds test RAVDESS ROOMS CV TABLE FOLD[,FOLD…] SEED[,SEED…] NAME[+NAME…][@SEED+SEED…] … \
         [only=CONDITION,…]
     python -m benchmarks.seeds show TABLE [NAME:CONDITION NAME:CONDITION …] [seeds=SEED,…] [folds=FOLD,…]
+    python -m benchmarks.seeds plot TABLE PLOT.svg LABEL X=NAME … only=CONDITION,… [seeds=SEED,…] [folds=FOLD,…]
 
 `test` takes CV/NAME/foldK-seedS/best, which `benchmarks.folds` trains, through the conditions of `benchmarks.sweeps`.
 The CSV file TABLE gets a row for each network, seed, condition, room and speaker: clips, and how many were right.
@@ -13,7 +14,8 @@ must have the same section `audio`.
 `show` prints the accuracy of each network in each condition, the mean over its seeds, and of each pair of words the
 difference, second less first, over the rooms and speakers that both have (dry speech and rooms: over the speakers);
 each is the mean over its own seeds, of those that seeds= leaves in (1+2 is one), in the folds of folds=. Intervals and
-tests resample speakers, as `farfeel compare` does.
+tests resample speakers, as `farfeel compare` does. `plot` draws the accuracies of networks that differ in one number X,
+a line for each condition; LABEL says what X is.
 """
 
 from __future__ import annotations
@@ -26,12 +28,12 @@ import numpy as np
 import pandas as pd
 import torch
 
-from benchmarks.sweeps import conditions, recordings
+from benchmarks.sweeps import conditions, draw, recordings
 from farfeel.console import progress
 from farfeel.corpora.scan import load_clips
 from farfeel.corpora.splits import split_clips
 from farfeel.evaluate.compare import p_equals, span, t_test
-from farfeel.evaluate.metrics import LEVEL, RESAMPLES, SEED, interval, standard_error
+from farfeel.evaluate.metrics import LEVEL, RESAMPLES, SEED, Interval, interval, standard_error
 from farfeel.files import replacing_file
 from farfeel.models.checkpoint import load_checkpoint
 from farfeel.models.emotion import EmotionModel
@@ -118,22 +120,13 @@ def judged(
     return pd.DataFrame(about, columns=["room", "speaker", "target"]), {k: np.stack(v) for k, v in found.items()}
 
 
-def show(table: Path, pairs: Sequence[str], seeds: Sequence[str], folds: Sequence[str]) -> None:
-    rows = read(table)
-    if seeds:
-        rows = rows[rows["seed"].isin(seeds)]
-    if folds:
-        rows = rows[rows["fold"].isin(map(int, folds))]
+def show(rows: pd.DataFrame, pairs: Sequence[str]) -> None:
     for (network, condition), part in rows.groupby(["network", "condition"], sort=False):
-        right, clips = sums_of(over_seeds(part))
-        value = right.sum() / clips.sum()
-        weights = drawn(len(right))
-        spread = weights @ right / (weights @ clips)
-        one = interval(value, spread, len(right), clips.sum(), LEVEL)
+        one = accuracy(part)
         apart = "".join(f" {100 * each['right'].sum() / each['clips'].sum():.1f}" for _, each in part.groupby("seed"))
         print(
             f"{network:16} {condition:18} {100 * one.value:.1f} ({100 * one.low:.1f} to {100 * one.high:.1f})  "
-            f"seeds{apart}, {len(right)} speakers"
+            f"seeds{apart}, {part['speaker'].nunique()} speakers"
         )
     for pair in zip(pairs[::2], pairs[1::2], strict=True):
         chosen = [rows[rows["network"] + ":" + rows["condition"] == word] for word in pair]
@@ -153,6 +146,28 @@ def show(table: Path, pairs: Sequence[str], seeds: Sequence[str], folds: Sequenc
             f"{pair[1]} less {pair[0]}: {100 * difference:+.1f} ({span(100 * low, 100 * high, 1)}), {p_equals(p)}, "
             f"seeds {seeds}, {len(right_a)} speakers"
         )
+
+
+def plot(rows: pd.DataFrame, place: Path, label: str, points: Sequence[str], shown: Sequence[str]) -> None:
+    lines = {}
+    for condition in shown:
+        tested = rows[rows["condition"] == condition]
+        found = []
+        for point in points:
+            x, _, network = point.partition("=")
+            if (part := tested[tested["network"] == network]).empty:
+                sys.exit(f"the table has no {network}:{condition}; test it first")
+            one = accuracy(part)
+            found.append({"x": float(x), "value": 100 * one.value, "low": 100 * one.low, "high": 100 * one.high})
+        lines[condition] = pd.DataFrame(found)
+    draw(place, lines, label)
+
+
+def accuracy(rows: pd.DataFrame) -> Interval:
+    """The mean over seeds, rooms and speakers; the interval resamples speakers."""
+    right, clips = sums_of(over_seeds(rows))
+    weights = drawn(len(right))
+    return interval(right.sum() / clips.sum(), weights @ right / (weights @ clips), len(right), clips.sum(), LEVEL)
 
 
 def over_seeds(rows: pd.DataFrame) -> pd.DataFrame:
@@ -183,13 +198,22 @@ def split_off(words: Sequence[str], option: str) -> tuple[list[str], list[str]]:
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["show"] and len(sys.argv) > 2:
-        words, seen = split_off(sys.argv[3:], "seeds=")
-        words, places = split_off(words, "folds=")
-        show(Path(sys.argv[2]), words, seen, places)
-    elif sys.argv[1:2] == ["test"] and len(sys.argv) > 8:
-        ravdess, rooms, cv, table = map(Path, sys.argv[2:6])
-        folds, seeds = ([int(word) for word in text.split(",")] for text in sys.argv[6:8])
-        test(ravdess, rooms, cv, table, folds, seeds, *split_off(sys.argv[8:], "only="))
+    words, seen = split_off(sys.argv[1:], "seeds=")
+    words, places = split_off(words, "folds=")
+    words, only = split_off(words, "only=")
+    if words[:1] in (["show"], ["plot"]) and len(words) > 1:
+        rows = read(Path(words[1]))
+        rows = rows[rows["seed"].isin(seen)] if seen else rows
+        rows = rows[rows["fold"].isin(map(int, places))] if places else rows
+        if words[0] == "show":
+            show(rows, words[2:])
+        elif len(words) > 4 and only:
+            plot(rows, Path(words[2]), words[3], words[4:], only)
+        else:
+            sys.exit(__doc__)
+    elif words[:1] == ["test"] and len(words) > 7:
+        ravdess, rooms, cv, table = map(Path, words[1:5])
+        folds, seeds = ([int(word) for word in text.split(",")] for text in words[5:7])
+        test(ravdess, rooms, cv, table, folds, seeds, words[7:], only)
     else:
         sys.exit(__doc__)
