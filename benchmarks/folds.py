@@ -1,13 +1,14 @@
 """A cross-validation whose rooms are rendered once: seeds and variants of the network train from the same log-mels.
 
-    python -m benchmarks.folds RAVDESS ROOMS OUT FOLD[,FOLD…] SEED[,SEED…] [NAME [speakers=N] [section.key=value …]]
+    python -m benchmarks.folds RAVDESS ROOMS OUT FOLD[,FOLD…] SEED[,SEED…] \
+        [NAME [speakers=N] [every=N] [section.key=value …]]
 
 OUT/rendered/foldK holds what `farfeel train --recipe default --split folds-7:K data.learn_validation=true
 rooms.renderings=10 seed=1` hears, 1.6 GB each; OUT/NAME/foldK-seedS/best is trained from it by farfeel's own loop. With
 seed 1 it is that very command's checkpoint. The overrides may change the network, its microphone strategy and its
 training, not what is rendered (audio, rooms, the bank). With speakers=N only N of the 18 are learned, neighbours by
-number, from another one on in each of folds 1 to 6; train.epochs=1080/N gives them as many steps. What is there is
-not made again.
+number, from another one on in each of folds 1 to 6; train.epochs=1080/N gives them as many steps. With every=N every
+Nth clip of each is learned, and train.epochs=60N. What is there is not made again.
 """
 
 from __future__ import annotations
@@ -75,6 +76,7 @@ def main(
 ) -> None:
     name = words[0] if words else "default"
     overrides, few = split_off(words[1:], "speakers=")
+    overrides, sparse = split_off(overrides, "every=")
     clips, bank = load_clips("ravdess", ravdess), Bank.open(rooms)
     training_rooms, _ = divide_rooms(bank)
     for fold in folds:
@@ -95,6 +97,8 @@ def main(
                 continue
             recipe = recipe_of(seed, *overrides)
             rows = [row for row, clip in enumerate(learned) if clip.speaker in people]
+            if sparse:  # other clips of each speaker
+                rows = [row for row in rows if (row + people.index(learned[row].speaker)) % int(sparse[0]) == 0]
             heard = Rendered([learned[row] for row in rows], recipe, bank, training_rooms)
             heard.keep(place, rows)
             torch.manual_seed(seed)

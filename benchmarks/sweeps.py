@@ -198,7 +198,7 @@ def draw(path: Path, lines: dict[str, pd.DataFrame], label: str, log: bool = Fal
     if log:
         axes.set_xscale("log")
     axes.grid(alpha=0.3)
-    axes.legend(frameon=False, loc="upper left", fontsize="small")
+    figure.legend(frameon=False, loc="outside upper center", ncols=3, fontsize="small")
     figure.savefig(path, metadata={"Date": None})
     pyplot.close(figure)
 
