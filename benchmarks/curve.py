@@ -2,8 +2,8 @@
 
     python -m benchmarks.curve PLOT.svg LABEL [LINE:]X=EVALUATION[,EVALUATION…] …
 
-EVALUATION is a folder of `farfeel evaluate`; several with commas are folds, joined. Points of one LINE
-are joined by it.
+EVALUATION is a folder of `farfeel evaluate`; several with commas are folds, joined. Points with the same LINE
+are one line.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A cross-validation whose rooms are rendered once: seeds and variants of the network train from the same log-mels.
+r"""A cross-validation whose rooms are rendered once: seeds and variants of the network train from the same log-mels.
 
     python -m benchmarks.folds RAVDESS ROOMS OUT FOLD[,FOLD…] SEED[,SEED…] \
         [NAME [speakers=N] [every=N] [section.key=value …]]
@@ -97,7 +97,7 @@ def main(
                 continue
             recipe = recipe_of(seed, *overrides)
             rows = [row for row, clip in enumerate(learned) if clip.speaker in people]
-            if sparse:  # other clips of each speaker
+            if sparse:  # from another one on for each speaker, so that together they cover all kinds of clips
                 rows = [row for row in rows if (row + people.index(learned[row].speaker)) % int(sparse[0]) == 0]
             heard = Rendered([learned[row] for row in rows], recipe, bank, training_rooms)
             heard.keep(place, rows)

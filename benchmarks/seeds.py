@@ -1,4 +1,4 @@
-"""What a cross-validation says over several seeds: right answers, speaker by speaker, and what follows from them.
+r"""What a cross-validation says over several seeds: right answers, speaker by speaker, and what follows from them.
 
     python -m benchmarks.seeds test RAVDESS ROOMS CV TABLE FOLD[,FOLD…] SEED[,SEED…] NAME[+NAME…][@SEED+SEED…] … \
         [only=CONDITION,…]
@@ -28,7 +28,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from benchmarks.sweeps import conditions, draw, recordings
+from benchmarks.sweeps import conditions, draw, per_cent, recordings
 from farfeel.console import progress
 from farfeel.corpora.scan import load_clips
 from farfeel.corpora.splits import split_clips
@@ -157,8 +157,7 @@ def plot(rows: pd.DataFrame, place: Path, label: str, points: Sequence[str], sho
             x, _, network = point.partition("=")
             if (part := tested[tested["network"] == network]).empty:
                 sys.exit(f"the table has no {network}:{condition}; test it first")
-            one = accuracy(part)
-            found.append({"x": float(x), "value": 100 * one.value, "low": 100 * one.low, "high": 100 * one.high})
+            found.append({"x": float(x)} | per_cent(accuracy(part)))
         lines[condition] = pd.DataFrame(found)
     draw(place, lines, label)
 

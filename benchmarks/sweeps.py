@@ -24,7 +24,7 @@ import pandas as pd
 
 from farfeel.corpora.scan import load_clips
 from farfeel.corpora.splits import split_clips
-from farfeel.evaluate.metrics import metrics
+from farfeel.evaluate.metrics import Interval, metrics
 from farfeel.evaluate.report import write_evaluation
 from farfeel.evaluate.table import concatenate, read_predictions
 from farfeel.infer import Recognizer
@@ -137,9 +137,12 @@ def middle_of(bank: Bank) -> str:
 
 
 def row(name: str, table: pd.DataFrame) -> dict[str, object]:
-    found = metrics(table).overall.accuracy
-    shares = {"value": 100 * found.value, "low": 100 * found.low, "high": 100 * found.high}
-    return {"condition": name, "recordings": len(table), **shares}
+    return {"condition": name, "recordings": len(table), **per_cent(metrics(table).overall.accuracy)}
+
+
+def per_cent(found: Interval) -> dict[str, float]:
+    """What `draw` takes of a point, beside its x."""
+    return {"value": 100 * found.value, "low": 100 * found.low, "high": 100 * found.high}
 
 
 def in_room(table: pd.DataFrame, room: str) -> pd.DataFrame:

@@ -54,6 +54,7 @@ class Fitted:
         undecided = "".join(
             f"; undecided below {below}: {share:.0%} answered, {right:.0%} of these right"
             for below, (share, right) in zip(UNDECIDED_BELOW, self.answered_by_others or (), strict=False)
+            if share > 0
         )
         return (
             f"{self.combination}: temperature {self.temperature:.3f}; ECE {self.ece[0]:.3f} before, "
