@@ -24,19 +24,19 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
-from farfeel.console import progress
+from farfeel.corpora.decoded import DecodedClips
 from farfeel.corpora.scan import load_clips
 from farfeel.corpora.splits import split_clips
-from farfeel.data import Clips
 from farfeel.evaluate.report import write_evaluation
-from farfeel.files import replacing_file
+from farfeel.evaluate.test_set import EvaluationSet
 from farfeel.media.audio import speech_span
 from farfeel.models.logmel import normalise_level
-from farfeel.prepare import in_room
 from farfeel.recipe import Recipe, load_recipe
 from farfeel.rooms.acoustics import remove_common_delay
 from farfeel.rooms.bank import Bank
-from farfeel.takes import Recordings
+from farfeel.shards.prepare import in_room
+from farfeel.support.console import progress
+from farfeel.support.files import replacing_file
 from farfeel.types import Clip
 
 VERSIONS = 2
@@ -66,7 +66,7 @@ def main(ravdess: Path, training_rooms: Path, test_rooms: Path, out: Path, featu
     in_training = {"dry": kept("train-dry", len(clips), in_rooms(clips, recipe, None, 0))}
     for version in range(VERSIONS):
         in_training[f"{version}"] = kept(f"train-{version}", len(clips), in_rooms(clips, recipe, bank, version))
-    tests = {"rooms": Recordings(clips, recipe, [measured], [0]), "dry": Recordings(clips, recipe)}
+    tests = {"rooms": EvaluationSet(clips, recipe, [measured], [0]), "dry": EvaluationSet(clips, recipe)}
     heard = {
         name: kept(f"test-{name}", len(takes), lambda index, takes=takes: speech(takes[index].recording.audio, recipe))  # type: ignore[misc]
         for name, takes in tests.items()
@@ -107,7 +107,7 @@ def main(ravdess: Path, training_rooms: Path, test_rooms: Path, out: Path, featu
 
 def in_rooms(clips: Sequence[Clip], recipe: Recipe, bank: Bank | None, version: int) -> Callable[[int], np.ndarray]:
     """A training clip as one microphone in a room hears it, (T,); no bank: dry."""
-    trimmed_clips = Clips(clips, recipe, trim=True)
+    trimmed_clips = DecodedClips(clips, recipe, trim=True)
 
     def sound(index: int) -> np.ndarray:
         found = trimmed_clips.dry(index)

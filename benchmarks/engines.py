@@ -22,10 +22,10 @@ engine, path = sys.argv[1:3]
 if engine == "torch":
     import torch
     torch.set_num_threads(1)
-    from farfeel.engines.pytorch import TorchEngine
+    from farfeel.recognise.engines.pytorch import TorchEngine
     network = TorchEngine.load(path)
 else:
-    from farfeel.engines.onnx import OnnxEngine
+    from farfeel.recognise.engines.onnx import OnnxEngine
     network = OnnxEngine(path, threads=1)
 import numpy as np
 def given(windows, mics):
@@ -52,10 +52,10 @@ for case in sys.argv[3:]:
 def run() -> None:
     import torch
 
-    from farfeel.export import export
     from farfeel.models.checkpoint import save_checkpoint
     from farfeel.models.emotion import EmotionModel
     from farfeel.recipe import load_recipe
+    from farfeel.recognise.export import export
 
     heads = " | ".join(f"{windows} x {mics} mics, ms a window" for windows, mics in CASES)
     print(f"| recipe | engine | file, MB | loaded, s | of which CPU, s | {heads} |")

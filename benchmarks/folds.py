@@ -21,22 +21,22 @@ import numpy as np
 import torch
 
 from benchmarks.seeds import split_off
-from farfeel.console import progress
 from farfeel.corpora.scan import load_clips
 from farfeel.corpora.splits import split_clips
-from farfeel.data import TrainingClips, divide_rooms
-from farfeel.files import replacing_file
 from farfeel.models.emotion import EmotionModel
 from farfeel.recipe import Recipe, load_recipe
 from farfeel.rooms.bank import Bank
-from farfeel.train import fit
+from farfeel.support.console import progress
+from farfeel.support.files import replacing_file
+from farfeel.training.examples import TrainingSet, divide_rooms
+from farfeel.training.loop import fit
+from farfeel.training.run import training_card
 from farfeel.types import Batch
-from farfeel.workflow import training_card
 
 KNOBS = ["data.learn_validation=true", "rooms.renderings=10"]
 
 
-class Rendered(TrainingClips):
+class Rendered(TrainingSet):
     """Training clips whose renderings are read from a file: log-mels (versions, clips, M, Q, F), mic_mask beside it."""
 
     def keep(self, place: Path, rows: Sequence[int]) -> None:
@@ -51,7 +51,7 @@ class Rendered(TrainingClips):
         return Batch(torch.from_numpy(mels), torch.from_numpy(mic_mask), torch.tensor(self.targets[index]))
 
 
-def render(clips: TrainingClips, place: Path, name: str) -> None:
+def render(clips: TrainingSet, place: Path, name: str) -> None:
     """What the clips are to a network, version by version, to `place`.npy."""
     recipe = clips.recipe
     place.parent.mkdir(parents=True, exist_ok=True)
@@ -88,7 +88,7 @@ def main(
 
         place = out / "rendered" / f"fold{fold}"
         if not place.with_suffix(".npy").exists():  # put there last
-            render(TrainingClips(learned, recipe_of(1), bank, training_rooms), place, place.name)
+            render(TrainingSet(learned, recipe_of(1), bank, training_rooms), place, place.name)
         people = sorted({clip.speaker for clip in learned})
         people = [*people[3 * fold :], *people[: 3 * fold]][: int(few[0]) if few else None]
         for seed in seeds:

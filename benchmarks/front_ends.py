@@ -21,16 +21,17 @@ from nara_wpe.utils import istft, stft
 from nara_wpe.wpe import wpe_v8
 from scipy.fft import irfft, rfft
 
-from farfeel.console import progress
 from farfeel.corpora.scan import load_clips
 from farfeel.corpora.splits import split_clips
 from farfeel.evaluate.report import write_evaluation
-from farfeel.infer import Recognizer
+from farfeel.evaluate.run import prediction_table
+from farfeel.evaluate.test_set import EvaluationItem, EvaluationSet
 from farfeel.media.beamforming import beamform
 from farfeel.media.dereverberation import dereverberate
-from farfeel.recordings import Recording
+from farfeel.recognise.recognizer import Recognizer
+from farfeel.recognise.windows import Recording
 from farfeel.rooms.bank import Bank
-from farfeel.takes import Recordings, Take, prediction_table
+from farfeel.support.console import progress
 
 SAMPLE_RATE = 16000
 FRAME, HOP, DELAY, COEFFICIENTS, ITERATIONS = 512, 128, 3, 70, 2
@@ -68,12 +69,12 @@ FRONT_ENDS = {
 }
 
 
-class Heard(Recordings):
+class Heard(EvaluationSet):
     """Recordings after a front-end."""
 
     front_end = "as-is"
 
-    def __getitem__(self, index: int) -> Take:  # type: ignore[override]
+    def __getitem__(self, index: int) -> EvaluationItem:  # type: ignore[override]
         take = super().__getitem__(index)
         assert take.recording.audio is not None
         return replace(take, recording=Recording(FRONT_ENDS[self.front_end](take.recording.audio)))

@@ -24,10 +24,10 @@ import soundfile
 from scipy.signal import fftconvolve
 
 from farfeel.corpora.scan import load_clips
-from farfeel.prepare import prepare
 from farfeel.recipe import load_recipe
 from farfeel.rooms.acoustics import remove_common_delay
 from farfeel.rooms.bank import Bank
+from farfeel.shards.prepare import prepare
 
 CLIPS, KILLS, PEAK = 400, 20, 0.9
 

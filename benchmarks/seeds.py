@@ -29,20 +29,21 @@ import pandas as pd
 import torch
 
 from benchmarks.sweeps import conditions, draw, per_cent, recordings
-from farfeel.console import progress
 from farfeel.corpora.scan import load_clips
 from farfeel.corpora.splits import split_clips
 from farfeel.evaluate.compare import p_equals, span, t_test
 from farfeel.evaluate.metrics import LEVEL, RESAMPLES, SEED, Interval, interval, standard_error
-from farfeel.files import replacing_file
+from farfeel.evaluate.run import BATCH_RECORDINGS
+from farfeel.evaluate.test_set import EvaluationItem
 from farfeel.models.checkpoint import load_checkpoint
 from farfeel.models.emotion import EmotionModel
 from farfeel.models.logmel import LogMel, front_end
-from farfeel.opening import views_of
 from farfeel.recipe import Recipe
-from farfeel.recordings import with_front_end
+from farfeel.recognise.decoding import views_of
+from farfeel.recognise.windows import with_front_end
 from farfeel.rooms.bank import Bank
-from farfeel.takes import BATCH_RECORDINGS, Take
+from farfeel.support.console import progress
+from farfeel.support.files import replacing_file
 
 KEY = ["network", "seed", "condition", "fold"]
 
@@ -99,7 +100,7 @@ def judges_of(name: str, seeds: Sequence[int]) -> dict[tuple[str, str], list[tup
 
 @torch.inference_mode()
 def judged(
-    takes: Sequence[Take], networks: dict[tuple[str, int], EmotionModel], recipe: Recipe, title: str
+    takes: Sequence[EvaluationItem], networks: dict[tuple[str, int], EmotionModel], recipe: Recipe, title: str
 ) -> tuple[pd.DataFrame, dict[tuple[str, int], np.ndarray]]:
     """Each take's room, speaker and target (its index); probabilities (N, K) of each network, the mean over windows."""
     logmel, about = LogMel(recipe.audio), []

@@ -26,13 +26,14 @@ from farfeel.corpora.scan import load_clips
 from farfeel.corpora.splits import split_clips
 from farfeel.evaluate.metrics import Interval, metrics
 from farfeel.evaluate.report import write_evaluation
+from farfeel.evaluate.run import prediction_table
 from farfeel.evaluate.table import concatenate, read_predictions
-from farfeel.infer import Recognizer
+from farfeel.evaluate.test_set import NONE, Conditions, EvaluationSet
 from farfeel.recipe import Recipe
-from farfeel.recordings import FRONT_ENDS
+from farfeel.recognise.recognizer import Recognizer
+from farfeel.recognise.windows import FRONT_ENDS
 from farfeel.rooms.acoustics import onset
 from farfeel.rooms.bank import Bank
-from farfeel.takes import NONE, Recordings, Trouble, prediction_table
 from farfeel.types import Clip
 
 matplotlib.use("svg")
@@ -50,7 +51,7 @@ COLOURS = ("#1f5a8a", "#c2571a", "#3d7a3d", "#7a3d7a")
 class Condition:
     name: str
     mics: tuple[int, ...]
-    trouble: Trouble = NONE
+    conditions: Conditions = NONE
     one_room: bool = True
     kept_ms: int | None = None
     front_end: str = "none"
@@ -75,13 +76,13 @@ def conditions(mics: int) -> list[Condition]:
     found += [Condition(f"mics-{len(array)}", array, one_room=False) for array in arrays]
     found += [Condition(name, every, one_room=False, front_end=name) for name in FRONT_ENDS]
     found += [Condition(f"wpe-mics-{len(few)}", few, one_room=False, front_end="wpe") for few in arrays[:-1]]
-    found += [Condition(f"dead-{dead}", every, Trouble(dead_mics=dead)) for dead in DEAD if dead < mics]
+    found += [Condition(f"dead-{dead}", every, Conditions(dead_mics=dead)) for dead in DEAD if dead < mics]
     found += [Condition(f"early-{kept}", every[:1], kept_ms=kept) for kept in KEPT_MS]
     for noise in NOISES:
         for snr in SNRS:
-            trouble = Trouble(snr_db=snr, noise=noise)
-            found += [Condition(f"{noise}-{snr}-mics-{len(array)}", array, trouble) for array in (every[:1], every)]
-            found += [Condition(f"{noise}-{snr}-{name}", every, trouble, front_end=name) for name in FRONT_ENDS]
+            conditions = Conditions(snr_db=snr, noise=noise)
+            found += [Condition(f"{noise}-{snr}-mics-{len(array)}", array, conditions) for array in (every[:1], every)]
+            found += [Condition(f"{noise}-{snr}-{name}", every, conditions, front_end=name) for name in FRONT_ENDS]
     return found
 
 
@@ -101,7 +102,11 @@ def main(ravdess: Path, rooms: Path, out: Path, checkpoints: Sequence[str], only
             place = out / condition.name / f"fold{fold}"
             if not (place / "metrics.json").exists():
                 takes = recordings(condition, test, recipe, rooms)
-                about = {"checkpoint": checkpoint, "front-end": condition.front_end, **condition.trouble.as_details()}
+                about = {
+                    "checkpoint": checkpoint,
+                    "front-end": condition.front_end,
+                    **condition.conditions.as_details(),
+                }
                 table = prediction_table(recognizers[condition.front_end], takes)
                 write_evaluation(table, place, condition.name, about)
             tables.setdefault(condition.name, []).append(read_predictions(place))
@@ -123,13 +128,13 @@ def main(ravdess: Path, rooms: Path, out: Path, checkpoints: Sequence[str], only
     plots(frame, out, bank.mics)
 
 
-def recordings(condition: Condition, clips: Sequence[Clip], recipe: Recipe, rooms: Path) -> Recordings:
+def recordings(condition: Condition, clips: Sequence[Clip], recipe: Recipe, rooms: Path) -> EvaluationSet:
     """The clips as the condition has them heard in the bank `rooms`."""
     bank = EarlyPart.open(rooms) if condition.kept_ms else Bank.open(rooms)
     if isinstance(bank, EarlyPart):
         bank.kept_ms = condition.kept_ms or 0
     banks, chosen = [] if condition.dry else [bank], [middle_of(bank)] if condition.one_room else None
-    return Recordings(clips, recipe, banks, condition.mics, chosen, trouble=condition.trouble)
+    return EvaluationSet(clips, recipe, banks, condition.mics, chosen, conditions=condition.conditions)
 
 
 def middle_of(bank: Bank) -> str:

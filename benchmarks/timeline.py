@@ -20,8 +20,8 @@ import soundfile
 
 import farfeel
 from farfeel.corpora.synthetic import generate
-from farfeel.infer import Recognizer
 from farfeel.media.audio import read_audio
+from farfeel.recognise.recognizer import Recognizer
 
 DATA = Path(os.environ.get("FARFEEL_DATA", "../shared/data"))
 RATE, PAUSE_S, BLOCK_S = 48000, 2.5, 0.02

@@ -11,13 +11,14 @@ from pathlib import Path
 import farfeel
 from farfeel.corpora.scan import load_clips
 from farfeel.evaluate.metrics import metrics
-from farfeel.takes import Recordings, prediction_table
+from farfeel.evaluate.run import prediction_table
+from farfeel.evaluate.test_set import EvaluationSet
 
 
 def main(root: str, *checkpoints: str) -> None:
     recognizer = farfeel.load(*checkpoints)
     clips = load_clips("folder", Path(root), lambda line: print(line, file=sys.stderr))
-    table = prediction_table(recognizer, Recordings(clips, recognizer.recipe))
+    table = prediction_table(recognizer, EvaluationSet(clips, recognizer.recipe))
     accuracy = metrics(table).overall.accuracy
     print(
         f"accuracy {accuracy.value:.0%} (95 % interval {accuracy.low:.0%} to {accuracy.high:.0%}), {len(table)} clips"

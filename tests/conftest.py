@@ -1,5 +1,11 @@
-"""A small world for the tests, made once: artificial voices and simulated rooms."""
+"""A small world for the tests, made once: artificial voices, simulated rooms, and the example plug-in, installed."""
 
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,6 +25,27 @@ from farfeel.rooms.simulate import simulate
 settings.register_profile("farfeel", deadline=None)  # A busy machine is no fault.
 settings.load_profile("farfeel")
 torch.set_num_threads(1)  # Small networks gain nothing from a second, and lose much where the machine is busy.
+
+
+PLUGIN = Path(__file__).parents[1] / "examples" / "plugin"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Build and install the example plug-in, before tests ask the registries for their names.
+
+    It goes to a folder of its own, which is built again only where its source has changed.
+    """
+    files = [path for path in sorted(PLUGIN.rglob("*")) if path.suffix in (".py", ".toml")]
+    state = hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()[:16]
+    installed = config.rootpath / "build" / f"plugin-{state}"
+    if not installed.exists():
+        with tempfile.TemporaryDirectory() as folder:  # building leaves its own files beside the source
+            source = shutil.copytree(PLUGIN, Path(folder) / "plugin")
+            pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-index"]
+            target = ["--no-deps", "--no-build-isolation", "--target", str(installed), str(source)]
+            subprocess.run([*pip, *target], check=True)
+    sys.path.append(str(installed))  # spawned processes get it from here, others from the environment
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [os.environ.get("PYTHONPATH"), str(installed)]))
 
 
 @pytest.fixture(scope="session")

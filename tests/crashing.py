@@ -6,9 +6,9 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from farfeel.launch import here
-from farfeel.opening import Options, Prepared, prepare
 from farfeel.recipe import Recipe
+from farfeel.recognise.decoding import Options, Prepared, prepare
+from farfeel.training.processes import here
 from farfeel.types import FarfeelError
 
 

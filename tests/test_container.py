@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from farfeel.cli import serving
+from farfeel.cli import serve
 
 PROJECT = Path(__file__).parents[1]
 DOCKERFILE = (PROJECT / "Dockerfile").read_text(encoding="utf-8")
@@ -253,7 +253,7 @@ def test_a_target_serves_where_its_port_and_its_health_check_are(target: str) ->
     words = json.loads(of(steps, "CMD")[-1].text)
     assert words[:2] == ["farfeel", "serve"]
     parser = argparse.ArgumentParser()
-    serving.COMMANDS[0].arguments(parser)
+    serve.COMMANDS[0].arguments(parser)
     args = parser.parse_args(words[2:])
     assert (args.host, args.engine) == ("0.0.0.0", "onnx" if target == "cpu" else "torch")
     assert of(steps, "EXPOSE")[-1].text == str(args.port)

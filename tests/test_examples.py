@@ -50,7 +50,7 @@ def desk(tmp_path: Path, voices: Path, small: Callable[..., Recipe], monkeypatch
     meeting = np.concatenate([dry, np.zeros(2 * rate, np.float32), dry])
     soundfile.write(tmp_path / "meeting.wav", np.outer(meeting, [1.0, 0.8, 0.6, 0.4]), rate)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("farfeel.infer.DEFAULT", tmp_path / "runs" / "mine" / "best")
+    monkeypatch.setattr("farfeel.recognise.recognizer.DEFAULT", tmp_path / "runs" / "mine" / "best")
     return tmp_path
 
 

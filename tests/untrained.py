@@ -2,10 +2,10 @@
 
 import torch
 
-from farfeel.engines.pytorch import TorchEngine
-from farfeel.infer import Recognizer
 from farfeel.models.emotion import EmotionModel
 from farfeel.recipe import Recipe
+from farfeel.recognise.engines.pytorch import TorchEngine
+from farfeel.recognise.recognizer import Recognizer
 
 
 def make(*recipes: Recipe) -> Recognizer:

@@ -9,13 +9,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from farfeel.infer import Recognizer
+    from farfeel.recognise.recognizer import Recognizer
 
 __version__ = "0.1.0"
 
 
 def load(*checkpoints: Any, **options: Any) -> Recognizer:
     """`Recognizer.load`: the checkpoint in the package, or those named."""
-    from farfeel.infer import Recognizer  # `farfeel --help` is instant
+    from farfeel.recognise.recognizer import Recognizer  # `farfeel --help` is instant
 
     return Recognizer.load(list(checkpoints) or None, **options)

@@ -13,19 +13,20 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from farfeel.console import note, progress
 from farfeel.corpora.scan import load_clips
 from farfeel.corpora.splits import split_clips
 from farfeel.corpora.synthetic import generate
 from farfeel.evaluate.report import write_side_by_side
+from farfeel.evaluate.run import run_evaluation
 from farfeel.evaluate.table import read_predictions
-from farfeel.infer import Recognizer
+from farfeel.evaluate.test_set import Conditions
+from farfeel.evaluate.text import systems_table
 from farfeel.recipe import Recipe, load_recipe
+from farfeel.recognise.recognizer import Recognizer
 from farfeel.rooms.bank import Bank
 from farfeel.rooms.simulate import simulate
-from farfeel.show import systems_table
-from farfeel.takes import Trouble
-from farfeel.workflow import run_evaluation, run_training
+from farfeel.support.console import note, progress
+from farfeel.training.run import run_training
 
 PICTURE = """\
     o   one of 24 artificial people says a phrase in one of 8 emotions
@@ -65,11 +66,11 @@ def demo(out: Path, seed: int = 1) -> None:
         own = load_recipe("tiny", [f"seed={seed}", f"modalities={modalities}"])
         best = run_training(own, split.train, split.val, training, out / system, resume=True)
         recognizer = Recognizer.load([best], "cuda" if torch.cuda.is_available() else "cpu")
-        tests = [(system, Trouble())] + [(BLIND, Trouble(camera_off=CAMERA_OFF))] * (modalities == "both")
-        for name, trouble in tests:
+        tests = [(system, Conditions())] + [(BLIND, Conditions(camera_off=CAMERA_OFF))] * (modalities == "both")
+        for name, conditions in tests:
             for where, banks in (("clean", []), ("in rooms", [testing])):
-                place = out / system / f"test-{where.replace(' ', '-')}{'-camera-off' if trouble.camera_off else ''}"
-                run_evaluation(recognizer, split.test, banks, place, range(MICS), details(own, name), trouble)
+                place = out / system / f"test-{where.replace(' ', '-')}{'-camera-off' if conditions.camera_off else ''}"
+                run_evaluation(recognizer, split.test, banks, place, range(MICS), details(own, name), conditions)
                 tables[where][name] = read_predictions(place)
     note("4/4 report")
     about = {

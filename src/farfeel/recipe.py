@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from farfeel.files import replacing_file
+from farfeel.support.files import replacing_file
 from farfeel.types import EMOTIONS, FarfeelError
 
 Positive = Annotated[float, Field(gt=0)]
@@ -108,6 +108,11 @@ class Audio(Section):
     fmin_hz: NotNegative = 50.0
     fmax_hz: Positive = 8000.0
     """Upper edge of the filters. The reference uses 14000 at 16 kHz: nine filters are empty."""
+
+    @property
+    def window_samples(self) -> int:
+        """Samples in the window that the model hears."""
+        return round(self.seconds * self.sample_rate)
 
     @model_validator(mode="after")
     def _heard(self) -> Audio:

@@ -11,9 +11,9 @@ import soundfile
 from hypothesis import given
 from hypothesis import strategies as st
 
+from farfeel.corpora.video_files import write_film
 from farfeel.media import audio as audio_module
 from farfeel.media.audio import MAX_SECONDS, audio_info, read_audio, resample
-from farfeel.media.film import write_film
 from farfeel.types import FarfeelError
 
 RATE = 16000

@@ -15,9 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from farfeel.corpora import drawn_faces
+from farfeel.corpora.video_files import write_film
 from farfeel.media import container as container_module
 from farfeel.media import video as video_module
-from farfeel.media.film import write_film
 from farfeel.media.video import VIDEO_SUFFIXES, media_info, read_frames, read_sound, sound_info
 from farfeel.types import FarfeelError
 

@@ -12,8 +12,8 @@ from farfeel.models.fusion import where_present
 from farfeel.models.reference import fill_video, read_video_weights
 from farfeel.models.video import VideoEncoder
 from farfeel.recipe import Recipe, Video
+from farfeel.training.run import initialise_video
 from farfeel.types import FarfeelError
-from farfeel.workflow import initialise_video
 
 Small = Callable[..., Recipe]
 CLIPS, MICS = 4, 3

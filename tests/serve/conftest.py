@@ -15,8 +15,8 @@ import soundfile
 import uvicorn
 from running import ABOUT, LIMITS, Serve, Served, babble, named_files, workers
 
-from farfeel.infer import Recognizer
 from farfeel.recipe import Recipe
+from farfeel.recognise.recognizer import Recognizer
 from farfeel.serve.app import create_app
 from farfeel.serve.limits import Limits
 from farfeel.serve.run import config

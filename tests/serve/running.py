@@ -11,12 +11,12 @@ from pathlib import Path
 import httpx
 import numpy as np
 
-from farfeel.serve.app import About
-from farfeel.serve.desk import Desk
 from farfeel.serve.limits import Limits
+from farfeel.serve.schema import CheckpointInfo
+from farfeel.serve.workers import Desk
 
 LIMITS = Limits(megabytes=4, seconds=20, channels=4, workers=2, queue=2, windows=50)
-ABOUT = About("untrained", "# untrained\n")
+ABOUT = CheckpointInfo("untrained", "# untrained\n")
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from farfeel.cli.serving import COMMANDS
+from farfeel.cli.serve import COMMANDS
 from farfeel.models.checkpoint import save_checkpoint
 from farfeel.models.emotion import EmotionModel
 from farfeel.recipe import Recipe
@@ -19,7 +19,7 @@ from farfeel.types import FarfeelError
 
 MAIN = """
 import argparse, sys
-from farfeel.cli.serving import COMMANDS
+from farfeel.cli.serve import COMMANDS
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()
     COMMANDS[0].arguments(parser)

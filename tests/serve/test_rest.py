@@ -13,9 +13,9 @@ import pytest
 import soundfile
 from running import LIMITS, Serve, Served
 
-from farfeel.infer import Recognizer
-from farfeel.show import as_dict
-from farfeel.timeline import as_json
+from farfeel.recognise.recognizer import Recognizer
+from farfeel.show.predictions import as_dict
+from farfeel.show.timeline import as_json
 
 
 def detail(response: httpx.Response, status: int) -> str:

@@ -14,8 +14,8 @@ from running import LIMITS, Serve, Served, babble
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
-from farfeel.infer import Recognizer
-from farfeel.timeline import as_json
+from farfeel.recognise.recognizer import Recognizer
+from farfeel.show.timeline import as_json
 from farfeel.types import Prediction, Timeline
 
 HEADER = {"sample_rate": 16000, "mics": 2, "step_s": 0.5}

@@ -14,20 +14,21 @@ from collections.abc import Sequence
 
 from farfeel import __version__
 from farfeel.cli import (
-    calibrating,
-    downloading,
-    exporting,
-    gather,
-    listening,
-    predicting,
-    preparing,
-    pushing,
-    serving,
-    testing,
-    training,
+    calibrate,
+    data,
+    download,
+    evaluate,
+    export,
+    listen,
+    predict,
+    prepare,
+    push,
+    rooms,
+    serve,
+    train,
 )
 from farfeel.cli.common import fail
-from farfeel.console import note
+from farfeel.support.console import note
 from farfeel.types import FarfeelError
 
 OVERVIEW = """\
@@ -65,7 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         note("interrupted; the same command resumes where it can")
         return 130
     except OSError as error:
-        from farfeel.files import FULL
+        from farfeel.support.files import FULL
 
         if error.errno in FULL and not error.filename:
             _discard_stdout()
@@ -119,19 +120,20 @@ def _discard_stdout() -> None:
 
 # In the order of use.
 COMMANDS = (
-    training.COMMANDS[0],
-    *predicting.COMMANDS,
-    *listening.COMMANDS,
-    *serving.COMMANDS,
-    *downloading.COMMANDS,
-    *gather.COMMANDS,
-    *preparing.COMMANDS,
-    training.COMMANDS[1],
-    *testing.COMMANDS,
-    *training.COMMANDS[2:],
-    *calibrating.COMMANDS,
-    *exporting.COMMANDS,
-    *pushing.COMMANDS,
+    train.COMMANDS[0],
+    *predict.COMMANDS,
+    *listen.COMMANDS,
+    *serve.COMMANDS,
+    *download.COMMANDS,
+    *data.COMMANDS,
+    *rooms.COMMANDS,
+    *prepare.COMMANDS,
+    train.COMMANDS[1],
+    *evaluate.COMMANDS,
+    *train.COMMANDS[2:],
+    *calibrate.COMMANDS,
+    *export.COMMANDS,
+    *push.COMMANDS,
 )
 
 

@@ -11,16 +11,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from farfeel.console import note
+from farfeel.support.console import note
 from farfeel.types import FarfeelError
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from farfeel.pool import Runner
     from farfeel.recipe import Recipe
     from farfeel.rooms.bank import Bank
-    from farfeel.shards import Shards
+    from farfeel.shards.store import Shards
+    from farfeel.support.pool import Runner
     from farfeel.types import Clip
 
 
@@ -142,9 +142,9 @@ def engine_argument(parser: argparse.ArgumentParser) -> None:
 
 def runner(engine: str) -> Runner:
     """What does independent pieces of work."""
-    from farfeel import cluster, pool
+    from farfeel.support import pool, ray_pool
 
-    return cluster.run_all if engine == "ray" else pool.run_all
+    return ray_pool.run_all if engine == "ray" else pool.run_all
 
 
 def device_argument(parser: argparse.ArgumentParser) -> None:
@@ -246,7 +246,7 @@ def rooms_and_mics(
     args: argparse.Namespace, recipes: Sequence[Recipe], shards: Shards | None = None
 ) -> tuple[list[Bank], list[int]]:
     """What --rirs and --mics ask for: banks (none: dry speech, or prepared shards), and the microphones to hear."""
-    from farfeel.opening import default_mics, require_mics
+    from farfeel.recognise.decoding import default_mics, require_mics
 
     if shards:
         mics = args.mics or default_mics(recipes, shards.mics, shards.place)
@@ -291,7 +291,7 @@ def weights_of(args: argparse.Namespace) -> dict[str, float]:
 
 def shards_of(args: argparse.Namespace) -> Shards | None:
     """The prepared corpus that --corpus names; None where it is of another kind."""
-    from farfeel.shards import Shards, is_prepared
+    from farfeel.shards.store import Shards, is_prepared
 
     sources = sources_of(args)
     if not any(is_prepared(source.corpus) for source in sources):
@@ -308,14 +308,14 @@ def chosen_clips(
 ) -> tuple[list[list[Clip]], str]:
     """Clips of each part of the split ("all": undivided), and a note on who is absent. Of several corpora, ids and
     speakers name theirs. `shards`: what `shards_of` gave. Not `to_train`: a corpus without films will do for both."""
+    from farfeel.corpora.decoded import usable_clips
     from farfeel.corpora.labels import relabelled
     from farfeel.corpora.scan import load_corpora, named_with_corpus
     from farfeel.corpora.splits import split_clips
-    from farfeel.data import usable_clips
 
     sources = sources_of(args)
     if shards:
-        from farfeel.prepared import clips_of
+        from farfeel.shards.reading import clips_of
 
         loaded = clips_of(shards)
     else:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from farfeel.files import require_folder
+from farfeel.support.files import require_folder
 from farfeel.types import Clip
 
 SURROGATE = "-surrogate"

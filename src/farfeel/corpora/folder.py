@@ -33,9 +33,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from farfeel.corpora.corpus import SURROGATE, Corpus, Listing, few, media_files
-from farfeel.files import require_folder
 from farfeel.media.audio import MIN_SECONDS, SPEECH_SUFFIXES
 from farfeel.media.video import VIDEO_SUFFIXES
+from farfeel.support.files import require_folder
 from farfeel.types import EMOTIONS, Clip, FarfeelError
 
 TABLE = "clips.csv"

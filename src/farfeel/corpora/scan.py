@@ -20,9 +20,9 @@ import pyarrow.parquet as pq
 from farfeel.corpora import CORPORA, Corpus, get_corpus
 from farfeel.corpora.corpus import few
 from farfeel.corpora.folder import FOLDER, is_unknown, nothing_here, speaker_note
-from farfeel.files import replacing_file, require_folder
 from farfeel.media.audio import MIN_SECONDS, audio_info
 from farfeel.media.video import media_info
+from farfeel.support.files import replacing_file, require_folder
 from farfeel.types import EMOTIONS, FACES, Clip, FarfeelError
 
 MANIFEST_VERSION = 2

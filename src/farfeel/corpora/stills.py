@@ -32,7 +32,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from farfeel.corpora.corpus import Corpus
-from farfeel.files import replacing_folder, require_only
+from farfeel.support.files import replacing_folder, require_only
 from farfeel.types import EMOTIONS, Clip, FarfeelError
 
 SPLITS = ("train", "validation", "test")

@@ -33,11 +33,11 @@ import pyarrow.parquet as pq
 from farfeel.corpora.corpus import SURROGATE
 from farfeel.corpora.scan import write_manifest
 from farfeel.corpora.splits import PARTS, split_clips
-from farfeel.files import replacing_file, require_folder_place, require_only
+from farfeel.corpora.video_files import write_film
 from farfeel.media.audio import audio_info
 from farfeel.media.camera import shoot
-from farfeel.media.film import write_film
 from farfeel.recipe import Camera
+from farfeel.support.files import replacing_file, require_folder_place, require_only
 from farfeel.types import Clip, FarfeelError
 
 VERSION = 1  # Raise it when films change: folders of another version are refused.

@@ -33,8 +33,8 @@ from scipy.signal import lfilter, sosfilt
 
 from farfeel.corpora import drawn_faces
 from farfeel.corpora.corpus import Corpus
-from farfeel.files import replacing_folder
-from farfeel.media.film import write_film
+from farfeel.corpora.video_files import write_film
+from farfeel.support.files import replacing_folder
 from farfeel.types import EMOTIONS, Clip, FarfeelError
 
 SAMPLE_RATE = 16000

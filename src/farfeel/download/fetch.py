@@ -23,7 +23,7 @@ from farfeel.download.archives import folder_of, unpack, unpacked_bytes
 from farfeel.download.record import Held, Item, Record, digest
 from farfeel.download.sources import Advance, Choice, Source, list_items
 from farfeel.download.web import Web, forget, in_parallel
-from farfeel.files import FULL, replacing_folder
+from farfeel.support.files import FULL, replacing_folder
 from farfeel.types import FarfeelError
 
 WORK = ".farfeel-download.partial"

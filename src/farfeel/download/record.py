@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pooch
 
-from farfeel.files import replacing_file
+from farfeel.support.files import replacing_file
 from farfeel.types import FarfeelError
 
 RECORD = ".farfeel-download.json"

@@ -28,7 +28,7 @@ from farfeel.evaluate.metrics import (
     natural_order,
 )
 from farfeel.evaluate.table import FILE, aligned, checked, emotions_of, probabilities_of, targets_of
-from farfeel.files import replacing_folder
+from farfeel.support.files import replacing_folder
 from farfeel.types import FarfeelError
 
 FILES = (FILE, "metrics.json", "report.md", "report.html")

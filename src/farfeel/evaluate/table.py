@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 import pyarrow
 
-from farfeel.files import replacing_file
+from farfeel.support.files import replacing_file
 from farfeel.types import FarfeelError
 
 FILE = "predictions.parquet"

@@ -11,9 +11,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-from farfeel.files import replacing_folder, require_folder_place, require_only
 from farfeel.models.emotion import EmotionModel
 from farfeel.recipe import Recipe, apply_override, recipe_from_tree, save_recipe
+from farfeel.support.files import replacing_folder, require_folder_place, require_only
 from farfeel.types import FarfeelError
 
 WEIGHTS, RECIPE, CARD = "model.safetensors", "recipe.yaml", "card.md"

@@ -20,7 +20,7 @@ import numpy as np
 import pyarrow
 from pyarrow import parquet
 
-from farfeel.files import replacing_folder, require_folder
+from farfeel.support.files import replacing_folder, require_folder
 from farfeel.types import FarfeelError, Rir, Room
 
 TAPS, TABLE, PARAMETERS = "taps.npy", "rirs.parquet", "parameters.json"

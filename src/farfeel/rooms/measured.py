@@ -22,9 +22,9 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from farfeel.files import require_folder
 from farfeel.media.audio import AUDIO_SUFFIXES, SILENCE_DB, audio_info, files_in, resample
 from farfeel.rooms.acoustics import measure
+from farfeel.support.files import require_folder
 from farfeel.types import FarfeelError, Rir
 
 ACE_ARRAYS = {"Single": 1, "Chromebook": 2, "Mobile": 3, "Crucif": 5, "Lin8Ch": 8, "EM32": 32}  # and microphones

@@ -25,12 +25,12 @@ from typing import Any
 import numpy as np
 import pyroomacoustics as pra
 
-from farfeel.files import replacing_file
-from farfeel.pool import Runner, run_all
 from farfeel.recipe import Simulation
 from farfeel.rooms import gpurir
 from farfeel.rooms.acoustics import measure
 from farfeel.rooms.bank import PARAMETERS, Bank, check_replaceable, is_bank, write_bank
+from farfeel.support.files import replacing_file
+from farfeel.support.pool import Runner, run_all
 from farfeel.types import FarfeelError, Rir, Room
 
 SPEED_OF_SOUND = 343.0  # m/s, dry air at 20 °C.

@@ -6,7 +6,6 @@ import asyncio
 import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from typing import Annotated, Any
 
 from fastapi import FastAPI, Form, Request, Response, WebSocket
@@ -15,13 +14,13 @@ from fastapi.responses import JSONResponse, RedirectResponse
 from starlette.exceptions import HTTPException
 
 from farfeel import __version__
-from farfeel.infer import Recognizer
+from farfeel.recognise.recognizer import Recognizer
 from farfeel.serve import schema, stream
-from farfeel.serve.desk import Desk
-from farfeel.serve.gate import Gate, response_to
 from farfeel.serve.limits import Limits, Refusal
 from farfeel.serve.metrics import Metrics
+from farfeel.serve.middleware import Gate, response_to
 from farfeel.serve.worker import Job
+from farfeel.serve.workers import Desk
 
 MULTIPART = Form(media_type="multipart/form-data")
 PROBLEMS: dict[int | str, dict[str, Any]] = {
@@ -42,16 +41,8 @@ ABOUT = """Recognises the emotion of a person in a recording: several distant mi
 `/v1/stream` is a WebSocket for live sound; see the server's documentation. Nothing that is uploaded is kept."""
 
 
-@dataclass(frozen=True)
-class About:
-    """A checkpoint's name and card."""
-
-    name: str
-    card: str = ""
-
-
 def create_app(
-    recognizer: Recognizer, about: About, limits: Limits, api_key: str | None = None, page: bool = True
+    recognizer: Recognizer, about: schema.CheckpointInfo, limits: Limits, api_key: str | None = None, page: bool = True
 ) -> FastAPI:
     """The server as an ASGI application; its lifespan owns the workers and every temporary file."""
     desk = Desk(recognizer, limits, Metrics())
@@ -88,7 +79,7 @@ def create_app(
     return app
 
 
-def _add_routes(app: FastAPI, desk: Desk, about: About) -> None:
+def _add_routes(app: FastAPI, desk: Desk, about: schema.CheckpointInfo) -> None:
     @app.post("/v1/predict", responses=PROBLEMS, tags=["recordings"], summary="The emotion of one recording")
     async def predict(request: Request, form: Annotated[schema.Recording, MULTIPART]) -> schema.Prediction:
         """One answer for the whole recording: the mean over its windows, silence at its ends left out."""
@@ -138,7 +129,7 @@ def _add_routes(app: FastAPI, desk: Desk, about: About) -> None:
 
 
 async def _work(
-    request: Request, desk: Desk, about: About, form: schema.Recording, wants: str, step_s: float = 1.0
+    request: Request, desk: Desk, about: schema.CheckpointInfo, form: schema.Recording, wants: str, step_s: float = 1.0
 ) -> Any:
     job = Job(
         wants=(wants,),

@@ -23,17 +23,17 @@ from typing import TYPE_CHECKING, Any
 from fastapi import FastAPI
 
 from farfeel.corpora.synthetic import generate
-from farfeel.serve.desk import Desk
-from farfeel.serve.gate import LOG
 from farfeel.serve.limits import Refusal
+from farfeel.serve.middleware import LOG
 from farfeel.serve.pictures import bars, images, timeline_chart
 from farfeel.serve.schema import MICS, shown_name
 from farfeel.serve.worker import Job
-from farfeel.timeline import colours_of
+from farfeel.serve.workers import Desk
+from farfeel.show.timeline import colours_of
 from farfeel.types import FACES
 
 if TYPE_CHECKING:
-    from farfeel.serve.app import About
+    from farfeel.serve.schema import CheckpointInfo
 
 KEPT_S = 270.0  # an upload: with the sweep, less than the five minutes that the page promises
 SWEEP_S = 20.0
@@ -65,7 +65,7 @@ within five minutes, and goes nowhere else. Acted speech taught this model: it t
 """
 
 
-def mount_page(app: FastAPI, desk: Desk, about: About) -> None:
+def mount_page(app: FastAPI, desk: Desk, about: CheckpointInfo) -> None:
     """Add the page at /ui. Its folder is made here, and removed when the app's lifespan ends."""
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # before it is imported
     os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
@@ -106,7 +106,7 @@ def mount_page(app: FastAPI, desk: Desk, about: About) -> None:
     app.router.lifespan_context = lifespan
 
 
-def _page(gr: Any, desk: Desk, about: About, examples: Path) -> Any:
+def _page(gr: Any, desk: Desk, about: CheckpointInfo, examples: Path) -> Any:
     colours = {emotion: fill for emotion, (fill, _) in colours_of(desk.recognizer.emotions).items()}
     filmed, heard = desk.recognizer.modalities != "audio", desk.recognizer.modalities != "video"
     clips = [sorted(examples.rglob(f"*-{emotion}-*.mp4"))[0] for emotion in EXAMPLES]
@@ -183,7 +183,7 @@ def _page(gr: Any, desk: Desk, about: About, examples: Path) -> Any:
 
 
 async def _recognised(
-    desk: Desk, about: About, uploads: list[str | None], mics: str, face: str, modalities: str, offset_s: float
+    desk: Desk, about: CheckpointInfo, uploads: list[str | None], mics: str, face: str, modalities: str, offset_s: float
 ) -> dict[str, Any]:
     paths = [Path(upload) for upload in uploads if upload]
     mics = "".join(mics.split())

@@ -14,11 +14,12 @@ from types import FrameType
 import uvicorn
 from fastapi import FastAPI
 
-from farfeel.console import note
-from farfeel.infer import DEFAULT, Recognizer
-from farfeel.serve.app import About, create_app
+from farfeel.recognise.recognizer import DEFAULT, Recognizer
+from farfeel.serve.app import create_app
 from farfeel.serve.limits import Limits
+from farfeel.serve.schema import CheckpointInfo
 from farfeel.serve.stream import MESSAGE_BYTES
+from farfeel.support.console import note
 from farfeel.types import FarfeelError
 
 LAST_WORDS_S = 5  # for answers under way when the server is told to stop
@@ -68,12 +69,12 @@ def config(app: FastAPI) -> uvicorn.Config:
     )
 
 
-def about(checkpoint: Path | None) -> About:
+def about(checkpoint: Path | None) -> CheckpointInfo:
     """The checkpoint's name, and its card where it has one."""
     folder = (checkpoint or DEFAULT).resolve()
     card = (folder if folder.is_dir() else folder.parent) / "card.md"
     name = folder.parent.name if folder.name == "best" else folder.stem
-    return About(name, card.read_text(encoding="utf-8") if card.is_file() else "")
+    return CheckpointInfo(name, card.read_text(encoding="utf-8") if card.is_file() else "")
 
 
 def _listen(host: str, port: int) -> socket.socket:

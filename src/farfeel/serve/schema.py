@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from fastapi import UploadFile
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic.json_schema import SkipJsonSchema
+
+
+@dataclass(frozen=True)
+class CheckpointInfo:
+    """A checkpoint's name and card."""
+
+    name: str
+    card: str = ""
+
 
 MICS = r"^\d{1,3}(,\d{1,3}){0,63}$"
 

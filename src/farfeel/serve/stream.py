@@ -22,10 +22,10 @@ from typing import Any, TypeVar
 from fastapi import WebSocket, WebSocketDisconnect
 from pydantic import BaseModel, ValidationError
 
-from farfeel.serve.desk import Desk, Worker
 from farfeel.serve.limits import Refusal
 from farfeel.serve.schema import StreamHeader, StreamTag
 from farfeel.serve.worker import END, FRAME, SOUND, Job
+from farfeel.serve.workers import Desk, Worker
 
 M = TypeVar("M", bound=BaseModel)
 MESSAGE_BYTES = 2**22  # 1.4 s of 16 microphones at 48 kHz; a 12-megapixel JPEG

@@ -22,17 +22,17 @@ from typing import Any
 import cv2
 import numpy as np
 
-from farfeel.infer import Recognizer
 from farfeel.media.audio import audio_info
-from farfeel.media.footage import Footage
+from farfeel.media.face_video import FaceVideo
 from farfeel.media.video import media_info
-from farfeel.opening import Options, open_recording, prepare_recording
 from farfeel.recipe import Recipe
-from farfeel.recordings import Recording
+from farfeel.recognise.decoding import Options, open_recording, prepare_recording
+from farfeel.recognise.recognizer import Recognizer
+from farfeel.recognise.windows import Recording
 from farfeel.serve.limits import MEGABYTE, Limits, Refusal
 from farfeel.serve.pictures import mel_picture
-from farfeel.show import as_dict
-from farfeel.timeline import as_json
+from farfeel.show.predictions import as_dict
+from farfeel.show.timeline import as_json
 from farfeel.types import FarfeelError, Prediction, Timeline
 
 NAMES = ("the recording", "the sound file")  # of the files, in what is said about them
@@ -225,7 +225,7 @@ def _views(recording: Recording, recipe: Recipe) -> dict[str, Any]:
     }
 
 
-def _faces(footage: Footage | None) -> list[np.ndarray]:
+def _faces(footage: FaceVideo | None) -> list[np.ndarray]:
     if footage is None or not footage.crops:
         return []
     pixels = np.concatenate([crop.pixels for crop in footage.crops])

@@ -1,0 +1,102 @@
+"""Commands about corpora: scan, stills, surrogate."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from farfeel.cli.common import Command, corpus_arguments, require_at_least, sources_of
+from farfeel.support.console import note, progress
+from farfeel.types import FarfeelError
+
+if TYPE_CHECKING:
+    pass
+
+
+def _scan_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("corpus", help="ravdess, crema-d, iemocap, tess, emodb, urdu, stills, synthetic or folder")
+    parser.add_argument(
+        "--root", type=Path, required=True, help="folder of the corpus, in its published layout or flat"
+    )
+    parser.add_argument("--out", type=Path, help="write the manifest (Parquet, one row per clip)")
+
+
+def _scan(args: argparse.Namespace) -> None:
+    from farfeel.corpora import get_corpus
+    from farfeel.corpora.scan import scan, write_manifest
+    from farfeel.support.files import require_file_place
+
+    if args.out:
+        require_file_place(args.out)
+    corpus = get_corpus(args.corpus)
+    with progress("reading headers", "files") as advance:
+        report = scan(corpus, args.root, progress=advance)
+    print(f"{corpus.title} ({corpus.licence})\n{corpus.source}\n\n{report.summary()}")
+    if args.out:
+        write_manifest(report.clips, args.out, args.root)
+        note(f"manifest: {args.out}")
+
+
+def _stills_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("table", type=Path, help="FER2013's CSV, or Parquet with the columns jpeg, emotion and split")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the stills: split/emotion/row.jpg")
+
+
+def _stills(args: argparse.Namespace) -> None:
+    from farfeel.corpora.corpus import few
+    from farfeel.corpora.stills import unpack
+    from farfeel.support.files import require_folder_place
+
+    require_folder_place(args.out)
+    with progress("unpacking", "stills") as advance:
+        unpacked = unpack(args.table, args.out, advance)
+    for split, emotions in unpacked.stills.items():
+        counts = ", ".join(f"{count} {emotion}" for emotion, count in emotions.items())
+        print(f"{split:<10}  {sum(emotions.values()):>6} stills: {counts}")
+    for split, count in unpacked.copies.items():
+        note(f"{count} of the {split} stills are byte for byte also in train: the published split leaks that much")
+    if unpacked.bad:
+        note(f"left out: {few(unpacked.bad)}")
+
+
+def _surrogate_arguments(parser: argparse.ArgumentParser) -> None:
+    corpus_arguments(parser)
+    parser.add_argument("--stills", type=Path, required=True, help="folder of face stills (see farfeel stills)")
+    parser.add_argument("--split", required=True, help="split that no still may cross, e.g. folds-6:1")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the films, their manifest and the pairs")
+    parser.add_argument("--seed", type=int, default=1, help="the same seed gives the same bytes (default 1)")
+    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="threads (default: all cores)")
+
+
+def _surrogate(args: argparse.Namespace) -> None:
+    from collections import Counter
+
+    from farfeel.corpora.scan import load_clips
+    from farfeel.corpora.splits import PARTS
+    from farfeel.corpora.surrogate import MANIFEST, make_surrogate
+    from farfeel.support.files import require_folder_place
+
+    require_at_least(1, workers=args.workers)
+    require_at_least(0, seed=args.seed)
+    require_folder_place(args.out)
+    source, *others = sources_of(args)
+    if others:
+        raise FarfeelError(f"surrogate films are made for one corpus, found {1 + len(others)} --corpus; name one")
+    clips = load_clips(source.corpus, source.root, note)
+    stills = load_clips("stills", args.stills, note)
+    with progress("filming", "films") as advance:
+        pairs = make_surrogate(clips, stills, args.split, args.out, args.seed, args.workers, advance)
+    for part in PARTS:
+        films = Counter(one.still.id for one in pairs if one.part == part)
+        print(f"{part:<5}  {films.total():>5} films of {len(films)} stills")
+    print("Surrogate films: stills of other people. A result on them is no result on people filmed while they speak.")
+    note(f"use --corpus {args.out / MANIFEST} with data.split={args.split}: on another split stills would cross")
+
+
+COMMANDS = (
+    Command("scan", "What a folder holds of a corpus; writes its manifest.", _scan_arguments, _scan),
+    Command("stills", "Unpack a table of face stills (FER2013) into a folder.", _stills_arguments, _stills),
+    Command("surrogate", "Films of stills for a speech corpus without films.", _surrogate_arguments, _surrogate),
+)

@@ -1,0 +1,180 @@
+"""The command that fetches: download."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+from collections import defaultdict
+from collections.abc import Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from farfeel.cli.common import Command, require_at_least
+from farfeel.support.console import note, progress
+from farfeel.types import FarfeelError
+
+if TYPE_CHECKING:
+    from farfeel.download.fetch import Plan
+    from farfeel.download.record import Item
+    from farfeel.download.sources import Source
+
+_MOST_LINES = 40  # of a list of files; longer ones are told by folder
+
+
+def _arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "name", nargs="?", help="ravdess, crema-d, tess, emodb, iemocap, ace or r3vival; none: the list"
+    )
+    parser.add_argument("--list", action="store_true", help="what there is: size, licence, source, citation")
+    parser.add_argument("--root", type=Path, help="folder to put it in; what is there already is not fetched again")
+    parser.add_argument("--films", action="store_true", help="ravdess, crema-d: the films too")
+    parser.add_argument("--actors", help="ravdess: films of these actors only, as in 1-3,7")
+    parser.add_argument(
+        "--only", nargs="+", default=[], help="only files whose names match, as in '*_Mobile*' (ACE is large)"
+    )
+    parser.add_argument(
+        "--from",
+        dest="clone",
+        type=Path,
+        help="crema-d: a clone of its repository, or of a mirror of it, with its media (git lfs pull)",
+    )
+    parser.add_argument("--accept-licence", action="store_true", help="you have read the licence, and accept it")
+    parser.add_argument("--dry-run", action="store_true", help="list the files, and fetch nothing")
+    parser.add_argument("--verify", action="store_true", help="read again every byte of what is there")
+    parser.add_argument("--keep-archives", action="store_true", help="keep archives that are unpacked")
+    parser.add_argument("--jobs", type=int, default=4, help="files at a time (default 4)")
+    parser.add_argument("--mirror", help="host to ask instead of the publisher's, as in https://mirror.org")
+
+
+def _download(args: argparse.Namespace) -> None:
+    from farfeel.download.sources import Choice, get_source, read_actors, require_choice
+
+    if args.name is None or args.list:
+        print(_table())
+        return
+    source = get_source(args.name)
+    require_at_least(1, jobs=args.jobs)
+    choice = Choice(args.films, read_actors(args.actors) if args.actors is not None else (), tuple(args.only))
+    require_choice(source, choice, args.clone)
+    if args.root is None:
+        raise FarfeelError(f"download {source.name} needs a folder to put it in; name it with --root DIR")
+    if source.listing is None:
+        _check_what_is_there(source, args.root)
+        return
+
+    from farfeel.download.fetch import fetch, make_plan, require_room
+    from farfeel.download.web import Web
+
+    if args.verify:
+        _verify(source, args.root)
+    web = Web(args.mirror, args.jobs)
+    asks_often = source.name == "crema-d" and args.clone is None  # thousands of pointers
+    with progress("asking the host", "files") if asks_often else nullcontext(_ignore) as advance:
+        plan = make_plan(source, args.root, choice, web, args.clone, advance)
+    if plan.items:
+        print(_list_of(source, plan))
+        print(f"{require_room(plan) / 1e9:.1f} GB free")
+        if args.dry_run:
+            return
+        if plan.todo:
+            _require_licence(source, plan, args.accept_licence)
+        with progress(source.title, "kB") if plan.todo else nullcontext(_ignore) as advance:
+            fetch(plan, web, args.keep_archives, advance)
+        for item in plan.todo:
+            if not item.checksum:
+                note(f"{item.name}: its host tells no checksum; kept for later: {plan.record.held[item.name].checksum}")
+    print(f"{source.title} is in {args.root}; next:\n  {source.then.format(root=shlex.quote(str(args.root)))}")
+
+
+def _ignore(done: int, total: int) -> None:
+    """No progress to show."""
+
+
+def _table() -> str:
+    from farfeel.download.sources import SOURCES
+
+    head = ("name", "title", "size, about", "licence", "source")
+    rows = [(one.name, one.title, one.about, one.licence, one.url) for one in SOURCES.values()]
+    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
+    lines = ["  ".join(map(str.ljust, head, widths)).rstrip()]
+    for row, one in zip(rows, SOURCES.values(), strict=True):
+        lines += ["  ".join(map(str.ljust, row, widths)).rstrip(), f"{'':{widths[0]}}  {one.citation}"]
+    return "\n".join(lines)
+
+
+def _list_of(source: Source, plan: Plan) -> str:
+    told = f" (its host: {plan.licence})" if plan.licence else ""
+    there = len(plan.items) - len(plan.todo)
+    return "\n".join(
+        [
+            f"{source.title}, {source.url}",
+            *_lines_of(plan.items),
+            f"{len(plan.items)} files, {_size(plan.items)}; {there} are there, {_size(plan.todo)} to fetch",
+            f"licence: {source.licence}{told}",
+            f"to cite: {source.citation}",
+        ]
+    )
+
+
+def _lines_of(items: Sequence[Item]) -> list[str]:
+    """A line for each file; for each folder where there are many."""
+    if len(items) <= _MOST_LINES:
+        return [f"  {item.name}  {_size([item])}" for item in items]
+    folders: dict[str, list[Item]] = defaultdict(list)
+    for item in items:
+        folders[item.name.rpartition("/")[0] or "."].append(item)
+    return [f"  {folder}/  {len(inside)} files, {_size(inside)}" for folder, inside in folders.items()]
+
+
+def _size(items: Sequence[Item]) -> str:
+    if any(item.size is None for item in items):
+        return "size not told"
+    count = sum(item.size or 0 for item in items)
+    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB" if count >= 1e6 else f"{count} bytes"
+
+
+def _require_licence(source: Source, plan: Plan, is_accepted: bool) -> None:
+    if not is_accepted and sys.stdin.isatty() and sys.stdout.isatty():
+        try:
+            answer = input(f"Do you accept the licence of {source.title}, {source.licence}? [y/N] ")
+        except EOFError:
+            answer = ""
+        is_accepted = answer.strip().lower() in ("y", "yes")
+    if not is_accepted:
+        raise FarfeelError(
+            f"the licence of {source.title} ({source.licence}) is not accepted, nothing is fetched; read it at "
+            f"{source.url} and say --accept-licence"
+        )
+
+
+def _verify(source: Source, root: Path) -> None:
+    from farfeel.corpora.corpus import few
+    from farfeel.download.record import Record
+
+    with progress("reading again", "files") as advance:
+        wrong = Record.read(root, source.name).verify(advance)
+    if wrong:
+        raise FarfeelError(
+            f"{root}: {len(wrong)} files are missing or no longer what came ({few(wrong)}), expected them unchanged; "
+            "move them away (of an archive: its whole folder) and run download again"
+        )
+
+
+def _check_what_is_there(source: Source, root: Path) -> None:
+    """A corpus that is given on request: whether the user's copy is whole."""
+    from farfeel.corpora import get_corpus
+    from farfeel.corpora.scan import scan
+
+    if not root.is_dir() or not any(root.iterdir()):
+        raise FarfeelError(
+            f"{source.title} cannot be downloaded freely ({source.licence}), and {root} holds none of it; ask for it "
+            f"at {source.url}, unpack it there and run this again, to check it"
+        )
+    with progress("reading headers", "files") as advance:
+        report = scan(get_corpus(source.name), root, progress=advance)
+    print(f"{source.title} ({source.licence})\n{source.url}\n\n{report.summary()}")
+
+
+COMMANDS = (Command("download", "Fetch a published corpus, or measured rooms, and check it.", _arguments, _download),)

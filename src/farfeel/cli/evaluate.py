@@ -1,0 +1,215 @@
+"""Commands that test checkpoints: evaluate, compare, report."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from farfeel.cli.common import (
+    Command,
+    asked_labels,
+    chosen_clips,
+    corpus_arguments,
+    device,
+    device_argument,
+    front_end_argument,
+    joined_predictions,
+    label_arguments,
+    modalities_argument,
+    require_at_least,
+    room_arguments,
+    rooms_and_mics,
+    shards_of,
+    share,
+    sources_of,
+)
+from farfeel.support.console import note
+from farfeel.types import FarfeelError
+
+NOISES = ("white", "babble", "fan")
+
+if TYPE_CHECKING:
+    from farfeel.recipe import Recipe
+    from farfeel.types import Clip
+
+
+def _evaluate_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--checkpoint",
+        type=Path,
+        nargs="+",
+        action="extend",
+        help="checkpoint folder; several are an ensemble (mean of their probabilities; default: the package's)",
+    )
+    corpus_arguments(parser)
+    label_arguments(parser, "the checkpoint's")
+    room_arguments(parser, "RIR banks to test in; without, dry speech (a room called clean)")
+    modalities_argument(parser)
+    front_end_argument(parser)
+    parser.add_argument(
+        "--camera-off",
+        type=share,
+        default=0.0,
+        metavar="SHARE",
+        help="leave out the films of this share of the clips, drawn by their names (default 0)",
+    )
+    parser.add_argument("--snr", type=float, metavar="DB", help="add noise this far below the speech (default none)")
+    parser.add_argument(
+        "--noise",
+        choices=NOISES,
+        default="white",
+        help="with --snr: white, of each microphone by itself (default); babble, four others talking in the room; or "
+        "fan, steady pink noise from one place in it",
+    )
+    parser.add_argument(
+        "--dead-mics",
+        type=int,
+        default=0,
+        metavar="N",
+        help="silence N microphones of each recording, drawn by its name (default 0)",
+    )
+    parser.add_argument(
+        "--split",
+        default="test",
+        choices=["test", "val", "train", "all"],
+        help="speakers that the checkpoint's recipe puts there (default test)",
+    )
+    parser.add_argument("--out", type=Path, required=True, help="folder for predictions, metrics and report")
+    device_argument(parser)
+
+
+def _evaluate(args: argparse.Namespace) -> None:
+    from farfeel.corpora.corpus import few
+    from farfeel.corpora.labels import about, require_classes
+    from farfeel.evaluate.report import require_report_folder
+    from farfeel.evaluate.run import run_evaluation
+    from farfeel.evaluate.test_set import Conditions
+    from farfeel.evaluate.text import systems_table
+    from farfeel.recipe import recipe_from_tree
+    from farfeel.recognise.recognizer import Recognizer
+    from farfeel.support.files import require_folder_place
+
+    require_report_folder(require_folder_place(args.out))
+    require_at_least(0, dead_mics=args.dead_mics)
+    if args.snr is not None and not abs(args.snr) <= 200:
+        raise FarfeelError(f"--snr is {args.snr}, expected decibels from -200 to 200; correct it")
+    recognizer = Recognizer.load(args.checkpoint, device(args.device), front_end=args.front_end)
+    tree = recognizer.recipe.model_dump(mode="json")
+    tree["data"] |= asked_labels(args)
+    if tree["modalities"] == "both":  # A checkpoint of both is tested on sound alone where no film is asked for.
+        tree["modalities"] = args.modalities
+    recipe = recipe_from_tree(tree, source="the checkpoint's recipe")
+    require_classes(recipe.data, recognizer.emotions)
+    shards = shards_of(args)
+    (clips,), absent = chosen_clips(args, recipe, args.split, shards=shards, to_train=False)
+    if recipe.modalities == "both" and not any(clip.video for clip in clips):
+        note("no clip has a film: tested on sound alone")
+    clips = take_away(clips, recipe, args.modalities, args.camera_off)
+    speakers = sorted({clip.speaker for clip in clips})
+    note(f"{len(clips)} clips of {len(speakers)} speakers ({few(speakers, 40)}), split {recipe.data.split}{absent}")
+    banks, mics = rooms_and_mics(args, recognizer.recipes, shards)
+    conditions = Conditions(args.snr, args.noise, args.dead_mics, args.camera_off)
+    found = run_evaluation(
+        recognizer,
+        clips,
+        banks,
+        args.out,
+        mics,
+        {
+            "command": shlex.join(["farfeel", *sys.argv[1:]]),
+            "checkpoints": ", ".join(map(str, args.checkpoint or ["default"])),
+            "corpus": f"{', '.join(sorted({clip.corpus for clip in clips}))} ({', '.join(map(str, sources_of(args)))})",
+            **about(recipe.data),
+            "split": f"{recipe.data.split}, {args.split} part",
+            "rooms": ", ".join(map(str, args.rirs)) or ("those of the shards" if shards else "none: dry speech"),
+            "tested on": args.modalities,
+            "front-end": recipe.microphones.front_end,
+            **conditions.as_details(),
+        },
+        conditions,
+        recipe.data,
+        shards,
+    )
+    print(systems_table({recipe.name: found}))
+    note(f"report: {args.out / 'report.html'}")
+
+
+def take_away(clips: list[Clip], recipe: Recipe, modalities: str, camera_off: float) -> list[Clip]:
+    """The clips without the modality that is not wanted. Raises FarfeelError where nothing would be left."""
+    if {recipe.modalities, modalities} == {"audio", "video"}:
+        raise FarfeelError(
+            f"the checkpoint takes {recipe.modalities} alone, --modalities asks for {modalities}; leave it out"
+        )
+    if camera_off and "video" in (recipe.modalities, modalities):
+        raise FarfeelError("--camera-off leaves nothing where film is all there is; test a checkpoint of both")
+    if modalities == "audio":
+        clips = [replace(clip, video=None) for clip in clips]
+    elif modalities == "video":
+        clips = [replace(clip, audio=None) for clip in clips]
+    whole = [clip for clip in clips if clip.audio or clip.video]
+    if len(whole) < len(clips):
+        note(f"left out: {len(clips) - len(whole)} clips without {modalities}")
+    if not whole:
+        raise FarfeelError(f"no clip has {modalities}; choose other data or leave --modalities out")
+    return whole
+
+
+def _compare_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "a", help="an evaluation's folder or predictions.parquet; several with commas are folds, joined"
+    )
+    parser.add_argument("b", help="another, of the same clips in the same rooms")
+    parser.add_argument("--metric", default="accuracy", help="accuracy, uar or macro_f1 (default accuracy)")
+    parser.add_argument("--intersection", action="store_true", help="compare on the rows that both have")
+    parser.add_argument("--format", choices=["table", "json"], default="table")
+
+
+def _compare(args: argparse.Namespace) -> None:
+    import json
+
+    from farfeel.evaluate.compare import compare
+
+    comparison = compare(
+        joined_predictions(args.a), joined_predictions(args.b), metric=args.metric, intersection=args.intersection
+    )
+    print(json.dumps(comparison.as_dict(), indent=2) if args.format == "json" else comparison.as_text())
+
+
+def _report_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "evaluations",
+        nargs="+",
+        metavar="[NAME=]DIR[,DIR…]",
+        help="one system each; several folders with commas are folds of a cross-validation, joined",
+    )
+    parser.add_argument("--out", type=Path, required=True, help="folder of the report")
+    parser.add_argument("--title", default="Systems side by side")
+
+
+def _report(args: argparse.Namespace) -> None:
+    from farfeel.evaluate.report import require_report_folder, write_side_by_side
+    from farfeel.evaluate.text import systems_table
+    from farfeel.support.files import require_folder_place
+
+    require_report_folder(require_folder_place(args.out))
+    systems = {}
+    for evaluation in args.evaluations:
+        name, _, folders = evaluation.rpartition("=")
+        name = name or Path(folders).name
+        if name in systems:
+            raise FarfeelError(f"two systems are called {name}; name them: A={folders} B=…")
+        systems[name] = joined_predictions(folders)
+    details = {"command": shlex.join(["farfeel", *sys.argv[1:]])}
+    print(systems_table(write_side_by_side(systems, args.out, args.title, details)))
+    note(f"report: {args.out / 'report.html'}")
+
+
+COMMANDS = (
+    Command("evaluate", "Test a checkpoint, per room, with intervals over speakers.", _evaluate_arguments, _evaluate),
+    Command("compare", "Paired test of two evaluations.", _compare_arguments, _compare),
+    Command("report", "Several evaluations side by side.", _report_arguments, _report),
+)

@@ -1,0 +1,212 @@
+"""Prepare a corpus once: every clip as the microphones of some rooms recorded it, in tar shards.
+
+Which room, and from which place in it, follows from the seed and the clip's name alone: rendering r of a clip sounds
+through the r-th response of a permutation of the bank that is the clip's own, so that no two renderings of a clip are
+alike, and as many renderings as the bank has responses are every clip in every one. Noise is not added: it costs
+nothing to add it anew in each epoch. A shard is made by one process from its number alone: the same seed gives the same
+bytes, whatever the number of processes and however often one was killed.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import re
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy.fft import irfft, next_fast_len, rfft
+
+from farfeel.media.audio import read_audio
+from farfeel.media.face_video import face_video_of
+from farfeel.recipe import Recipe
+from farfeel.rooms.acoustics import remove_common_delay
+from farfeel.rooms.bank import TABLE, Bank
+from farfeel.shards.store import (
+    INDEX,
+    MOST_CHANNELS,
+    PARAMETERS,
+    PATTERN,
+    VERSION,
+    Example,
+    Shards,
+    write_index,
+    write_shard,
+)
+from farfeel.support.files import replacing_file, require_folder_place, require_only
+from farfeel.support.pool import Runner, run_all
+from farfeel.types import Clip, FarfeelError
+
+PER_SHARD = 128  # examples: some 50 MB of seven microphones
+PLACES, ORDER = 1, 2  # last words of seeds
+
+
+@dataclass(frozen=True)
+class Job:
+    """All that a process needs to make any shard."""
+
+    clips: tuple[Clip, ...]
+    recipe: Recipe
+    bank: Path | None
+    mics: tuple[int, ...]
+    renderings: int
+    seed: int
+    per_shard: int
+    out: Path
+
+    @property
+    def shards(self) -> int:
+        return -(-len(self.clips) * self.renderings // self.per_shard)
+
+    def file(self, number: int) -> Path:
+        return self.out / PATTERN.replace("*", f"{number:05d}")
+
+
+def prepare(
+    clips: Sequence[Clip],
+    recipe: Recipe,
+    bank: Bank | None,
+    out: Path,
+    mics: Sequence[int] = (0,),
+    renderings: int = 1,
+    seed: int = 1,
+    per_shard: int = PER_SHARD,
+    workers: int = 1,
+    on_progress: Callable[[int, int], None] | None = None,
+    run: Runner = run_all,
+) -> Shards:
+    """Clips → the folder `out` of shards; no bank: dry, one channel. What is there already of the same is kept.
+
+    Raises FarfeelError where `out` holds something else, or was made of other things.
+    """
+    out = require_folder_place(out)
+    job = Job(tuple(clips), recipe, bank.path if bank else None, tuple(mics), renderings, seed, per_shard, out)
+    parameters = _require_possible(job, bank)
+    require_only(out, (INDEX, PARAMETERS, PATTERN, ".*.partial"), "a prepared corpus")
+    _require_same(out, parameters)
+    with replacing_file(out / PARAMETERS) as partial:
+        partial.write_text(json.dumps(parameters, indent=2, sort_keys=True) + "\n")
+    todo = [number for number in range(job.shards) if not job.file(number).exists()]
+    if todo or not (out / INDEX).exists():
+        (out / INDEX).unlink(missing_ok=True)
+        made = run(functools.partial(make_shard, job), todo, workers)
+        for done, _ in enumerate(made, start=job.shards - len(todo) + 1):
+            if on_progress:
+                on_progress(done, job.shards)
+        facts = {name: parameters[name] for name in ("sample_rate", "mics", "seconds", "video")}
+        write_index(out, [job.file(number) for number in range(job.shards)], facts)
+    return Shards.open(out)
+
+
+def make_shard(job: Job, number: int) -> int:
+    """Write one shard; its number."""
+    bank = Bank.open(job.bank) if job.bank else None
+    write_shard(job.file(number), _examples(job, bank, number), job.recipe.audio.sample_rate)
+    return number
+
+
+def _examples(job: Job, bank: Bank | None, number: int) -> Iterator[tuple[dict[str, Any], Example]]:
+    """Mixed, so that a reader who takes shards as they come meets all speakers."""
+    total = len(job.clips) * job.renderings
+    order = np.random.default_rng((job.seed, ORDER)).permutation(total)
+    for index in order[number * job.per_shard : (number + 1) * job.per_shard]:
+        which, rendering = divmod(int(index), job.renderings)
+        clip = job.clips[which]
+        about: dict[str, Any] = {"key": key_of(clip, rendering), "clip": clip.id, "rendering": rendering}
+        about |= {name: getattr(clip, name) for name in ("corpus", "speaker", "emotion", "sentence", "intensity")}
+        heard = None
+        if clip.audio is not None and job.recipe.modalities != "video":
+            sound = read_audio(clip.audio, job.recipe.audio.sample_rate, clip.start_s, clip.end_s)
+            heard = sound.mean(axis=0, keepdims=True)
+        about |= {"room": "", "position": ""}
+        if bank is not None and heard is not None:
+            rng = np.random.default_rng((job.seed, PLACES, zlib.crc32(f"{clip.corpus}|{clip.id}".encode())))
+            response = int(rng.permutation(len(bank))[rendering])
+            about |= {"room": bank[response].room, "position": bank[response].position}
+            heard = in_room(heard[0], remove_common_delay(bank.taps(response, job.mics)))
+        if clip.video is None or job.recipe.modalities == "audio":
+            yield about, Example(heard)
+        else:
+            footage = face_video_of(clip, job.recipe)
+            at_s, frames = footage.whole()
+            yield about, Example(heard, frames, at_s, footage.begin_s, footage.end_s)
+
+
+def in_room(dry: np.ndarray, taps: np.ndarray) -> np.ndarray:
+    """(T,), (M, L) → (M, T) float32: as `reverb.convolve`, and to the same bit in every process."""
+    samples = len(dry)
+    taps = taps[:, :samples]
+    n_fft = next_fast_len(samples + taps.shape[1] - 1, real=True)
+    wet = irfft(rfft(dry, n_fft) * rfft(taps, n_fft, axis=1), n_fft, axis=1)
+    return np.asarray(wet[:, :samples], dtype=np.float32)
+
+
+def key_of(clip: Clip, rendering: int) -> str:
+    """A name for tar and for WebDataset, whose names end at the first dot."""
+    name = re.sub(r"[^A-Za-z0-9_-]", "_", f"{clip.corpus}-{clip.id}")
+    if name != f"{clip.corpus}-{clip.id}" or len(name) > 80:
+        name = f"{name[:70]}-{zlib.crc32(f'{clip.corpus}|{clip.id}'.encode()):08x}"
+    return f"{name}-r{rendering:04d}"
+
+
+def _require_possible(job: Job, bank: Bank | None) -> dict[str, Any]:
+    """What parameters.json holds. Raises FarfeelError where these things cannot be made."""
+    if len(job.mics) > MOST_CHANNELS:
+        raise FarfeelError(f"{len(job.mics)} microphones, a FLAC file takes {MOST_CHANNELS}; choose them with --mics")
+    most = len(bank) if bank else 1
+    if not 1 <= job.renderings <= most:
+        raise FarfeelError(
+            f"{job.renderings} renderings of each clip, expected 1 to {most} (as many as there are responses); "
+            "ask for fewer or bring more rooms"
+        )
+    met: dict[str, Clip] = {}
+    for clip in job.clips:
+        if other := met.get(key_of(clip, 0)):
+            raise FarfeelError(
+                f"{clip.corpus} has two clips {clip.id} ({other.audio or other.video}, {clip.audio or clip.video}); "
+                "expected each once; rename one, or prepare two corpora"
+            )
+        met[key_of(clip, 0)] = clip
+    recipe, hears = job.recipe, hashlib.sha256()
+    for clip in job.clips:
+        hears.update(f"{clip.corpus}|{clip.id}|{clip.speaker}|{clip.emotion}|{clip.start_s}|{clip.end_s}\n".encode())
+    return {
+        "version": VERSION,
+        "clips": len(job.clips),
+        "clips_sha256": hears.hexdigest(),
+        "rooms": bank_digest(bank),
+        "mics": len(job.mics) if bank else 1,
+        "microphones": list(job.mics) if bank else [0],
+        "renderings": job.renderings,
+        "seed": job.seed,
+        "per_shard": job.per_shard,
+        "sample_rate": recipe.audio.sample_rate,
+        "seconds": recipe.audio.seconds,
+        "video": None if recipe.modalities == "audio" else recipe.video.model_dump(mode="json"),
+    }
+
+
+def bank_digest(bank: Bank | None) -> str:
+    """What tells one bank from another: its table, and how many responses of how many microphones; "" for none."""
+    if bank is None:
+        return ""
+    return hashlib.sha256((bank.path / TABLE).read_bytes() + f"|{len(bank)}|{bank.mics}".encode()).hexdigest()
+
+
+def _require_same(out: Path, parameters: dict[str, Any]) -> None:
+    if not (out / PARAMETERS).exists():
+        return
+    try:
+        before = json.loads((out / PARAMETERS).read_text())
+    except ValueError:
+        raise FarfeelError(f"{out / PARAMETERS} is damaged; delete {out} and prepare again") from None
+    if differing := [name for name in parameters if before.get(name) != parameters[name]]:
+        raise FarfeelError(
+            f"{out} was prepared of other things ({', '.join(differing[:4])} differ); prepare the same, or choose "
+            "another --out"
+        )

@@ -1,0 +1,67 @@
+"""A prepared corpus, read: the clips of its shards, and the examples of each.
+
+The clips are those of the shards, and split, weighed and counted like any others.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+
+from farfeel.media.face_video import FaceVideo
+from farfeel.recipe import Recipe, Video
+from farfeel.shards.store import Example, Shards
+from farfeel.types import Clip, FarfeelError
+
+
+def clips_of(shards: Shards) -> list[Clip]:
+    """The clips of prepared shards, each once; `audio` and `video` name the shard, where there is sound or film."""
+    clips: dict[tuple[str, str], Clip] = {}
+    for row in shards.rows:
+        names = {name: row[name] for name in ("corpus", "speaker", "emotion", "sentence", "intensity")}
+        audio, video = (None if row[f"{part}_at"] is None else Path(row["shard"]) for part in ("audio", "face"))
+        clips.setdefault((row["corpus"], row["clip"]), Clip(id=row["clip"], audio=audio, video=video, **names))
+    return sorted(clips.values(), key=lambda clip: (clip.corpus, clip.speaker, clip.id))
+
+
+def require_heard_alike(shards: Shards, recipe: Recipe, to_train: bool) -> None:
+    """Raise FarfeelError where the shards were not prepared for this recipe; to test, they may be without films."""
+    if shards.sample_rate != recipe.audio.sample_rate:
+        raise FarfeelError(
+            f"{shards.place} was prepared at {shards.sample_rate} Hz, the recipe hears at {recipe.audio.sample_rate} "
+            "Hz; prepare it with that recipe"
+        )
+    video = shards.facts["video"]
+    if recipe.modalities != "audio" and (video or to_train or recipe.modalities == "video"):
+        if video is None:
+            raise FarfeelError(f"{shards.place} was prepared without films; prepare it with modalities=both")
+        ours = recipe.video.model_dump(mode="json")
+        seen = ("size", "frames", "crop", "margin")
+        if differing := [name for name in seen if video[name] != ours[name]]:
+            raise FarfeelError(
+                f"{shards.place} was prepared with other video.{', video.'.join(differing)} than the recipe's; "
+                "prepare it with that recipe"
+            )
+
+
+class StoredFaceVideo(FaceVideo):
+    """A film that was decoded and cropped when the corpus was prepared."""
+
+    def __init__(self, example: Example, knobs: Video) -> None:
+        assert example.frames is not None
+        assert example.at_s is not None
+        self.knobs, self.begin_s, self.end_s = knobs, example.begin_s, example.end_s
+        self.is_one_view = True
+        self.looked = False
+        self._warnings = {}
+        self._whole = example.at_s, example.frames
+
+
+def examples_of(shards: Shards, clips: Sequence[Clip]) -> list[list[int]]:
+    """Of each clip, the places of its examples, in the order of renderings."""
+    found: dict[tuple[str, str], list[int]] = defaultdict(list)
+    for place in sorted(range(len(shards)), key=lambda place: shards.rows[place]["rendering"]):
+        found[shards.rows[place]["corpus"], shards.rows[place]["clip"]].append(place)
+    # Clips of several corpora name theirs.
+    return [found[clip.corpus, clip.id.removeprefix(f"{clip.corpus}/")] for clip in clips]

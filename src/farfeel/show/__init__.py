@@ -1,0 +1,1 @@
+"""Predictions and timelines as text, subtitles and pages."""

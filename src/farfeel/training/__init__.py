@@ -1,0 +1,1 @@
+"""Training: examples in rooms, the loop, several processes, tracking."""

@@ -1,0 +1,385 @@
+"""The training loop, in the open: `fit` is a generator that yields a report after each epoch.
+
+Resumption: the state after each epoch is in `last.ckpt`; everything random in an epoch follows from (seed, epoch), so
+a run that was killed and resumed equals an uninterrupted one, bit for bit on the CPU. On disk, in the run's folder:
+`recipe.yaml`, `metrics.csv`, TensorBoard events, `top/epoch_NNN/` (the best few), `best/` (the result), `last.ckpt`.
+
+Several processes train together (`distributed`) where they were started so (`processes`): each takes its part of every
+batch; the first alone validates and writes.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import shutil
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, nullcontext
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.metrics import accuracy_score, balanced_accuracy_score
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.optim.swa_utils import AveragedModel
+from torch.utils.data import DataLoader
+
+from farfeel.evaluate.calibrate import calibrate, card_with
+from farfeel.evaluate.run import prediction_table
+from farfeel.evaluate.table import probabilities_of, targets_of
+from farfeel.evaluate.test_set import EvaluationItem
+from farfeel.models.checkpoint import average_states, load_checkpoint, save_checkpoint, with_temperature
+from farfeel.models.emotion import EmotionModel
+from farfeel.recipe import Augment, Recipe, recipe_from_tree, save_recipe
+from farfeel.recipe import Train as TrainKnobs
+from farfeel.recognise.engines.pytorch import TorchEngine
+from farfeel.recognise.recognizer import Recognizer
+from farfeel.support.files import replacing_file
+from farfeel.training.distributed import (
+    BatchParts,
+    average_statistics,
+    gather,
+    join,
+    lost_peers,
+    moving_average,
+    restore_optimizer,
+    set_up,
+    total,
+    whole,
+)
+from farfeel.training.examples import EpochOrder, TrainingSet, Unmixed, at_microphones, collate, collate_rendered
+from farfeel.training.tracking import EpochReport, Tracker, require_trackers
+from farfeel.types import Batch, FarfeelError
+
+
+def fit(
+    model: EmotionModel,
+    train: TrainingSet,
+    val: Sequence[EvaluationItem],
+    recipe: Recipe,
+    run_dir: Path,
+    resume: bool = False,
+    card: str = "",
+    trackers: Sequence[str] = (),
+    on_batch: Callable[[int, int, int], None] | None = None,
+) -> Iterator[EpochReport]:
+    """Train `model`; yield after each epoch; leave the result in `run_dir/best`.
+
+    `on_batch(epoch, clips done, clips in the epoch)` is called after each step. With `resume`, epochs already done are
+    not yielded again. `trackers` names wandb or mlflow beside CSV and TensorBoard.
+    """
+    require_trackers(trackers)
+    run_dir = Path(run_dir)
+    knobs = recipe.train
+    fabric = join(recipe, _precision(knobs.precision))
+    first = fabric.is_global_zero
+    model.temperature.fill_(1.0)  # what `model` came with was fitted to other weights
+    averaged = moving_average(model, knobs.ema) if knobs.ema else None
+    history, optimizer_state = _restore(run_dir, recipe, model, averaged) if resume else ([], None)
+    wrapped, kept = set_up(fabric, model, averaged)
+    plain_optimizer = _optimizer(model, knobs)
+    if optimizer_state:  # Restored after the set-up: it goes where the parameters are.
+        restore_optimizer(plain_optimizer, optimizer_state)
+    optimizer: Any = fabric.setup_optimizers(plain_optimizer)
+    if knobs.compile and recipe.modalities != "video":
+        for member in model.hearing:
+            for part in ("embed", "forward"):
+                setattr(member, part, torch.compile(getattr(member, part)))
+    order = EpochOrder(len(train), recipe.seed, train.weights)
+    parts = BatchParts(order, len(train), knobs.batch_size, fabric.global_rank, fabric.world_size)
+    loader: DataLoader[Any] = DataLoader(
+        train,
+        batch_sampler=parts,
+        collate_fn=collate_rendered if recipe.rooms.renderings else collate,
+        num_workers=knobs.workers,
+    )
+    if first and not history:
+        _start_afresh(run_dir, recipe)
+    tracked = closing(Tracker(run_dir, recipe, trackers, first_epoch=len(history))) if first else nullcontext()
+    with lost_peers(fabric), tracked as tracker:
+        for epoch in range(len(history), knobs.epochs):
+            if _out_of_patience(history, recipe):
+                break
+            started = time.perf_counter()
+            torch.manual_seed(_epoch_seed(recipe.seed, epoch, fabric.global_rank))
+            order.set_epoch(epoch)
+            train.set_epoch(epoch)
+            model.train()
+            losses, done = [], 0
+            for step, examples in enumerate(loader):
+                rate = learning_rate(knobs, epoch + step / len(loader))
+                for group in optimizer.param_groups:
+                    group["lr"] = rate
+                batch = fabric.to_device(examples)
+                if isinstance(batch, Unmixed):
+                    batch = at_microphones(batch)
+                batch = mixup(batch, recipe.augment.mixup, len(recipe.data.emotions))
+                alone = recipe.modalities == "both" and recipe.augment.modality_dropout > 0
+                logits = wrapped(batch.audio, batch.mic_mask, batch.frames, batch.video_mask, alone=alone).float()
+                loss = (
+                    dropout_loss(logits, batch, recipe.augment)
+                    if alone
+                    else _loss(logits, batch, recipe.augment).mean()
+                ) * parts.share(step)  # 1 where one process trains
+                optimizer.zero_grad()
+                fabric.backward(loss)
+                if knobs.clip_norm:
+                    fabric.clip_gradients(wrapped, optimizer, max_norm=knobs.clip_norm, error_if_nonfinite=False)
+                optimizer.step()
+                if averaged:
+                    averaged.update_parameters(model)
+                losses.append(loss.item() * parts.clips(step))
+                done += parts.clips(step)
+                if on_batch:
+                    on_batch(epoch, done, len(train))
+            train_loss = total(fabric, sum(losses)) / (done * fabric.world_size)
+            average_statistics(fabric, *[one for one in (model, averaged) if one])
+            gather(kept, model, averaged)
+            state = {  # gathered by all, where each holds a part
+                "model": whole(model.state_dict()),
+                "averaged": whole(averaged.state_dict()) if averaged else {},
+                "optimizer": whole(plain_optimizer.state_dict()),
+            }
+            report = None
+            if first:
+                if not math.isfinite(train_loss):
+                    raise FarfeelError(
+                        f"the loss is no longer finite in epoch {epoch + 1}; lower train.learning_rate, "
+                        "or set train.precision=32-true"
+                    )
+                trained_s = time.perf_counter() - started
+                val_loss, val_accuracy, val_uar = (
+                    (math.nan, math.nan, math.nan)
+                    if recipe.data.learn_validation
+                    else validate(kept, val, fabric.device)
+                )
+                report = EpochReport(
+                    epoch + 1,
+                    train_loss,
+                    val_loss,
+                    val_accuracy,
+                    val_uar,
+                    rate,
+                    done / trained_s,
+                    time.perf_counter() - started,
+                )
+            report = fabric.broadcast(report)
+            assert report is not None
+            history.append(report)
+            if tracker:
+                _keep_top(run_dir, kept, recipe, history, card)
+                _save_last(run_dir, state, recipe, history)
+                tracker.log(history)
+            yield report
+    if first:
+        _write_best(run_dir, kept, val, recipe, history, card, fabric.device)
+
+
+def learning_rate(knobs: TrainKnobs, epoch: float) -> float:
+    """Rate at a (fractional) epoch: linear warm-up, then the recipe's schedule. A function of time alone: no state."""
+    if epoch < knobs.warmup_epochs:
+        return knobs.learning_rate * max(epoch, 1e-2) / knobs.warmup_epochs
+    if knobs.schedule == "cosine":
+        share = (epoch - knobs.warmup_epochs) / max(knobs.epochs - knobs.warmup_epochs, 1e-9)
+        return knobs.learning_rate * 0.5 * (1 + math.cos(math.pi * min(share, 1.0)))
+    if knobs.schedule == "step":
+        return knobs.learning_rate * knobs.step_factor ** (epoch // knobs.step_epochs)
+    return knobs.learning_rate
+
+
+def mixup(batch: Batch, alpha: float, classes: int) -> Batch:
+    """Mix each clip with another of the batch, as two talkers at once, films and targets likewise (Zhang et al., 2018).
+
+    A departure from HTS-AT, which mixes log-mels: waveforms add in a room, decibels do not (Tokozume et al., 2018).
+    A clip is mixed with one that has the same modalities, or not at all.
+    """
+    if not alpha:
+        return batch
+    share = torch.distributions.Beta(alpha, alpha).sample((len(batch.audio),)).to(batch.audio.device)
+    share = torch.maximum(share, 1 - share)  # the clip itself dominates, so that its microphones' mask stays right
+    other = torch.randperm(len(batch.audio), device=batch.audio.device)
+    heard, seen = batch.mic_mask.any(dim=1), batch.video_mask
+    alike = heard == heard[other]
+    if seen is not None:
+        alike &= seen == seen[other]
+    share = torch.where(alike, share, 1.0)
+
+    def mixed(x: Tensor) -> Tensor:
+        weight = share.view(-1, *[1] * (x.ndim - 1))
+        return x * weight + x[other] * (1 - weight)
+
+    return replace(
+        batch,
+        audio=mixed(batch.audio),
+        target=mixed(F.one_hot(batch.target, classes).float()),
+        frames=None if batch.frames is None else mixed(batch.frames),
+    )
+
+
+def dropout_loss(views: Tensor, batch: Batch, augment: Augment) -> Tensor:
+    """views (3, B, K), from all there is, from sound alone, from film alone → the expected loss under modality dropout.
+
+    A clip with sound and film loses one of them with probability `modality_dropout`. Drawing that would waste what the
+    encoders have computed; all three judgements cost no more than the classifier, so they are weighed by their chance.
+    """
+    assert batch.video_mask is not None
+    p = augment.modality_dropout
+    complete = (batch.mic_mask.any(dim=1) & batch.video_mask).float()
+    chances = torch.stack([1 - p * complete, p / 2 * complete, p / 2 * complete])  # (3, B)
+    losses = torch.stack([_loss(logits, batch, augment) for logits in views])
+    return (chances * losses).sum(dim=0).mean()
+
+
+def _loss(logits: Tensor, batch: Batch, augment: Augment) -> Tensor:
+    """(B, K) → (B,)"""
+    return F.cross_entropy(logits, batch.target, label_smoothing=augment.label_smoothing, reduction="none")
+
+
+def validate(model: EmotionModel, val: Sequence[EvaluationItem], device: torch.device) -> tuple[float, float, float]:
+    """Loss, accuracy and UAR over the validation recordings, by the road that evaluation takes."""
+    table = prediction_table(Recognizer([TorchEngine(model, device)]), val)
+    target, probabilities = targets_of(table), probabilities_of(table)
+    decided = probabilities.argmax(axis=1)
+    loss = -np.log(np.maximum(probabilities[np.arange(len(target)), target], 1e-12)).mean()
+    return float(loss), float(accuracy_score(target, decided)), float(balanced_accuracy_score(target, decided))
+
+
+def computes_in_bf16() -> bool:
+    """Whether the GPU, or else the processor, has instructions for bfloat16."""
+    if torch.cuda.is_available():
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    capabilities = torch.cpu.get_capabilities()
+    return bool(capabilities.get("amx_bf16") or capabilities.get("avx512_bf16"))
+
+
+def _precision(asked: str) -> str:
+    return ("bf16-mixed" if computes_in_bf16() else "32-true") if asked == "auto" else asked
+
+
+def _epoch_seed(seed: int, epoch: int, rank: int) -> int:
+    """The first of several processes draws what a single one draws, the others each their own."""
+    return int(np.random.SeedSequence((seed, epoch, rank) if rank else (seed, epoch)).generate_state(1)[0])
+
+
+def _optimizer(model: nn.Module, knobs: TrainKnobs) -> torch.optim.Optimizer:
+    if knobs.optimizer == "adam":
+        return torch.optim.Adam(model.parameters(), knobs.learning_rate, weight_decay=knobs.weight_decay)
+    # Norms and biases are scales, not weights: decay would only shrink the signal (Loshchilov and Hutter, 2019).
+    decayed = [p for p in model.parameters() if p.ndim > 1]
+    others = [p for p in model.parameters() if p.ndim <= 1]
+    groups = [{"params": decayed, "weight_decay": knobs.weight_decay}, {"params": others, "weight_decay": 0.0}]
+    return torch.optim.AdamW(groups, knobs.learning_rate)
+
+
+def _best_first(history: list[EpochReport], recipe: Recipe) -> list[EpochReport]:
+    """Lowest validation loss first: over few speakers UAR jumps by points from one epoch to the next, and the loss also
+    asks for honest probabilities. Of speakers who were learned it tells nothing: then the last epoch first."""
+    return history[::-1] if recipe.data.learn_validation else sorted(history, key=lambda report: report.val_loss)
+
+
+def _out_of_patience(history: list[EpochReport], recipe: Recipe) -> bool:
+    patience = recipe.train.patience
+    return bool(patience and history and len(history) - _best_first(history, recipe)[0].epoch >= patience)
+
+
+def _top_folder(run_dir: Path, epoch: int) -> Path:
+    return run_dir / "top" / f"epoch_{epoch:03d}"
+
+
+def _keep_top(run_dir: Path, model: EmotionModel, recipe: Recipe, history: list[EpochReport], card: str) -> None:
+    top = [report.epoch for report in _best_first(history, recipe)[: recipe.train.keep]]
+    if history[-1].epoch in top:
+        save_checkpoint(_top_folder(run_dir, history[-1].epoch), model.state_dict(), recipe, card)
+    for folder in (run_dir / "top").glob("epoch_*"):
+        if folder not in {_top_folder(run_dir, epoch) for epoch in top}:
+            shutil.rmtree(folder)
+
+
+def _save_last(run_dir: Path, state: dict[str, Any], recipe: Recipe, history: list[EpochReport]) -> None:
+    state = state | {"recipe": recipe.model_dump(mode="json"), "history": [asdict(report) for report in history]}
+    whole = io.BytesIO()  # torch's own writer has a RuntimeError for a full disk
+    torch.save(state, whole)
+    with replacing_file(run_dir / "last.ckpt") as partial:
+        partial.write_bytes(whole.getbuffer())
+
+
+def _restore(
+    run_dir: Path, recipe: Recipe, model: EmotionModel, averaged: AveragedModel | None
+) -> tuple[list[EpochReport], dict[str, Any] | None]:
+    """Load `last.ckpt` into the models; the epochs so far and the optimiser's state. No such file: a run killed in its
+    first epoch."""
+    path = run_dir / "last.ckpt"
+    if not path.exists():
+        return [], None
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise FarfeelError(f"{path} is damaged ({type(error).__name__}); delete {run_dir} and train again") from None
+    # Read as a recipe, so that one written before a knob was there has its default.
+    theirs = recipe_from_tree(state["recipe"], source=str(path)).model_dump(mode="json")
+    ours = recipe.model_dump(mode="json")
+    for knobs in (theirs["train"], ours["train"]):
+        for how in ("workers", "devices", "strategy"):  # not what is learned, but by whom
+            knobs.pop(how)
+    if theirs != ours:
+        before, now = _flat(theirs), _flat(ours)
+        differing = [key for key in sorted(now | before) if now.get(key) != before.get(key)]
+        raise FarfeelError(
+            f"{run_dir} was trained with another recipe ({', '.join(differing[:3])} differ); resume with the same, "
+            "or choose another --out"
+        )
+    model.load_state_dict(with_temperature(state["model"]))
+    if averaged:
+        averaged.load_state_dict(state["averaged"])
+    return [EpochReport(**row) for row in state["history"]], state["optimizer"]
+
+
+def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested dictionaries → dotted keys."""
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return flat
+
+
+def _start_afresh(run_dir: Path, recipe: Recipe) -> None:
+    run_dir.mkdir(parents=True, exist_ok=True)
+    for leftover in ("top", "best"):
+        shutil.rmtree(run_dir / leftover, ignore_errors=True)
+    save_recipe(recipe, run_dir / "recipe.yaml")
+
+
+def _write_best(
+    run_dir: Path,
+    model: EmotionModel,
+    val: Sequence[EvaluationItem],
+    recipe: Recipe,
+    history: list[EpochReport],
+    card: str,
+    device: torch.device,
+) -> None:
+    """The best epoch, or the average of the best few where that is better on the validation clips; calibrated. Where
+    those were learned, the last epoch as it is."""
+    learned = recipe.data.learn_validation
+    top = _best_first(history, recipe)[: 1 if learned else recipe.train.keep]
+    states: list[dict[str, Tensor]] = [
+        load_checkpoint(_top_folder(run_dir, report.epoch)).state_dict() for report in top
+    ]
+    state, chosen = states[0], f"epoch {top[0].epoch}"
+    chosen += ", the last" if learned else f" (validation loss {top[0].val_loss:.3f}, UAR {top[0].val_uar:.3f})"
+    if len(states) > 1:
+        model.load_state_dict(average_states(states))
+        val_loss, _, val_uar = validate(model, val, device)
+        if val_loss < top[0].val_loss:
+            epochs = ", ".join(str(report.epoch) for report in top)
+            state = model.state_dict()
+            chosen = f"mean of epochs {epochs} (validation loss {val_loss:.3f}, UAR {val_uar:.3f})"
+    model.load_state_dict(state)
+    card = f"{card.rstrip()}\n\nWeights: {chosen}.\n"
+    if not learned:
+        card = card_with(card, calibrate(model, val, device), "the validation clips")
+    save_checkpoint(run_dir / "best", model.state_dict(), recipe, card)

@@ -1,0 +1,220 @@
+"""Laws of writing: what is under a name is whole, the old or the new, whoever is killed and whenever."""
+
+import errno
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from farfeel.support.files import (
+    replacing_file,
+    replacing_folder,
+    require_file_place,
+    require_folder_place,
+    require_only,
+)
+from farfeel.types import FarfeelError
+
+WRITERS = {
+    "file": """
+        with replacing_file(Path("result")) as partial:
+            partial.write_text("new, but only ha")
+            die()
+    """,
+    "folder": """
+        with replacing_folder(Path("result")) as partial:
+            (partial / "a").write_text("new")
+            die()
+    """,
+    "folder between its two moves": """
+        moves, really = [], os.replace
+        def replace(old, new):
+            if moves:
+                die()
+            moves.append(really(old, new))
+        os.replace = replace
+        with replacing_folder(Path("result")) as partial:
+            (partial / "a").write_text("new")
+    """,
+}
+
+
+def kill(writer: str, folder: Path) -> int:
+    """Run a writer in a process of its own that is killed in the middle; its process id."""
+    lines = WRITERS[writer].replace("\n        ", "\n")
+    imports = "import os, signal\nfrom pathlib import Path\n"
+    imports += "from farfeel.support.files import replacing_file, replacing_folder\n"
+    death = "def die():\n    os.kill(os.getpid(), signal.SIGKILL)\n"
+    process = subprocess.Popen([sys.executable, "-c", imports + death + lines], cwd=folder)
+    assert process.wait() == -signal.SIGKILL
+    return process.pid
+
+
+def hidden(folder: Path) -> list[str]:
+    return sorted(entry.name for entry in folder.iterdir() if entry.name.startswith("."))
+
+
+def write_folder(path: Path, content: str) -> None:
+    with replacing_folder(path) as partial:
+        (partial / "a").write_text(content)
+
+
+@contextmanager
+def interrupted(error: BaseException) -> Iterator[None]:
+    with pytest.raises((type(error), FarfeelError)):
+        yield
+
+
+def test_a_killed_file_leaves_the_old_one_whole_and_its_leftover_goes_with_the_next(tmp_path: Path) -> None:
+    (tmp_path / "result").write_text("old")
+    pid = kill("file", tmp_path)
+    assert (tmp_path / "result").read_text() == "old"
+    assert hidden(tmp_path) == [f".result.{pid}.partial"]
+    with replacing_file(tmp_path / "result") as partial:
+        partial.write_text("newer")
+    assert (tmp_path / "result").read_text() == "newer"
+    assert hidden(tmp_path) == []
+
+
+def test_a_killed_folder_leaves_the_old_one_whole_and_its_leftover_goes_with_the_next(tmp_path: Path) -> None:
+    write_folder(tmp_path / "result", "old")
+    kill("folder", tmp_path)
+    assert (tmp_path / "result" / "a").read_text() == "old"
+    assert len(hidden(tmp_path)) == 1
+    write_folder(tmp_path / "result", "newer")
+    assert (tmp_path / "result" / "a").read_text() == "newer"
+    assert hidden(tmp_path) == []
+
+
+def test_a_first_writer_that_is_killed_leaves_nothing_under_the_name(tmp_path: Path) -> None:
+    for writer in ("file", "folder"):
+        kill(writer, tmp_path)
+        assert not (tmp_path / "result").exists()
+
+
+def test_a_folder_killed_between_its_two_moves_is_put_back_by_the_next_writer_even_by_one_that_fails(
+    tmp_path: Path,
+) -> None:
+    write_folder(tmp_path / "result", "old")
+    kill("folder between its two moves", tmp_path)
+    assert not (tmp_path / "result").exists()
+    with interrupted(ValueError()), replacing_folder(tmp_path / "result"):
+        raise ValueError
+    assert (tmp_path / "result" / "a").read_text() == "old"
+    assert hidden(tmp_path) == []
+
+
+def test_a_folder_interrupted_between_its_two_moves_is_put_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_folder(tmp_path / "result", "old")
+    move = os.replace
+
+    def replace(old: Path, new: Path) -> None:
+        if old.suffix == ".partial":
+            raise KeyboardInterrupt
+        move(old, new)
+
+    monkeypatch.setattr(os, "replace", replace)
+    with interrupted(KeyboardInterrupt()):
+        write_folder(tmp_path / "result", "new")
+    assert (tmp_path / "result" / "a").read_text() == "old"
+    assert hidden(tmp_path) == []
+
+
+@pytest.mark.parametrize("error", [ValueError(), KeyboardInterrupt(), OSError(errno.ENOSPC, "full"), FarfeelError("x")])
+def test_any_failure_leaves_the_old_content_and_no_leftover(tmp_path: Path, error: BaseException) -> None:
+    (tmp_path / "file").write_text("old")
+    write_folder(tmp_path / "folder", "old")
+    with interrupted(error), replacing_file(tmp_path / "file") as partial:
+        partial.write_text("half")
+        raise error
+    with interrupted(error), replacing_folder(tmp_path / "folder") as partial:
+        (partial / "a").write_text("half")
+        raise error
+    assert (tmp_path / "file").read_text() == (tmp_path / "folder" / "a").read_text() == "old"
+    assert hidden(tmp_path) == []
+
+
+def test_a_full_disk_is_one_line_that_names_the_file_and_not_the_temporary_one(tmp_path: Path) -> None:
+    with pytest.raises(FarfeelError) as raised, replacing_file(tmp_path / "file"):
+        raise OSError(errno.ENOSPC, "No space left on device")
+    assert str(raised.value).startswith(f"{tmp_path / 'file'} cannot be written (No space left on device)")
+    assert "partial" not in str(raised.value)
+
+
+def test_a_folder_is_replaced_whole(tmp_path: Path) -> None:
+    write_folder(tmp_path / "result", "old")
+    (tmp_path / "result" / "more").write_text("of the old one")
+    write_folder(tmp_path / "result", "new")
+    assert [entry.name for entry in (tmp_path / "result").iterdir()] == ["a"]
+
+
+def test_what_a_running_process_is_writing_is_left_alone(tmp_path: Path) -> None:
+    theirs = tmp_path / f".result.{os.getppid()}.partial"
+    of_another_name = tmp_path / ".result.txt.999999999.partial"
+    theirs.write_text("half")
+    of_another_name.write_text("half")
+    with replacing_file(tmp_path / "result") as partial:
+        partial.write_text("new")
+    assert hidden(tmp_path) == sorted([theirs.name, of_another_name.name])
+
+
+@pytest.mark.parametrize("name", ["plain", "[a-z]*?", "with space", "ünï", ".hidden", "a.b.c", "-x"])
+def test_any_name_can_be_written(tmp_path: Path, name: str) -> None:
+    with replacing_file(tmp_path / "files" / name) as partial:
+        partial.write_text("new")
+    write_folder(tmp_path / "folders" / name, "new")
+    assert [entry.name for entry in (tmp_path / "files").iterdir()] == [name]
+    assert [entry.name for entry in (tmp_path / "folders").iterdir()] == [name]
+
+
+def test_a_trailing_slash_and_a_link_lead_to_the_same_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_folder(Path("result/"), "old")
+    Path("link").symlink_to("result")
+    write_folder(Path("link"), "new")
+    assert Path("link").is_symlink()
+    assert Path("result/a").read_text() == "new"
+    Path("file").write_text("old")
+    Path("file-link").symlink_to("file")
+    with replacing_file(Path("file-link")) as partial:
+        partial.write_text("new")
+    assert Path("file-link").is_symlink()
+    assert Path("file").read_text() == "new"
+
+
+@pytest.mark.parametrize("here", [".", "./", "../here", "..", "", "sub/.."])
+def test_the_folder_one_is_in_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, here: str) -> None:
+    (tmp_path / "here" / "sub").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "here")
+    with pytest.raises(FarfeelError, match="is the folder you are in"), replacing_folder(Path(here)):
+        pytest.fail("must not come to writing")
+    assert Path("sub").is_dir()
+
+
+def test_neither_takes_the_place_of_the_other_nor_of_a_device(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(FarfeelError, match="is a file, expected a place for a folder"):
+        require_folder_place(tmp_path / "file")
+    with pytest.raises(FarfeelError, match=r"file is a file, .*would be inside it"):
+        require_folder_place(tmp_path / "file" / "inside" / "deeper")
+    with pytest.raises(FarfeelError, match="is a folder, expected a place for a file"):
+        require_file_place(tmp_path)
+    with pytest.raises(FarfeelError, match="is no file on a disk"):
+        require_file_place(Path(os.devnull))
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_a_folder_with_a_file_of_someone_else_is_told_from_one_of_ours(tmp_path: Path) -> None:
+    for name in ("model", "epoch_001", "epoch_002"):
+        (tmp_path / name).touch()
+    require_only(tmp_path, ("model", "epoch_*"), "a run")
+    require_only(tmp_path / "absent", (), "a run")
+    with pytest.raises(FarfeelError, match="holds epoch_001, which is no part of a run"):
+        require_only(tmp_path, ("model",), "a run")
