@@ -505,7 +505,7 @@ def test_damaged_sound_leaves_the_film_and_a_warning(tmp_path: Path, recognizer:
     found = recognizer.predict(voice(tmp_path / "near.wav"), audio=voice(tmp_path / "far.wav", channels=3))
     assert found.microphones == 3
     assert found.modalities == ("audio",)
-    assert "near.wav has no film (sound only)" in found.warnings[0]
+    assert "near.wav has audio but no video" in found.warnings[0]
 
 
 @pytest.mark.parametrize(
@@ -553,7 +553,7 @@ def test_an_offset_moves_the_sound_within_the_film(tmp_path: Path, recognizer: R
     assert "the film is not used: it shows less than half of what is heard" in hardly.warnings
     beyond = recognizer.predict(film, audio=sound, audio_offset_s=5.0)
     assert beyond.modalities == ("audio",)
-    assert "lasts 4.0 s, the recording begins 5.0 s into it" in beyond.warnings[0]
+    assert "lasts 4.0 s, but the recording begins at 5.0 s of it" in beyond.warnings[0]
 
 
 @pytest.mark.parametrize("face", ["largest", "left", "right", "whole"])
@@ -561,7 +561,7 @@ def test_the_face_that_is_asked_for_is_looked_for(tmp_path: Path, recognizer: Re
     recording, _ = open_recording(clock(tmp_path / "film.mp4", 2), recognizer.recipe, Options(face=face))
     assert recording.footage
     assert recording.footage.face == face
-    with pytest.raises(FarfeelError, match="there is no face 'middle', expected largest"):
+    with pytest.raises(FarfeelError, match="face is 'middle', expected largest"):
         recognizer.predict(tmp_path / "film.mp4", face="middle")
 
 
@@ -590,9 +590,9 @@ def test_a_checkpoint_that_only_sees_or_only_hears_is_asked_for_nothing_else(tmp
         hearing.predict(film, modalities="video")
     with pytest.raises(FarfeelError, match="takes video, --modalities asks for audio; leave it out"):
         seeing.predict(film, modalities="audio")
-    with pytest.raises(FarfeelError, match=r"sound.wav has no film \(sound only\), expected a picture"):
+    with pytest.raises(FarfeelError, match=r"sound\.wav has audio but no video, expected a video"):
         seeing.predict(sound)
-    with pytest.raises(FarfeelError, match=r"film.mp4 has no audio \(film only\), expected a sound track"):
+    with pytest.raises(FarfeelError, match=r"film\.mp4 has video but no audio, expected an audio track"):
         hearing.predict(film)
 
 

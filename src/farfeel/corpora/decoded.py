@@ -50,7 +50,7 @@ class DecodedClips:
         if found is None:
             found = face_video_of(clip, self.recipe)
             # One that is decoded anew for each window would only gather its crops, epoch after epoch.
-            if found.is_one_view and self._fits(found.decoded_bytes):
+            if found.is_decoded_once and self._fits(found.decoded_bytes):
                 self._footage[index] = found
         return found
 

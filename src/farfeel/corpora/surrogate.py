@@ -35,7 +35,7 @@ from farfeel.corpora.scan import write_manifest
 from farfeel.corpora.splits import PARTS, split_clips
 from farfeel.corpora.video_files import write_film
 from farfeel.media.audio import audio_info
-from farfeel.media.camera import shoot
+from farfeel.media.camera import simulate_camera
 from farfeel.recipe import Camera
 from farfeel.support.files import replacing_file, require_folder_place, require_only
 from farfeel.types import Clip, FarfeelError
@@ -188,7 +188,7 @@ def _make_film(one: Pair, film: Path, seed: int) -> None:
     end_s = clip.end_s if clip.end_s is not None or clip.audio is None else audio_info(clip.audio).seconds
     count = max(1, round(((end_s or 0.0) - clip.start_s) * FPS))
     rng = np.random.default_rng((seed, zlib.crc32(clip.id.encode())))
-    write_film(film, shoot(still[None], SIDE, count, CAMERA, rng), FPS, QUALITY)
+    write_film(film, simulate_camera(still[None], SIDE, count, CAMERA, rng), FPS, QUALITY)
 
 
 def _path(still: Clip) -> Path:

@@ -133,7 +133,7 @@ def _examples(job: Job, bank: Bank | None, number: int) -> Iterator[tuple[dict[s
             yield about, Example(heard)
         else:
             footage = face_video_of(clip, job.recipe)
-            at_s, frames = footage.whole()
+            at_s, frames = footage.all_frames()
             yield about, Example(heard, frames, at_s, footage.begin_s, footage.end_s)
 
 

@@ -19,7 +19,7 @@ from torch.utils.data import Dataset, Sampler
 
 from farfeel.corpora.decoded import DecodedClips
 from farfeel.media.audio import files_in
-from farfeel.media.camera import shoot
+from farfeel.media.camera import simulate_camera
 from farfeel.media.face_video import FaceVideo
 from farfeel.models.logmel import LogMel, front_end
 from farfeel.models.video import to_frames
@@ -209,7 +209,7 @@ class TrainingSet(Dataset["Unmixed | Batch"]):
         if found is None:
             return None
         video = self.recipe.video
-        film = shoot(found, video.size, video.frames, self.recipe.augment.camera, rng)
+        film = simulate_camera(found, video.size, video.frames, self.recipe.augment.camera, rng)
         if video.train_size is None:
             return film
         top, left = rng.integers(video.size - video.train_size + 1, size=2)
