@@ -17,6 +17,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from farfeel.support.files import replacing_file
+from farfeel.support.text import one_line
 from farfeel.types import EMOTIONS, FarfeelError
 
 Positive = Annotated[float, Field(gt=0)]
@@ -426,7 +427,7 @@ def load_recipe(name_or_file: str | Path, overrides: Sequence[str] = ()) -> Reci
     try:
         tree = yaml.load(text, _OnceOnly) or {}
     except yaml.YAMLError as error:
-        reason = " ".join(str(error).replace(' in "<unicode string>"', "").split())
+        reason = one_line(str(error).replace(' in "<unicode string>"', ""))
         raise FarfeelError(f"{name} is not YAML ({reason}); correct that line") from None
     if not isinstance(tree, dict):
         raise FarfeelError(
@@ -472,7 +473,7 @@ def describe(section: type[Section] = Recipe, prefix: str = "") -> Iterator[tupl
         if isinstance(knob.default, Section):
             yield from describe(type(knob.default), f"{prefix}{name}.")
         else:
-            yield f"{prefix}{name}", _plain(knob.default), " ".join((knob.description or "").split())
+            yield f"{prefix}{name}", _plain(knob.default), one_line(knob.description or "")
 
 
 def _plain(value: Any) -> str:

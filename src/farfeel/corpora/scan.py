@@ -23,6 +23,7 @@ from farfeel.corpora.folder import FOLDER, is_unknown, nothing_here, speaker_not
 from farfeel.media.audio import MIN_SECONDS, audio_info
 from farfeel.media.video import media_info
 from farfeel.support.files import replacing_file, require_folder
+from farfeel.support.text import one_line
 from farfeel.types import EMOTIONS, FACES, Clip, FarfeelError
 
 MANIFEST_VERSION = 2
@@ -237,7 +238,7 @@ def read_manifest(path: Path, root: Path | None = None) -> list[Clip]:
     try:
         table = pq.read_table(path)
     except (pa.ArrowException, OSError) as error:
-        reason = " ".join(str(error).split())
+        reason = one_line(error)
         raise FarfeelError(
             f"{path} cannot be read as Parquet ({reason}); expected a manifest; write it again with farfeel scan"
         ) from None

@@ -34,6 +34,7 @@ from farfeel.serve.pictures import mel_picture
 from farfeel.show.predictions import as_dict
 from farfeel.show.timeline import as_json
 from farfeel.support.pool import end_with_parent
+from farfeel.support.text import one_line
 from farfeel.types import FarfeelError, Prediction, Timeline
 
 NAMES = ("the recording", "the sound file")  # of the files, in what is said about them
@@ -188,7 +189,7 @@ def _said(sentence: str, files: Sequence[Path], names: Sequence[str] = NAMES) ->
     """A sentence for the command line, in the words of a request."""
     for file, name in zip(files, names, strict=False):
         sentence = sentence.replace(str(file), name)
-    return " ".join(sentence.replace(" --", " ").split())
+    return one_line(sentence.replace(" --", " "))
 
 
 def _as_dict(prediction: Prediction, job: Job, files: Sequence[Path]) -> dict[str, Any]:
