@@ -7,7 +7,6 @@ An unknown key is an error that names the nearest known one: a mistyped knob mus
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterator, Sequence
 from importlib import resources
 from pathlib import Path
@@ -17,6 +16,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from farfeel.support.files import replacing_file
+from farfeel.support.registry import nearest
 from farfeel.support.text import one_line
 from farfeel.types import EMOTIONS, FarfeelError
 
@@ -419,10 +419,10 @@ def load_recipe(name_or_file: str | Path, overrides: Sequence[str] = ()) -> Reci
     elif Path(name).is_file():
         text = Path(name).read_text(encoding="utf-8", errors="replace")
     else:
-        near = difflib.get_close_matches(name, recipe_names(), n=1)
+        near = nearest(name, recipe_names())
         raise FarfeelError(
             f"recipe {name} is neither a file nor one of {', '.join(recipe_names())}"
-            + (f"; did you mean {near[0]}?" if near else "; check the name")
+            + (f"; did you mean {near}?" if near else "; check the name")
         )
     try:
         tree = yaml.load(text, _OnceOnly) or {}
@@ -510,7 +510,6 @@ class _OnceOnly(yaml.SafeLoader):
 def _nearest(key: str) -> str:
     key = key.lower()
     known = [name for name, _, _ in describe()]
-    near = difflib.get_close_matches(key, known, n=1, cutoff=0.3)
     by_leaf = [name for name in known if name.split(".")[-1] == key.split(".")[-1]]
-    guess = by_leaf[:1] or near
-    return f"did you mean {guess[0]}?" if guess else "farfeel recipe lists all keys"
+    guess = by_leaf[0] if by_leaf else nearest(key, known, cutoff=0.3)
+    return f"did you mean {guess}?" if guess else "farfeel recipe lists all keys"
