@@ -7,7 +7,6 @@ An unknown key is an error that names the nearest known one: a mistyped knob mus
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterator, Sequence
 from importlib import resources
 from pathlib import Path
@@ -17,6 +16,8 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from farfeel.support.files import replacing_file
+from farfeel.support.registry import nearest
+from farfeel.support.text import one_line
 from farfeel.types import EMOTIONS, FarfeelError
 
 Positive = Annotated[float, Field(gt=0)]
@@ -418,15 +419,15 @@ def load_recipe(name_or_file: str | Path, overrides: Sequence[str] = ()) -> Reci
     elif Path(name).is_file():
         text = Path(name).read_text(encoding="utf-8", errors="replace")
     else:
-        near = difflib.get_close_matches(name, recipe_names(), n=1)
+        near = nearest(name, recipe_names())
         raise FarfeelError(
             f"recipe {name} is neither a file nor one of {', '.join(recipe_names())}"
-            + (f"; did you mean {near[0]}?" if near else "; check the name")
+            + (f"; did you mean {near}?" if near else "; check the name")
         )
     try:
         tree = yaml.load(text, _OnceOnly) or {}
     except yaml.YAMLError as error:
-        reason = " ".join(str(error).replace(' in "<unicode string>"', "").split())
+        reason = one_line(str(error).replace(' in "<unicode string>"', ""))
         raise FarfeelError(f"{name} is not YAML ({reason}); correct that line") from None
     if not isinstance(tree, dict):
         raise FarfeelError(
@@ -472,7 +473,7 @@ def describe(section: type[Section] = Recipe, prefix: str = "") -> Iterator[tupl
         if isinstance(knob.default, Section):
             yield from describe(type(knob.default), f"{prefix}{name}.")
         else:
-            yield f"{prefix}{name}", _plain(knob.default), " ".join((knob.description or "").split())
+            yield f"{prefix}{name}", _plain(knob.default), one_line(knob.description or "")
 
 
 def _plain(value: Any) -> str:
@@ -509,7 +510,6 @@ class _OnceOnly(yaml.SafeLoader):
 def _nearest(key: str) -> str:
     key = key.lower()
     known = [name for name, _, _ in describe()]
-    near = difflib.get_close_matches(key, known, n=1, cutoff=0.3)
     by_leaf = [name for name in known if name.split(".")[-1] == key.split(".")[-1]]
-    guess = by_leaf[:1] or near
-    return f"did you mean {guess[0]}?" if guess else "farfeel recipe lists all keys"
+    guess = by_leaf[0] if by_leaf else nearest(key, known, cutoff=0.3)
+    return f"did you mean {guess}?" if guess else "farfeel recipe lists all keys"

@@ -384,7 +384,7 @@ def test_a_run_is_neither_begun_again_nor_resumed_with_another_recipe(
     before = snapshot(tmp_path)
     assert "holds a run already; go on with --resume, choose another --out" in complain(*words)
     line = complain(*words, "--resume", "train.learning_rate=0.5")
-    assert "was trained with another recipe (train.learning_rate differ); resume with the same" in line
+    assert "was trained with another recipe (train.learning_rate 0.001, requested 0.5); resume with the same" in line
     assert snapshot(tmp_path) == before
 
 

@@ -16,6 +16,7 @@ from torchvision.models.video import R2Plus1D_18_Weights, r2plus1d_18
 from torchvision.models.video.resnet import BasicBlock, Conv2Plus1D
 
 from farfeel import recipe
+from farfeel.support.text import one_line
 from farfeel.types import FarfeelError
 
 EMBEDDING = 768  # As wide as HTS-AT's embedding: neither modality outnumbers the other in the concatenation.
@@ -101,7 +102,7 @@ def kinetics_weights() -> dict[str, Tensor]:
         state: dict[str, Tensor] = weights.get_state_dict(progress=False, check_hash=True, weights_only=True)
     except (URLError, OSError, RuntimeError) as error:  # RuntimeError: another checksum
         raise FarfeelError(
-            f"the Kinetics weights are not in torch's cache and cannot be downloaded ({' '.join(str(error).split())}); "
+            f"the Kinetics weights are not in torch's cache and cannot be downloaded ({one_line(error)}); "
             f"fetch {weights.url} elsewhere and name it with --video-weights FILE, or go without: --video-weights none"
         ) from None
     return state

@@ -39,6 +39,7 @@ from farfeel.shards.store import (
     write_shard,
 )
 from farfeel.support.files import replacing_file, require_folder_place, require_only
+from farfeel.support.parameters import read_parameters, require_same
 from farfeel.support.pool import Runner, run_all
 from farfeel.types import Clip, FarfeelError
 
@@ -88,7 +89,13 @@ def prepare(
     job = Job(tuple(clips), recipe, bank.path if bank else None, tuple(mics), renderings, seed, per_shard, out)
     parameters = _require_possible(job, bank)
     require_only(out, (INDEX, PARAMETERS, PATTERN, ".*.partial"), "a prepared corpus")
-    _require_same(out, parameters)
+    if (out / PARAMETERS).exists():
+        require_same(
+            read_parameters(out / PARAMETERS),
+            parameters,
+            f"{out} was prepared with other parameters",
+            "prepare the same, choose another --out, or remove the folder",
+        )
     with replacing_file(out / PARAMETERS) as partial:
         partial.write_text(json.dumps(parameters, indent=2, sort_keys=True) + "\n")
     todo = [number for number in range(job.shards) if not job.file(number).exists()]
@@ -196,17 +203,3 @@ def bank_digest(bank: Bank | None) -> str:
     if bank is None:
         return ""
     return hashlib.sha256((bank.path / TABLE).read_bytes() + f"|{len(bank)}|{bank.mics}".encode()).hexdigest()
-
-
-def _require_same(out: Path, parameters: dict[str, Any]) -> None:
-    if not (out / PARAMETERS).exists():
-        return
-    try:
-        before = json.loads((out / PARAMETERS).read_text())
-    except ValueError:
-        raise FarfeelError(f"{out / PARAMETERS} is damaged; delete {out} and prepare again") from None
-    if differing := [name for name in parameters if before.get(name) != parameters[name]]:
-        raise FarfeelError(
-            f"{out} was prepared of other things ({', '.join(differing[:4])} differ); prepare the same, or choose "
-            "another --out"
-        )

@@ -21,6 +21,7 @@ from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
+from farfeel.support.text import one_line
 from farfeel.types import FarfeelError
 
 T = TypeVar("T")
@@ -70,7 +71,7 @@ class Variant:
         except Exception as error:
             if not self.package:
                 raise
-            reason = " ".join(str(error).split())[:160]
+            reason = one_line(error, 160)
             raise FarfeelError(
                 f"{self.name} of {self.package} cannot be loaded ({type(error).__name__}: {reason}); expected "
                 f"{self.module}:{self.attribute}; repair or uninstall that package"
