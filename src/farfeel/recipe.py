@@ -13,12 +13,14 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import PydanticCustomError
 
 from farfeel.support.files import replacing_file
 from farfeel.support.registry import nearest
 from farfeel.support.text import one_line
 from farfeel.types import EMOTIONS, FarfeelError
+from farfeel.variants import NOISES
 
 Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
@@ -29,6 +31,13 @@ Stages = Annotated[tuple[Count, ...], Field(min_length=1)]
 Range = tuple[float, float]
 Span = tuple[NotNegative, NotNegative]  # a range of lengths or times
 RANGES = (Range, Range | None, Span)
+
+
+def _kind_of_noise(name: str) -> str:
+    if name not in NOISES:
+        *first, last = map(repr, NOISES)
+        raise PydanticCustomError("kind_of_noise", "{kinds}", {"kinds": f"{', '.join(first)} or {last}"})
+    return name
 
 
 class Section(BaseModel):
@@ -143,9 +152,9 @@ class Rooms(Section):
     """Share of training clips that no room touches (only the microphone count is kept)."""
     snr_db: Range | None = None
     """Noise is added at a level drawn from this range, measured over all microphones; none without it."""
-    noise: Annotated[tuple[Literal["white", "babble", "fan", "recorded"], ...], Field(min_length=1)] = ("white",)
-    """Kinds to draw from. Babble is other training speakers, elsewhere in the room; fan is steady pink noise from one
-    place of it. Prepared clips have neither, and a single speaker no babble, where there is another kind."""
+    noise: Annotated[tuple[Annotated[str, AfterValidator(_kind_of_noise)], ...], Field(min_length=1)] = ("white",)
+    """Kinds of noise to draw from. A kind that the clips do not allow is left out where another kind is named: prepared
+    clips have no positions for babble and fan, and a single speaker has nobody for babble."""
     renderings: Annotated[int, Field(ge=0)] = 0
     """Versions of each training clip (room, noise, speed, place in the window) that are computed once and taken in
     turn, as log-mels in memory; 0: a new one in every epoch. For audio recipes."""

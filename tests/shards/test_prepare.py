@@ -29,7 +29,8 @@ from farfeel.recipe import Recipe
 from farfeel.rooms.acoustics import remove_common_delay
 from farfeel.rooms.bank import Bank
 from farfeel.rooms.reverb import convolve
-from farfeel.shards.prepare import in_room, prepare
+from farfeel.rooms.scene import in_room
+from farfeel.shards.prepare import prepare
 from farfeel.shards.reading import clips_of
 from farfeel.shards.store import Shards
 from farfeel.training.examples import at_microphones, collate
@@ -324,7 +325,7 @@ def test_prepared_clips_have_the_noise_that_needs_no_place(prepared: Path, small
     shards = Shards.open(prepared)
     every = PreparedTrainingSet(clips_of(shards), small("rooms.noise=[white, babble, fan]"), shards)
     assert every.noises == ["white"]
-    with pytest.raises(FarfeelError, match=r"no place for others.*rooms\.noise=\[white\]"):
+    with pytest.raises(FarfeelError, match=r"prepared clips have none.*rooms\.noise=\[white\]"):
         PreparedTrainingSet(clips_of(shards), small("rooms.noise=[babble, fan]"), shards)
 
 

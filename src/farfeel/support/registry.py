@@ -106,7 +106,7 @@ class Registry(Generic[T]):
     def variant(self, name: str) -> Variant:
         """The variant of that name, not yet imported. Raises FarfeelError where there is none, or more than one."""
         built_in, brought = _built_in(self.package), [each for each in _plug_ins(self.group) if each.name == name]
-        found = [built_in[name]] * (name in built_in) + brought
+        found = [built_in[name], *brought] if name in built_in else brought
         if not found:
             near = nearest(name, self.names)
             remedy = f"did you mean {near}?" if near else "correct the name, or install the package that brings it"
