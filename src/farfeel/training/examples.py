@@ -22,7 +22,7 @@ from farfeel.media.audio import files_in
 from farfeel.media.camera import shoot
 from farfeel.media.face_video import FaceVideo
 from farfeel.models.logmel import LogMel, front_end
-from farfeel.models.video import to_frames
+from farfeel.models.video_networks import to_frames
 from farfeel.recipe import Recipe
 from farfeel.rooms.acoustics import remove_common_delay
 from farfeel.rooms.bank import Bank
