@@ -40,6 +40,7 @@ class Named:
     def _known(self, name: str) -> str:
         if name not in self.registry:
             raise PydanticCustomError(UNKNOWN_NAME, "{expected}", {"expected": self.registry.expected(name)})
+        self.registry.variant(name)  # raises where two packages bring that name
         return name
 
 
@@ -482,7 +483,7 @@ class Recipe(Section):
             for part in key.split("."):
                 found = getattr(found, part)
             names = found if isinstance(found, tuple) else (found,)
-            brought = {registry.variant(name).package for name in names} - {""}
+            brought = {registry.variant(name).package for name in names if name in registry} - {""}
             if brought:
                 needed[key] = ", ".join(sorted(brought))
         return needed

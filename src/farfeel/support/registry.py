@@ -130,8 +130,8 @@ class Registry(Generic[T]):
 
     def variant(self, name: str) -> Variant:
         """The variant of that name, not yet imported. Raises FarfeelError where there is none, or more than one."""
-        built_in, brought = _built_in(self.package), [each for each in _plug_ins(self.group) if each.name == name]
-        found = [built_in[name]] * (name in built_in) + brought
+        ours = _built_in(self.package).get(name)
+        found = ([ours] if ours else []) + [each for each in _plug_ins(self.group) if each.name == name]
         if not found:
             raise FarfeelError(f"{name} is no {self.what}, {self.expected(name)}")
         if len(found) > 1:

@@ -50,7 +50,8 @@ def mean_of_working(mels: Tensor, mic_mask: Tensor) -> Tensor:
 
 def pick(mels: Tensor, mic: Tensor) -> Tensor:
     """(B, M, Q, F), (B,) index of a microphone → (B, Q, F)."""
-    return mels.take_along_dim(mic[:, None, None, None], dim=1).squeeze(1)
+    index = mic[:, None, None, None].expand(-1, 1, mels.shape[2], mels.shape[3])
+    return mels.gather(1, index).squeeze(1)  # take_along_dim would make an exported graph of one batch size
 
 
 def embed_each(mels: Tensor, mic_mask: Tensor, embed: Embed) -> Tensor:
