@@ -1,6 +1,7 @@
 """A small world for the tests, made once: artificial voices, simulated rooms, and the example plug-in, installed."""
 
 import hashlib
+import importlib
 import os
 import shutil
 import subprocess
@@ -33,19 +34,29 @@ PLUGIN = Path(__file__).parents[1] / "examples" / "plugin"
 def pytest_configure(config: pytest.Config) -> None:
     """Build and install the example plug-in, before tests ask the registries for their names.
 
-    It goes to a folder of its own, which is built again only where its source has changed.
+    Each state of its source gets a folder of its own. It appears whole or not at all: two runs of pytest at once and
+    an interrupted installation do no harm.
     """
     files = [path for path in sorted(PLUGIN.rglob("*")) if path.suffix in (".py", ".toml")]
-    state = hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()[:16]
+    contents = [part for path in files for part in (str(path.relative_to(PLUGIN)).encode(), path.read_bytes())]
+    state = hashlib.sha256(b"\0".join(contents)).hexdigest()[:16]
     installed = config.rootpath / "build" / f"plugin-{state}"
     if not installed.exists():
-        with tempfile.TemporaryDirectory() as folder:  # building leaves its own files beside the source
-            source = shutil.copytree(PLUGIN, Path(folder) / "plugin")
+        installed.parent.mkdir(exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=installed.parent) as folder:  # building leaves its files beside the source
+            source = shutil.copytree(PLUGIN, Path(folder) / "source")
             pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-index"]
-            target = ["--no-deps", "--no-build-isolation", "--target", str(installed), str(source)]
-            subprocess.run([*pip, *target], check=True)
+            target = Path(folder) / "installed"
+            where = ["--no-deps", "--no-build-isolation", "--target", str(target), str(source)]
+            subprocess.run([*pip, *where], check=True)
+            try:
+                target.rename(installed)
+            except OSError:  # Another run was faster.
+                if not installed.exists():
+                    raise
     sys.path.append(str(installed))  # spawned processes get it from here, others from the environment
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [os.environ.get("PYTHONPATH"), str(installed)]))
+    importlib.invalidate_caches()
 
 
 @pytest.fixture(scope="session")

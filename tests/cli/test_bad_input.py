@@ -342,7 +342,7 @@ def test_checkpoints_that_do_not_belong_together(
     assert said in complain("predict", clip, "--checkpoint", checkpoint, "--checkpoint", glad)
     corpus = ("--corpus", "synthetic", "--root", voices, "--out", out)
     assert said in complain("evaluate", "--checkpoint", checkpoint, glad, *corpus)
-    assert "the checkpoint sums 3 microphones; choose them with --mics 0,1" in complain(
+    assert "the checkpoint takes 3 microphones; choose them with --mics 0,1" in complain(
         "predict", clip, "--checkpoint", summing
     )
     assert f"{glad} has another data.emotions than" in complain("average", checkpoint, glad, "--out", out)

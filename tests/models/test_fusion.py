@@ -10,7 +10,7 @@ from farfeel.models.checkpoint import save_checkpoint
 from farfeel.models.emotion import EmotionModel
 from farfeel.models.fusion import where_present
 from farfeel.models.reference import fill_video, read_video_weights
-from farfeel.models.video import VideoEncoder
+from farfeel.models.video_networks import VideoEncoder
 from farfeel.recipe import Recipe, Video
 from farfeel.training.run import initialise_video
 from farfeel.types import FarfeelError
@@ -83,7 +83,7 @@ def test_both_modalities_have_a_say(model: EmotionModel, batch: dict) -> None:
 def test_of_two_experts_the_absent_one_says_nothing(model: EmotionModel, batch: dict) -> None:
     torch.nn.init.zeros_(model.classifier.linear2.weight)  # the hidden layer has nothing to add
     torch.nn.init.zeros_(model.classifier.linear2.bias)
-    own_audio = model.hear(batch["audio"], batch["mic_mask"]).logits
+    own_audio = model.audio_output(batch["audio"], batch["mic_mask"]).logits
     own_video = model.classifier.video_head(torch.relu(model.video(batch["frames"])))
     both, sound, film = model(**batch, alone=True)
     torch.testing.assert_close(both, own_audio + own_video)

@@ -71,8 +71,8 @@ def test_the_normalised_sum_of_equal_microphones_is_one_of_them(audio: torch.Ten
 def test_summed_patches_grow_with_the_number_of_microphones(audio: torch.Tensor) -> None:
     net = model("sum-patches", stem="patch")
     mels = net.logmel(audio[:, :1])
-    one = net.fusion(mels, living(0)[:, :1], net.hearing[0].embed)
-    four = net.fusion(mels.expand(-1, 4, -1, -1), living(0, 1, 2, 3), net.hearing[0].embed)
+    one = net.microphones(mels, living(0)[:, :1], net.hearing[0].embed)
+    four = net.microphones(mels.expand(-1, 4, -1, -1), living(0, 1, 2, 3), net.hearing[0].embed)
     torch.testing.assert_close(four, 4 * one, atol=1e-5, rtol=1e-4)
 
 

@@ -68,7 +68,7 @@ def test_every_audio_case_agrees_to_1e_4(name: str, cases: dict, state: dict) ->
     model = EmotionModel(recipe_of(case)).eval()
     fill(model, state, LoadReport("golden"))
     with torch.inference_mode():
-        heard = model.hear(waveforms(case), torch.ones(2, case["mics"], dtype=torch.bool))
+        heard = model.audio_output(waveforms(case), torch.ones(2, case["mics"], dtype=torch.bool))
     golden = np.load(GOLDEN / f"{name}.npz", allow_pickle=False)
     np.testing.assert_allclose(heard.logits, golden["clipwise_output"], atol=1e-4)
     np.testing.assert_allclose(heard.latent, golden["latent_output"], atol=1e-4)
@@ -93,7 +93,7 @@ def test_the_audio_visual_case_agrees_to_1e_4(cases: dict, audio_visual: dict) -
     audio, mic_mask = waveforms(case), torch.ones(2, case["mics"], dtype=torch.bool)
     golden = np.load(GOLDEN / "av_sum_3.npz", allow_pickle=False)
     with torch.inference_mode():
-        np.testing.assert_allclose(model.hear(audio, mic_mask).latent, golden["latent_output"], atol=1e-4)
+        np.testing.assert_allclose(model.audio_output(audio, mic_mask).latent, golden["latent_output"], atol=1e-4)
         np.testing.assert_allclose(model.video(frames), golden["video_latent"], atol=1e-4)
         np.testing.assert_allclose(model(audio, mic_mask, frames), golden["clipwise_output"], atol=1e-4)
 

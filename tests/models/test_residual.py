@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from farfeel.cli import main
+from farfeel.models.audio_networks.residual import FrequencyNorm
 from farfeel.models.checkpoint import load_checkpoint, save_checkpoint
 from farfeel.models.emotion import EmotionModel
 from farfeel.models.logmel import front_end, subtract_mean
-from farfeel.models.residual import FrequencyNorm
 from farfeel.recipe import Recipe, load_recipe
 from farfeel.types import FarfeelError
 
@@ -68,7 +68,7 @@ def test_log_mels_are_heard_like_their_sound(audio: torch.Tensor) -> None:
 def test_the_floor_does_not_show_the_equaliser(audio: torch.Tensor) -> None:
     net = model("audio.range_db=50", "augment.filter_db=12", "augment.time_masks=0", "augment.band_masks=0")
     seen = []
-    net.fusion.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+    net.microphones.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
     net.equalise.train()
     net(torch.cat([audio, torch.zeros_like(audio)], dim=2), ALL)
     floor = seen[0][..., seen[0].shape[3] * 3 // 4 :]  # digital silence
@@ -172,8 +172,8 @@ def test_what_cannot_be_merged_is_one_clear_line(folds: list[Path], tmp_path: Pa
     other = model("audio.hop=160")
     save_checkpoint(tmp_path / "other", other.state_dict(), other.recipe, "")
     for asked, said in (
-        ([folds[0], tmp_path / "other"], r"hears otherwise than .*fold1 \(audio\)"),
-        ([folds[3]], "0 take sound and 1 film"),
+        ([folds[0], tmp_path / "other"], r"other differs from .*fold1 in audio, expected the same"),
+        ([folds[3]], "0 take audio and 1 video"),
         ([folds[0], folds[3], folds[3].with_name("no")], "does not exist"),
     ):
         assert main(["merge", *map(str, asked), "--out", str(tmp_path / "merged")]) == 1

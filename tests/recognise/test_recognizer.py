@@ -76,7 +76,7 @@ def test_a_silent_channel_is_left_out_and_said(recognizer: Recognizer) -> None:
 def test_summed_patches_want_the_number_they_were_trained_with(small: Small) -> None:
     summing = make(small("microphones.strategy=sum-patches"))
     audio = np.random.default_rng(1).normal(0, 0.1, (2, 30000)).astype(np.float32)
-    with pytest.raises(FarfeelError, match="has 2 channels, the checkpoint sums 3 microphones"):
+    with pytest.raises(FarfeelError, match="has 2 channels, the checkpoint takes 3 microphones"):
         summing.predict_audio(audio, what="clip.wav")
     assert summing.predict_audio(audio, mics=[0, 1]).microphones == 2  # asked for by name, it is done
 

@@ -16,7 +16,7 @@ from test_loop import assert_equal, train
 import crashing
 from farfeel.cli import main
 from farfeel.corpora.splits import Split
-from farfeel.models.residual import LatentNorm
+from farfeel.models.audio_networks.residual import LatentNorm
 from farfeel.recipe import Recipe
 from farfeel.rooms.bank import Bank
 from farfeel.shards.prepare import prepare

@@ -162,22 +162,28 @@ def _convert(args: argparse.Namespace) -> None:
 
 
 def _recipe_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("name", nargs="?", help="print this recipe whole, as YAML; without it, list every knob")
+    parser.add_argument("name", nargs="?", help="print this recipe as YAML; without a name, list every setting")
     parser.add_argument("overrides", nargs="*", metavar="section.key=value")
 
 
 def _recipe(args: argparse.Namespace) -> None:
     import yaml
 
-    from farfeel.recipe import describe, load_recipe, recipe_names
+    from farfeel.recipe import choices, describe, load_recipe, recipe_names
 
     if args.name:
         tree = load_recipe(args.name, args.overrides).model_dump(mode="json")
         print(yaml.safe_dump(tree, sort_keys=False, default_flow_style=None, width=100), end="")
         return
-    print(f"recipes: {', '.join(recipe_names())}\n\nknobs, with their defaults:")
+    print(f"recipes: {', '.join(recipe_names())}\n\nsettings, with their defaults:")
+    chosen_from = choices()
     for key, default, meaning in describe():
         print(f"  {key} = {default}" + (f"\n      {meaning}" if meaning else ""))
+        values = chosen_from.get(key, {})
+        if any(values.values()):
+            print("\n".join(f"      - {value}: {summary}" for value, summary in values.items()))
+        elif values:
+            print(f"      one of {', '.join(values)}")
 
 
 def _demo_arguments(parser: argparse.ArgumentParser) -> None:
@@ -198,7 +204,7 @@ def _demo(args: argparse.Namespace) -> None:
 COMMANDS = (
     Command("demo", "Everything once, on the embedded corpus: rooms, training, table, report.", _demo_arguments, _demo),
     Command("train", "Train a model, in rooms that are drawn anew each epoch.", _train_arguments, _train),
-    Command("recipe", "Print a recipe, or list every knob.", _recipe_arguments, _recipe),
+    Command("recipe", "Print a recipe, or list every setting and its values.", _recipe_arguments, _recipe),
     Command("average", "Average the weights of checkpoints.", _average_arguments, _average),
     Command("convert", "Turn a reference's weights into a checkpoint.", _convert_arguments, _convert),
 )

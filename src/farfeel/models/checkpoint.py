@@ -12,33 +12,48 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from farfeel.models.emotion import EmotionModel
-from farfeel.recipe import Recipe, apply_override, recipe_from_tree, save_recipe
+from farfeel.recipe import Recipe, apply_override, as_yaml, recipe_from_tree, save_recipe
 from farfeel.support.files import replacing_folder, require_folder_place, require_only
 from farfeel.support.text import one_line
 from farfeel.types import FarfeelError
 
 WEIGHTS, RECIPE, CARD = "model.safetensors", "recipe.yaml", "card.md"
 TEMPERATURE = "temperature"  # EmotionModel's buffer (3,)
-MERGED_HIDDEN = 64  # Width of a fusion layer that adds nothing until it is trained.
+PARTS = {  # of an EmotionModel, and the settings that name their classes
+    "microphones": "microphones.strategy",
+    "hearing": "model.network",
+    "video.network": "video.network",
+    "classifier": "fusion.strategy",
+}
+MERGED_FUSION = "concatenation"  # Its hidden layer adds nothing until it is trained.
+MERGED_HIDDEN = 64  # width of that layer
 
 
 def require_checkpoint_place(folder: Path) -> None:
-    """Raise FarfeelError where a checkpoint may not be put: at a file, or over anything but a checkpoint."""
+    """Raise FarfeelError where a checkpoint may not be written: a file, or a folder with anything but a checkpoint."""
     require_only(require_folder_place(folder), (WEIGHTS, RECIPE, CARD), "a checkpoint")
 
 
 def save_checkpoint(folder: Path, state: dict[str, Tensor], recipe: Recipe, card: str) -> None:
-    """Write a checkpoint folder whole, or not at all; FarfeelError where `folder` holds anything but a checkpoint."""
+    """Write a checkpoint folder completely, or not at all.
+
+    folder: a new one, or an old checkpoint, which is replaced. state: name → tensor. recipe: of the model. card: text.
+    Raises FarfeelError where `folder` holds anything but a checkpoint.
+    """
     require_checkpoint_place(folder)
     with replacing_folder(folder) as partial:
-        # Written by Python, whose error for a full disk says so; the library's own writer has another for everything.
+        # Written by Python: its error for a full disk is clear. The library's own writer has one error for everything.
         (partial / WEIGHTS).write_bytes(save({name: tensor.contiguous() for name, tensor in state.items()}))
         save_recipe(recipe, partial / RECIPE)
         (partial / CARD).write_text(card, encoding="utf-8")
 
 
 def load_checkpoint(folder: Path) -> EmotionModel:
-    """The model of a checkpoint folder, in evaluation mode on the CPU. Raises FarfeelError with one line."""
+    """The model of a checkpoint folder, in evaluation mode on the CPU.
+
+    folder: a checkpoint folder, or the weights file in it. Raises FarfeelError where it is missing or damaged, or needs
+    a package that is not installed.
+    """
     folder = Path(folder)
     if folder.name == WEIGHTS:
         folder = folder.parent
@@ -52,7 +67,7 @@ def load_checkpoint(folder: Path) -> EmotionModel:
     model = EmotionModel(recipe)
     state = with_temperature(read_weights(folder))
     ours = model.state_dict()
-    wrong = sorted(name for name in ours.keys() | state.keys() if _shape(ours, name) != _shape(state, name))
+    wrong = _differing(ours, state)
     if wrong:
         raise FarfeelError(
             f"checkpoint {folder} does not fit its own recipe.yaml: {len(wrong)} tensors differ, the first {wrong[0]} "
@@ -62,8 +77,42 @@ def load_checkpoint(folder: Path) -> EmotionModel:
     return model.eval()
 
 
+def require_reloadable(model: EmotionModel, recipe: Recipe) -> None:
+    """Raise FarfeelError where a checkpoint of the model would load as another model, or not at all.
+
+    model: before training. recipe: the one that its checkpoint will hold. The recipe is written and read, a model is
+    built of it, and both models' classes and tensors are compared. No random number is drawn.
+    """
+    again = recipe_from_tree(yaml.safe_load(as_yaml(recipe)), source="the recipe as it would be saved")
+    if again != recipe:
+        ours, theirs = recipe.model_dump(), again.model_dump()
+        changed = ", ".join(name for name in ours if ours[name] != theirs.get(name))
+        raise FarfeelError(
+            f"the recipe's {changed} would be read back with other values, expected the same; use numbers, texts, "
+            "lists and dictionaries alone"
+        )
+    with torch.random.fork_rng(devices=[]):
+        rebuilt = EmotionModel(again)
+    ours, theirs = ({name: type(each) for name, each in one.named_modules()} for one in (model, rebuilt))
+    for name in [*ours, *theirs]:
+        if ours.get(name) is not theirs.get(name):
+            found, expected = (one[name].__name__ if name in one else "nothing" for one in (ours, theirs))
+            setting = next((key for part, key in PARTS.items() if f"{name}.".startswith(f"{part}.")), None)
+            remedy = f"name the class in the recipe ({setting})" if setting else "change the recipe, not the model"
+            raise FarfeelError(
+                f"{name or 'the model'} is {found}, but the recipe builds {expected}: a checkpoint would not load as "
+                f"the same model; {remedy}"
+            )
+    wrong = _differing(model.state_dict(), rebuilt.state_dict())
+    if wrong:
+        raise FarfeelError(
+            f"{wrong[0]} is not the tensor that the recipe builds: a checkpoint of the model could not be loaded; "
+            "change the recipe, not the model"
+        )
+
+
 def read_checkpoint_recipe(folder: Path) -> Recipe:
-    """The recipe inside a checkpoint folder."""
+    """The recipe in a checkpoint folder. Raises FarfeelError where it cannot be read or needs a missing package."""
     path = Path(folder) / RECIPE
     try:
         tree = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -75,7 +124,7 @@ def read_checkpoint_recipe(folder: Path) -> Recipe:
 
 
 def read_weights(folder: Path) -> dict[str, Tensor]:
-    """The tensors of a checkpoint folder as they are stored, those of 16 bits in 16 bits."""
+    """Name → tensor, as a checkpoint folder stores them: tensors of 16 bits stay in 16 bits. Raises FarfeelError."""
     path = Path(folder) / WEIGHTS
     try:
         return load_file(path)
@@ -90,22 +139,28 @@ def read_card(folder: Path) -> str:
 
 
 def merge_checkpoints(folders: Sequence[Path], overrides: Sequence[str] = ()) -> tuple[EmotionModel, str]:
-    """One model of several, untrained, and its card: those that hear judge side by side; with one that sees, late
-    fusion sums what both say, the product of experts. Their recipes may differ in seed, split and training.
+    """One model of several, without further training, and its card.
 
-    `overrides` change the recipe. Raises FarfeelError where the models do not hear alike, or several see.
+    The models of audio become one ensemble. With a model of video, late fusion adds the logits of both (a product of
+    experts). The recipes may differ in seed, split and training.
+
+    folders: checkpoints of audio, and at most one of video. overrides: `section.key=value`, changes of the recipe.
+    Raises FarfeelError where the models of audio differ otherwise, or there are several of video.
     """
     models = {Path(folder): load_checkpoint(folder) for folder in folders}
     heard = {folder: model for folder, model in models.items() if model.recipe.modalities == "audio"}
     seen = {folder: model for folder, model in models.items() if model.recipe.modalities == "video"}
     both = [str(folder) for folder in models if folder not in heard and folder not in seen]
     if both or not heard or len(seen) > 1:
-        found = f"{both[0]} takes sound and film" if both else f"{len(heard)} take sound and {len(seen)} film"
-        raise FarfeelError(f"{found}, expected models of sound alone and at most one of film; name others")
+        found = f"{both[0]} takes audio and video" if both else f"{len(heard)} take audio and {len(seen)} video"
+        raise FarfeelError(f"{found}, expected models of audio alone and at most one of video; name others")
     (first, *others), recipe = heard, next(iter(heard.values())).recipe
     for other in others:
-        if differing := _hears_otherwise(recipe, heard[other].recipe):
-            raise FarfeelError(f"{other} hears otherwise than {first} ({differing}); merge models of one recipe")
+        if differing := _differences(recipe, heard[other].recipe):
+            raise FarfeelError(
+                f"{other} differs from {first} in {differing}, expected the same; merge models of one recipe"
+            )
+    strategy = _common_strategy(heard)
     members = sum(model.recipe.model.members for model in heard.values())
     tree = recipe.model_dump(mode="json")
     tree["model"]["members"] = members
@@ -115,13 +170,18 @@ def merge_checkpoints(folders: Sequence[Path], overrides: Sequence[str] = ()) ->
         if model.recipe.data.emotions != recipe.data.emotions:
             raise FarfeelError(f"{folder} and {first} know different emotions; merge models of the same")
         tree |= {"modalities": "both", "video": model.recipe.video.model_dump(mode="json")}
-        tree["fusion"] |= {"experts": True, "hidden": MERGED_HIDDEN}
+        tree["fusion"] |= {"strategy": MERGED_FUSION, "options": {}, "experts": True, "hidden": MERGED_HIDDEN}
         tree["rooms"]["renderings"] = 0
         tree["augment"]["camera"] = model.recipe.augment.camera.model_dump(mode="json")
     for override in overrides:
         apply_override(tree, override)
     merged = EmotionModel(recipe_from_tree(tree, source="merged recipe"))
-    state, number = merged.state_dict(), 0
+    if seen and merged.recipe.fusion.strategy != MERGED_FUSION:
+        raise FarfeelError(
+            f"fusion.strategy is {merged.recipe.fusion.strategy}, expected {MERGED_FUSION}, which needs no training "
+            "after a merge; remove that override"
+        )
+    state, number = merged.state_dict() | strategy, 0
     for model in heard.values():
         for member in model.hearing:
             state |= {f"hearing.{number}.{name}": tensor for name, tensor in member.state_dict().items()}
@@ -139,8 +199,24 @@ def merge_checkpoints(folders: Sequence[Path], overrides: Sequence[str] = ()) ->
     return merged.eval(), "# Merged\n\n" + "\n".join(about) + "\n"
 
 
-def _hears_otherwise(ours: Recipe, theirs: Recipe) -> str:
-    """The sections in which two recipes hear differently; empty where none does."""
+def _common_strategy(models: dict[Path, EmotionModel]) -> dict[str, Tensor]:
+    """The state of the microphone strategy, which an ensemble has once. Raises FarfeelError where several differ."""
+    states = {
+        folder: {name: tensor for name, tensor in model.state_dict().items() if name.startswith("microphones.")}
+        for folder, model in models.items()
+    }
+    (first, state), *others = states.items()
+    for folder, other in others:
+        if any(not torch.equal(tensor, other[name]) for name, tensor in state.items()):
+            raise FarfeelError(
+                f"{folder} and {first} have learned other weights in their microphone strategies, expected the same; "
+                "name both with --checkpoint instead"
+            )
+    return state
+
+
+def _differences(ours: Recipe, theirs: Recipe) -> str:
+    """The sections that two models of an ensemble must share and do not; empty where they share all."""
     of_members = {"members": 1, "frequency_norm": 0.0}
     pairs = {
         "audio": (ours.audio, theirs.audio),
@@ -152,8 +228,8 @@ def _hears_otherwise(ours: Recipe, theirs: Recipe) -> str:
 
 
 def in_half_precision(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The state with its matrices and kernels in 16 bits. Norms, biases and running statistics keep 32: their range is
-    wider, and there are few."""
+    """The state with its matrices and kernels in 16 bits. Norms, biases and running statistics keep 32 bits: their
+    range is wider, and they are small."""
     return {name: t.half() if t.is_floating_point() and t.ndim > 1 else t for name, t in state.items()}
 
 
@@ -166,8 +242,13 @@ def average_states(states: list[dict[str, Tensor]]) -> dict[str, Tensor]:
 
 
 def with_temperature(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The state of a model; one written before models had temperatures gets ones."""
+    """The state of a model, with temperatures of 1 where it was written before models had temperatures."""
     return {TEMPERATURE: torch.ones(3)} | state
+
+
+def _differing(one: dict[str, Tensor], other: dict[str, Tensor]) -> list[str]:
+    """Names of the tensors that only one of two states has, or that have another shape there."""
+    return sorted(name for name in one.keys() | other.keys() if _shape(one, name) != _shape(other, name))
 
 
 def _shape(state: dict[str, Tensor], name: str) -> str:

@@ -29,6 +29,7 @@ from farfeel.types import FarfeelError
 REBUILT = re.compile(r"spectrogram_extractor|logmel_extractor|relative_position_index|attn_mask")
 """Constants that we compute: window and mel matrices, index tables of the attention."""
 BRANCH = re.compile(r"hearing\.\d+|video")
+OURS = ("hearing.", "logmel.", "microphones.", "video.", "classifier.")  # the parts of an EmotionModel
 STEM = "stem.0.weight"  # R(2+1)D's first convolution, by torchvision's name
 
 
@@ -171,7 +172,7 @@ def fill(model: EmotionModel, state: dict[str, Tensor], report: LoadReport) -> L
 
 def our_name(name: str) -> str:
     """The name in EmotionModel of a tensor of the reference, of HTS-AT or of Swin."""
-    if name.startswith(("hearing.", "logmel.", "video.", "classifier.")):
+    if name.startswith(OURS):
         return name
     name = name.removeprefix("sed_model.")
     if name.startswith(("video_encoder.model.", "classifier.")):  # the reference's audio-visual model

@@ -168,16 +168,16 @@ def views_of(recording: Recording, recipes: Sequence[Recipe]) -> tuple[View, ...
 
 
 def default_mics(recipes: Sequence[Recipe], available: int, what: str) -> list[int]:
-    """Microphones to use where the caller chose none. Raises FarfeelError where the strategy cannot take them."""
-    strategies = {recipe.microphones.strategy for recipe in recipes}
-    if strategies == {"single"}:
+    """Microphones to use if the caller chose none. Raises FarfeelError where the strategy cannot use all of them."""
+    takes = {recipe.microphones.takes for recipe in recipes}
+    if takes == {"one"}:
         return [0]
     counts = {recipe.microphones.count for recipe in recipes}
-    if "sum-patches" in strategies and counts != {available}:
+    if "as trained" in takes and counts != {available}:
         expected = max(counts)
         choose = ",".join(map(str, range(min(expected, available))))
         raise FarfeelError(
-            f"{what} has {available} channel{'s' * (available != 1)}, the checkpoint sums {expected} microphones; "
+            f"{what} has {available} channel{'s' * (available != 1)}, the checkpoint takes {expected} microphones; "
             f"choose them with --mics {choose} or load a checkpoint trained with {available}"
         )
     return list(range(available))

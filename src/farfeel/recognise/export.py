@@ -2,9 +2,10 @@
 
     audio (B, M, T) float32, mic_mask (B, M) bool, frames (B, N, S, S, 3) uint8, seen (B,) bool -> probabilities (B, K)
 
-A model of sound takes the first two, one of film the frames, one of both all four. The batch, the microphones and the
-samples may be any number; only `sum-patches`, whose sum grows with its microphones, takes as many as it learned from.
-The metadata carry what a program needs to know: the emotions, the sample rate, the seconds of a window, the recipe.
+A model of audio takes the first two, one of video takes the frames, one of both takes all four. The batch, the
+microphones and the samples may be any number. Only a strategy that takes microphones "as trained", such as
+`sum-patches`, needs as many as in training. The metadata hold what a program needs: the emotions, the sample rate, the
+seconds of a window, the recipe.
 """
 
 from __future__ import annotations
@@ -26,11 +27,11 @@ import yaml
 from torch import Tensor, nn
 
 from farfeel import __version__
+from farfeel.models.audio_networks import AudioOutput
 from farfeel.models.checkpoint import CARD, load_checkpoint
 from farfeel.models.emotion import EmotionModel
-from farfeel.models.htsat import Heard
 from farfeel.models.logmel import POWER_FLOOR, LogMel
-from farfeel.models.video import to_frames
+from farfeel.models.video_networks import to_frames
 from farfeel.recipe import Recipe
 from farfeel.recognise.engines import Engine
 from farfeel.recognise.engines.onnx import INPUTS, OURS, OnnxEngine
@@ -48,8 +49,8 @@ except ImportError:
     ) from None
 
 OPSET = 20
-# of a probability: float32 sums in another order differ by 1e-6; weights of 16 bits move some by 1e-3. Eight bits
-# differ by as much as they do: the report says it.
+# Of a probability. float32 sums in another order differ by 1e-6. Weights of 16 bits change some probabilities by 1e-3.
+# Weights of 8 bits have no limit: the report shows the difference.
 TOLERANCE = {"float32": 1e-4, "float16": 5e-3, "int8": float("inf")}
 SHAPES = ((1, 1), (2, 3), (7, 4))  # B, M of the noise that every export is checked on
 DIMENSIONS: dict[str, dict[int, str]] = {
@@ -62,8 +63,12 @@ DIMENSIONS: dict[str, dict[int, str]] = {
 
 @dataclass(frozen=True)
 class Report:
-    """`difference`: the largest of any probability to PyTorch's, in noise and in the recordings that were given;
-    `agreement`: share of the recordings with the same emotion, None where none were given."""
+    """What an export made.
+
+    bytes: size of the file. inputs: names of its inputs. difference: the largest difference of any probability to
+    PyTorch's, in noise and in the given recordings. agreement: share of the recordings with the same emotion; None
+    without recordings.
+    """
 
     bytes: int
     inputs: tuple[str, ...]
@@ -74,8 +79,9 @@ class Report:
 def export(checkpoint: Path, out: Path, weights: str = "float32", recordings: Sequence[Path] = ()) -> Report:
     """Write the checkpoint as one ONNX file and compare it with PyTorch, in noise and in the recordings.
 
-    `weights`: float32, float16 (in the file; half its size, computed with in 32 bits) or int8 (those of the linear
-    layers). Raises FarfeelError, and writes nothing, where they differ by more than TOLERANCE.
+    checkpoint: its folder. out: the file to write. weights: float32, float16 (half the size; computation is in 32 bits)
+    or int8 (for the linear layers). recordings: files to compare on. Raises FarfeelError, and writes nothing, where a
+    probability differs by more than TOLERANCE or a part of the model cannot be exported.
     """
     model = load_checkpoint(checkpoint)
     proto = to_onnx(model)
@@ -102,39 +108,51 @@ def export(checkpoint: Path, out: Path, weights: str = "float32", recordings: Se
 
 
 def to_onnx(model: EmotionModel) -> onnx.ModelProto:
-    """The model in evaluation mode as an ONNX graph with all its weights."""
+    """The model in evaluation mode as an ONNX graph with all its weights.
+
+    Raises FarfeelError where a part from another package cannot be exported.
+    """
     recipe = model.recipe
     takes = [name for name in DIMENSIONS if name in INPUTS[recipe.modalities]]
     shapes: dict[str, dict[int, Any]] = {name: dict(DIMENSIONS[name]) for name in takes}
     mics = 2
-    if recipe.microphones.strategy == "sum-patches":
+    if recipe.microphones.takes == "as trained":
         mics = recipe.microphones.count
         for name in {"audio", "mic_mask"} & shapes.keys():
             del shapes[name][1]
     samples = recipe.audio.window_samples
     if samples // recipe.audio.hop + 1 == recipe.model.image_frames:
-        samples += recipe.audio.hop  # An example that needs no resizing would make a graph that can do none.
+        samples += recipe.audio.hop  # From an example without resizing, the exporter would make a graph without it.
     audio, mic_mask, frames, seen = _noise(recipe, 2, mics, samples)
     given = {"audio": audio, "mic_mask": mic_mask, "seen": seen} | ({} if frames is None else {"frames": frames})
-    with _silence(), torch.no_grad():
-        program = torch.onnx.export(
-            _Whole(model, takes),
-            tuple(torch.from_numpy(given[name]) for name in takes),
-            input_names=takes,
-            output_names=["probabilities"],
-            opset_version=OPSET,
-            dynamo=True,
-            dynamic_shapes={"inputs": tuple(shapes.values())},
-            external_data=False,
-        )
+    try:
+        with _silence(), torch.no_grad():
+            program = torch.onnx.export(
+                _Whole(model, takes),
+                tuple(torch.from_numpy(given[name]) for name in takes),
+                input_names=takes,
+                output_names=["probabilities"],
+                opset_version=OPSET,
+                dynamo=True,
+                dynamic_shapes={"inputs": tuple(shapes.values())},
+                external_data=False,
+            )
+    except Exception as error:  # The exporter has many kinds for what a graph cannot express. Our own parts are tested.
+        if not recipe.packages:
+            raise
+        reason = " ".join(str(error).split())[:160]
+        raise FarfeelError(
+            f"the model cannot be exported ({type(error).__name__}: {reason}), expected operations that ONNX has in "
+            f"{' and '.join(sorted(set(recipe.packages.values())))}; use the checkpoint with PyTorch"
+        ) from None
     assert program is not None
     return program.model_proto
 
 
 def halve(proto: onnx.ModelProto) -> None:
-    """Store weights in 16 bits, each brought back to 32 by a Cast that ONNX Runtime does once, as it loads the file.
+    """Store weights in 16 bits. ONNX Runtime casts each back to 32 bits once, when it loads the file.
 
-    The log-mel's own matrices keep 32 bits: they are no weights, and quiet bands need them.
+    The matrices of the log-mel keep 32 bits: they are no weights, and quiet bands need the precision.
     """
     graph = proto.graph
     for tensor in list(graph.initializer):
@@ -147,9 +165,9 @@ def halve(proto: onnx.ModelProto) -> None:
 
 
 def quantised(proto: onnx.ModelProto) -> onnx.ModelProto:
-    """The same with the weights of its linear layers in 8 bits, and their inputs brought to 8 bits as they come.
+    """The same model with the weights and the inputs of its linear layers in 8 bits.
 
-    Spectra keep 32 bits: the quiet bands of a voice lie farther below the loud ones than 8 bits reach.
+    Spectra keep 32 bits: between the loud and the quiet bands of a voice there are more than 8 bits.
     """
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
@@ -174,7 +192,7 @@ def describe(
     weights: str = "float32",
     temperature: Sequence[float] = (1.0, 1.0, 1.0),
 ) -> None:
-    """Put in what a program needs to know, take out what the exporter says of the machine that it ran on."""
+    """Add the metadata that a program needs, and remove the exporter's notes about the machine that it ran on."""
     graph = proto.graph
     for part in (graph, *graph.node, *graph.initializer, *graph.value_info, *graph.input, *graph.output):
         del part.metadata_props[:]
@@ -195,7 +213,7 @@ def describe(
 
 
 class _Portable(EmotionModel):
-    """EmotionModel for a graph: every row is computed, and what only runs well in PyTorch is replaced."""
+    """EmotionModel for a graph: every row is computed, and the Fourier transform is replaced."""
 
     def __init__(self, model: EmotionModel) -> None:
         super().__init__(model.recipe)
@@ -203,18 +221,18 @@ class _Portable(EmotionModel):
             self.logmel = FoldedLogMel(model.recipe.audio)
         self.load_state_dict(model.state_dict())
 
-    def hear(self, audio: Tensor, mic_mask: Tensor) -> Heard:
-        """A clip without sound, which a stand-in replaces afterwards, is heard as silence: its mean over no microphones
-        would be NaN, and one NaN spoils the scale that 8-bit layers have for the whole batch."""
+    def audio_output(self, audio: Tensor, mic_mask: Tensor) -> AudioOutput:
+        """A clip without audio is computed as silence, and a stand-in replaces the result afterwards. Its mean over no
+        microphones would be NaN, and one NaN spoils the scale of the 8-bit layers for the whole batch."""
         silent = ~mic_mask.any(dim=1, keepdim=True)
-        return super().hear(audio.masked_fill(~mic_mask[..., None], 0.0), mic_mask | silent)
+        return super().audio_output(audio.masked_fill(~mic_mask[..., None], 0.0), mic_mask | silent)
 
 
 class FoldedLogMel(LogMel):
-    """LogMel with the Fourier transform as two matrix products, which ONNX Runtime computes in half the time.
+    """LogMel with the Fourier transform as two matrix products: ONNX Runtime needs half the time for them.
 
-    The window is symmetric, w[n] = w[N - n], so that cosines see x[n] + x[N - n] and sines x[n] - x[N - n]: half the
-    products. w[0] is 0.
+    The window is symmetric, w[n] = w[N - n], and w[0] is 0. So the cosines multiply x[n] + x[N - n] and the sines
+    x[n] - x[N - n], with half the products.
     """
 
     cosines: Tensor
@@ -244,7 +262,7 @@ class FoldedLogMel(LogMel):
 
 
 class _Whole(nn.Module):
-    """From what the file takes, in its order, to probabilities."""
+    """From the inputs of the file, in their order, to probabilities."""
 
     def __init__(self, model: EmotionModel, takes: Sequence[str]) -> None:
         super().__init__()
@@ -260,17 +278,17 @@ class _Whole(nn.Module):
         return self.model.probabilities(audio, mic_mask, frames, given.get("seen"))
 
 
-def _reflected(place: Tensor, samples: int) -> Tensor:
-    """Places in a signal that is continued by its mirror image at both ends."""
+def _reflected(index: Tensor, samples: int) -> Tensor:
+    """Indices into a signal that is continued by its mirror image at both ends."""
     last = samples - 1
-    return last - (last - place.abs()).abs()
+    return last - (last - index.abs()).abs()
 
 
 def _noise(
     recipe: Recipe, clips: int, mics: int, samples: int | None = None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None, np.ndarray]:
-    """An engine's input: noise of levels 60 dB apart, some microphones dead; with sound, with film, with both, with
-    neither, as far as the recipe takes both."""
+    """An engine's input: noise with levels 60 dB apart, some microphones dead. Where the recipe takes both modalities,
+    there are clips with audio, with video, with both and with neither."""
     rng, video = np.random.default_rng(clips), recipe.video
     audio = rng.standard_normal((clips, mics, samples or recipe.audio.window_samples), dtype=np.float32)
     audio *= 10 ** rng.uniform(-3.5, -0.5, (clips, mics, 1)).astype(np.float32)
@@ -287,10 +305,10 @@ def _noise(
 
 def _noise_difference(ours: Engine, theirs: Engine) -> float:
     recipe = ours.recipe
-    summed = recipe.microphones.strategy == "sum-patches"
+    as_trained = recipe.microphones.takes == "as trained"
     differences = []
     for clips, mics in SHAPES:
-        noise = _noise(recipe, clips, recipe.microphones.count if summed else mics)
+        noise = _noise(recipe, clips, recipe.microphones.count if as_trained else mics)
         differences.append(np.abs(ours.probabilities(*noise) - theirs.probabilities(*noise)).max())
     return float(np.max(differences))
 
@@ -305,7 +323,7 @@ def _recordings_difference(ours: Engine, theirs: Engine, paths: Sequence[Path]) 
 
 
 def _licence(checkpoint: Path) -> str:
-    """The line of the checkpoint's card that speaks of a licence."""
+    """The line of the checkpoint's card about the licence."""
     folder = checkpoint if checkpoint.is_dir() else checkpoint.parent
     try:
         lines = (folder / CARD).read_text(encoding="utf-8", errors="replace").splitlines()
@@ -316,7 +334,7 @@ def _licence(checkpoint: Path) -> str:
 
 @contextlib.contextmanager
 def _silence() -> Iterator[None]:
-    """The exporter and the quantiser tell of their own affairs."""
+    """Without the messages of the exporter and the quantiser, which do not concern users."""
     logging.disable(logging.WARNING)
     try:
         with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):

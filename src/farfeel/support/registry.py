@@ -13,10 +13,12 @@ import difflib
 import functools
 import importlib
 import importlib.util
+import inspect
 import pkgutil
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.machinery import ModuleSpec, PathFinder
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -25,17 +27,31 @@ from farfeel.support.text import one_line
 from farfeel.types import FarfeelError
 
 T = TypeVar("T")
+DOCUMENTED = ast.ClassDef | ast.FunctionDef
+KNOWN_BASES = ("object", "ABC", "Protocol", "nn.Module", "torch.nn.Module")  # without constants of ours
+MOST_IMPORTS = 8  # from one module to the next, until a definition is found
+MISSING = object()
 
 
-def nearest(name: str, known: list[str] | tuple[str, ...], cutoff: float = 0.6) -> str | None:
-    """The known name that is most like a mistyped one; None where none is."""
-    found = difflib.get_close_matches(name.lower(), known, n=1, cutoff=cutoff)
+def nearest(name: str, known: Sequence[str], cutoff: float = 0.6) -> str | None:
+    """The known name that a mistyped one most likely stands for: one that begins with it, or one that is spelt alike.
+
+    name: what was typed. known: the names that there are. cutoff: how much alike the two must be, from 0 to 1.
+    Returns None where no name is near enough.
+    """
+    typed = name.lower()
+    begun = [each for each in known if len(typed) > 1 and each.lower().startswith(typed)]
+    found = begun[:1] if len(begun) == 1 else difflib.get_close_matches(typed, known, n=1, cutoff=cutoff)
     return found[0] if found else None
 
 
 @dataclass(frozen=True)
 class Variant:
-    """Where a variant is: `module:attribute`, and the package that brings it ("my-package 0.1"); "" for farfeel's."""
+    """One variant, not yet imported.
+
+    name: what recipes and options call it. module, attribute: where it is. package: the name and the version of the
+    package that brings it ("my-package 0.1"); "" for farfeel's own.
+    """
 
     name: str
     module: str
@@ -45,45 +61,49 @@ class Variant:
     @property
     def summary(self) -> str:
         """The first line of its docstring, else of its module's; "" where there is none."""
-        node, tree = _source_of(self.module, self.attribute)
+        tree = _parsed(self.module)
         if tree is None:
             text = getattr(self.load(), "__doc__", "") or ""
         else:
-            own = ast.get_docstring(node) if isinstance(node, ast.ClassDef | ast.FunctionDef) else None
+            found = _definition(self.module, self.attribute)
+            own = ast.get_docstring(found[0]) if found and isinstance(found[0], DOCUMENTED) else None
             text = own or ast.get_docstring(tree) or ""
         return text.strip().partition("\n")[0]
 
     def constant(self, name: str, default: Any) -> Any:
-        """The value of a class attribute that is written as a literal, read without importing the class."""
-        node, tree = _source_of(self.module, self.attribute)
-        if tree is None:
+        """The value of a class attribute, its own or that of a base class. The class is imported only where the source
+        does not show the value.
+
+        name: of the attribute. default: the answer where the class has none. Raises FarfeelError where a plug-in has
+        to be imported and cannot be.
+        """
+        found = _definition(self.module, self.attribute)
+        if found is None:
             return getattr(self.load(), name, default)
-        for line in node.body if isinstance(node, ast.ClassDef) else ():
-            targets = line.targets if isinstance(line, ast.Assign) else [getattr(line, "target", None)]
-            if any(isinstance(target, ast.Name) and target.id == name for target in targets):
-                return ast.literal_eval(line.value)  # type: ignore[attr-defined]
-        return default
+        try:
+            return _constant(*found, name, default)
+        except ValueError:  # no literal, or a base class without source
+            return getattr(self.load(), name, default)
 
     def load(self) -> Any:
-        """Import it. Raises FarfeelError where a plug-in cannot be imported."""
+        """The class or function itself, imported. Raises FarfeelError where a plug-in cannot be imported."""
         try:
             return getattr(importlib.import_module(self.module), self.attribute)
-        except Exception as error:
+        except Exception as error:  # The code of a plug-in may raise anything; ours is not excused.
             if not self.package:
                 raise
-            reason = one_line(error, 160)
             raise FarfeelError(
-                f"{self.name} of {self.package} cannot be loaded ({type(error).__name__}: {reason}); expected "
+                f"{self.name} of {self.package} cannot be loaded ({_one_line(error)}); expected "
                 f"{self.module}:{self.attribute}; repair or uninstall that package"
             ) from None
 
 
 @dataclass(frozen=True)
 class Registry(Generic[T]):
-    """The variants of one kind.
+    """All variants of one kind.
 
-    group: of entry points, such as `farfeel.microphones`. package: whose modules are the built-in variants. what: the
-    kind, as errors call it.
+    group: the group of entry points, such as `farfeel.microphones`. package: the package of ours with a module for each
+    built-in variant. what: the kind, as errors call it.
     """
 
     group: str
@@ -103,14 +123,18 @@ class Registry(Generic[T]):
     def __iter__(self) -> Iterator[str]:
         return iter(self.names)
 
+    def expected(self, name: str) -> str:
+        """The end of an error about an unknown name: the names that there are, and the nearest."""
+        near = nearest(name, self.names)
+        remedy = f"did you mean {near}?" if near else "correct the name, or install the package that brings it"
+        return f"expected one of {', '.join(self.names)}; {remedy}"
+
     def variant(self, name: str) -> Variant:
         """The variant of that name, not yet imported. Raises FarfeelError where there is none, or more than one."""
-        built_in, brought = _built_in(self.package), [each for each in _plug_ins(self.group) if each.name == name]
-        found = [built_in[name], *brought] if name in built_in else brought
+        ours = _built_in(self.package).get(name)
+        found = ([ours] if ours else []) + [each for each in _plug_ins(self.group) if each.name == name]
         if not found:
-            near = nearest(name, self.names)
-            remedy = f"did you mean {near}?" if near else "correct the name, or install the package that brings it"
-            raise FarfeelError(f"{name} is no {self.what}, expected one of {', '.join(self.names)}; {remedy}")
+            raise FarfeelError(f"{name} is no {self.what}, {self.expected(name)}")
         if len(found) > 1:
             brings = " and ".join(each.package or "farfeel" for each in found)
             raise FarfeelError(f"{brings} both bring a {self.what} {name}, expected one; uninstall one of them")
@@ -121,6 +145,33 @@ class Registry(Generic[T]):
         loaded: T = self.variant(name).load()
         return loaded
 
+    def build(self, name: str, setting: str, options: Mapping[str, Any], *arguments: Any) -> Any:
+        """An instance of the variant of that name: its class, called with the arguments and the options.
+
+        name: of the variant. setting: the options' name in a recipe, such as `microphones.options`, for errors.
+        options: keyword arguments. arguments: those that every variant of this kind takes. Raises FarfeelError where
+        the class does not take an option, and where a plug-in's constructor fails.
+        """
+        variant = self.variant(name)
+        made = variant.load()
+        signature = inspect.signature(made)
+        try:
+            signature.bind(*arguments, **options)
+        except TypeError as error:
+            free = list(signature.parameters)[len(arguments) :]
+            raise FarfeelError(_misfit(name, setting, options, free, error)) from None
+        try:
+            return made(*arguments, **options)
+        except FarfeelError:
+            raise
+        except Exception as error:  # The code of a plug-in may raise anything; ours is not excused.
+            if not variant.package:
+                raise
+            raise FarfeelError(
+                f"{name} of {variant.package} cannot be built ({_one_line(error)}); correct {setting}, or ask its "
+                "authors"
+            ) from None
+
     def summary(self, name: str) -> str:
         """The first line of a variant's docstring."""
         return self.variant(name).summary
@@ -129,9 +180,9 @@ class Registry(Generic[T]):
 @functools.cache
 def _built_in(package: str) -> dict[str, Variant]:
     """Name → variant of each public module in a package of ours."""
-    spec = importlib.util.find_spec(package)
+    spec = _spec(package)
     found = {}
-    for module in pkgutil.iter_modules(spec.submodule_search_locations if spec else None):
+    for module in pkgutil.iter_modules(spec.submodule_search_locations or [] if spec else []):
         if module.name.startswith("_"):
             continue
         name = re.sub(r"_(?=[a-z])", "-", module.name)  # r2plus1d_18 keeps its own
@@ -163,19 +214,93 @@ def _variant(point: EntryPoint) -> Variant:
     return Variant(point.name, point.module, point.attr or "", package)
 
 
-def _source_of(module: str, attribute: str) -> tuple[ast.AST | None, ast.Module | None]:
-    """The definition of an attribute and its module's tree; None where the source cannot be had without importing."""
-    tree = _parsed(module)
-    nodes = [node for node in tree.body if getattr(node, "name", None) == attribute] if tree else []
-    return (nodes[0] if nodes else None), tree
+def _definition(module: str, attribute: str) -> tuple[ast.stmt, str] | None:
+    """The definition of a module's attribute and the module that holds it, also where it is imported from there; None
+    where the source does not show it."""
+    for _ in range(MOST_IMPORTS):
+        tree = _parsed(module)
+        for node in tree.body if tree else ():
+            if getattr(node, "name", None) == attribute:
+                return node, module
+            if isinstance(node, ast.ImportFrom):
+                names = {each.asname or each.name: each.name for each in node.names}
+                if attribute in names:
+                    module, attribute = _imported(node, module), names[attribute]
+                    break
+        else:
+            return None
+    return None
+
+
+def _imported(node: ast.ImportFrom, module: str) -> str:
+    """The whole name of the module that a `from … import` names."""
+    if not node.level:
+        return node.module or ""
+    spec = _spec(module)
+    parts = module.split(".")
+    is_package = bool(spec and spec.submodule_search_locations)
+    above = parts[: len(parts) - node.level + is_package]
+    return ".".join([*above, *([node.module] if node.module else [])])
+
+
+def _constant(node: ast.stmt, module: str, name: str, default: Any) -> Any:
+    """The literal that a class or its bases give an attribute. Raises ValueError where the source does not show it."""
+    if not isinstance(node, ast.ClassDef):
+        return default
+    for line in node.body:
+        targets = line.targets if isinstance(line, ast.Assign) else [getattr(line, "target", None)]
+        value = getattr(line, "value", None)
+        if value is not None and any(isinstance(each, ast.Name) and each.id == name for each in targets):
+            return ast.literal_eval(value)
+    for base in node.bases:
+        if ast.unparse(base) in KNOWN_BASES:
+            continue
+        found = _definition(module, base.id) if isinstance(base, ast.Name) else None
+        if found is None:
+            raise ValueError(f"the source does not show {ast.unparse(base)}")
+        value = _constant(*found, name, MISSING)
+        if value is not MISSING:
+            return value
+    return default
+
+
+@functools.cache
+def _spec(module: str) -> ModuleSpec | None:
+    """Where a module is. importlib's own function would import the packages around it."""
+    first, *others = module.split(".")
+    try:
+        spec = importlib.util.find_spec(first)
+    except (ImportError, ValueError):
+        return None
+    whole = first
+    for part in others:
+        if spec is None or spec.submodule_search_locations is None:
+            return None
+        whole = f"{whole}.{part}"
+        spec = PathFinder.find_spec(whole, list(spec.submodule_search_locations))
+    return spec
 
 
 @functools.cache
 def _parsed(module: str) -> ast.Module | None:
-    try:
-        spec = importlib.util.find_spec(module)
-        if spec is None or not spec.origin or not spec.origin.endswith(".py"):
-            return None
-        return ast.parse(Path(spec.origin).read_text(encoding="utf-8"))
-    except (ImportError, OSError, SyntaxError, ValueError):
+    spec = _spec(module)
+    if spec is None or not spec.origin or not spec.origin.endswith(".py"):
         return None
+    try:
+        return ast.parse(Path(spec.origin).read_text(encoding="utf-8"))
+    except (OSError, SyntaxError, ValueError):
+        return None
+
+
+def _misfit(name: str, setting: str, options: Mapping[str, Any], free: Sequence[str], error: TypeError) -> str:
+    """One line about options that a constructor does not take, or that it lacks. free: the options that it takes."""
+    wrong = [option for option in options if option not in free]
+    if not wrong:
+        return f"{setting}: {name} does not take {dict(options)} ({error}); correct {setting}"
+    near = nearest(wrong[0], free)
+    remedy = f"did you mean {near}?" if near else f"remove it from {setting}"
+    return f"{setting}: {name} has no option {wrong[0]}, expected {' or '.join(free) or 'none'}; {remedy}"
+
+
+def _one_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {one_line(error, 160)}"

@@ -17,16 +17,13 @@ from typing import Any, TypeVar
 import torch
 from lightning_fabric import Fabric
 from lightning_fabric.strategies import DDPStrategy, ModelParallelStrategy
-from timm.models.swin_transformer import SwinTransformerBlock
 from torch import Tensor, nn
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import Sampler
-from torchvision.models.video.resnet import BasicBlock
 
-from farfeel.models.htsat import Residual
 from farfeel.recipe import Recipe
 from farfeel.support.console import note
 from farfeel.training.processes import AGAIN, PeerLostError, here
@@ -34,7 +31,6 @@ from farfeel.types import FarfeelError
 
 Model = TypeVar("Model", bound=nn.Module)
 PATIENCE = timedelta(days=1)  # The others wait while the first validates; a process that ends is noticed at once.
-SHARDED = (SwinTransformerBlock, Residual, BasicBlock)  # FSDP gathers one at a time.
 LOST = ("gloo", "nccl", "connection closed", "connection reset")  # in PyTorch's RuntimeError of a lost process
 
 
@@ -109,11 +105,16 @@ def gather(kept: nn.Module, model: nn.Module, averaged: AveragedModel | None) ->
 
 
 def _shard(model: nn.Module, mesh: Any) -> nn.Module:
-    """Divide the parameters over the ranks (FSDP2)."""
+    """Divide the parameters over the ranks (FSDP2).
+
+    A class attribute `sharded` of a network names its blocks that are gathered one at a time. All other parameters are
+    gathered together, as in a network of another package that names no blocks.
+    """
     for parameter in model.parameters():  # FSDP knows no channels-last weights.
         parameter.data = parameter.data.contiguous()
+    blocks = tuple({block for part in model.modules() for block in getattr(type(part), "sharded", ())})
     for part in model.modules():
-        if isinstance(part, SHARDED):
+        if isinstance(part, blocks):
             fully_shard(part, mesh=mesh["data_parallel"])
     fully_shard(model, mesh=mesh["data_parallel"])
     return model

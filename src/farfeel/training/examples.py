@@ -23,7 +23,7 @@ from farfeel.media.audio import files_in
 from farfeel.media.camera import simulate_camera
 from farfeel.media.face_video import FaceVideo
 from farfeel.models.logmel import LogMel, front_end
-from farfeel.models.video import to_frames
+from farfeel.models.video_networks import to_frames
 from farfeel.recipe import Recipe
 from farfeel.rooms.bank import Bank
 from farfeel.rooms.noise import kind_of, usable

@@ -32,7 +32,13 @@ from farfeel.evaluate.calibrate import calibrate, card_with
 from farfeel.evaluate.run import prediction_table
 from farfeel.evaluate.table import probabilities_of, targets_of
 from farfeel.evaluate.test_set import EvaluationItem
-from farfeel.models.checkpoint import average_states, load_checkpoint, save_checkpoint, with_temperature
+from farfeel.models.checkpoint import (
+    average_states,
+    load_checkpoint,
+    require_reloadable,
+    save_checkpoint,
+    with_temperature,
+)
 from farfeel.models.emotion import EmotionModel
 from farfeel.recipe import Augment, Recipe, recipe_from_tree, save_recipe
 from farfeel.recipe import Train as TrainKnobs
@@ -74,6 +80,7 @@ def fit(
     not yielded again. `trackers` names wandb or mlflow beside CSV and TensorBoard.
     """
     require_trackers(trackers)
+    require_reloadable(model, recipe)
     run_dir = Path(run_dir)
     knobs = recipe.train
     fabric = join(recipe, _precision(knobs.precision))

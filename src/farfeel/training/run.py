@@ -15,7 +15,7 @@ from farfeel.evaluate.test_set import EvaluationItem, EvaluationSet
 from farfeel.models.checkpoint import load_checkpoint
 from farfeel.models.emotion import EmotionModel
 from farfeel.models.reference import LoadReport, fill, fill_video, load_reference, read_video_weights
-from farfeel.models.video import kinetics_weights
+from farfeel.models.video_networks import kinetics_weights
 from farfeel.recipe import Recipe
 from farfeel.rooms.bank import Bank
 from farfeel.shards.store import Shards
@@ -24,6 +24,7 @@ from farfeel.training.examples import TrainingSet, divide_rooms
 from farfeel.training.loop import fit
 from farfeel.training.prepared_examples import PreparedTrainingSet
 from farfeel.types import Clip, FarfeelError
+from farfeel.variants import VIDEO_NETWORKS
 
 TAKES = {"audio": "speech", "video": "faces", "both": "speech and faces, or either alone"}
 
@@ -98,7 +99,7 @@ def initialise_video(model: EmotionModel, weights: str | None) -> None:
         if weights:
             raise FarfeelError("--video-weights are given, the recipe has modalities=audio; choose video or both")
         return
-    weights = weights or ("kinetics" if recipe.video.network == "r2plus1d_18" else "none")
+    weights = weights or VIDEO_NETWORKS.variant(recipe.video.network).constant("pretrained", "none")
     if weights == "none":
         return
     state = kinetics_weights() if weights == "kinetics" else read_video_weights(Path(weights))

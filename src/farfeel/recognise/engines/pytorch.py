@@ -9,7 +9,7 @@ import torch
 
 from farfeel.models.checkpoint import load_checkpoint
 from farfeel.models.emotion import EmotionModel
-from farfeel.models.video import to_frames
+from farfeel.models.video_networks import to_frames
 from farfeel.recipe import Recipe
 
 

@@ -6,36 +6,33 @@ all frequencies of the last stage's tokens gives logits for each time token; the
 
     mels (N, Q, F) -- embed --> tokens (N, H', W', D0) -- forward --> Tokens of the last stage --> logits (N, K)
 
-Departure from the paper, in recipes that ask for it: `stem: conv` puts a small residual CNN where the patch
-convolution was, because a transformer without pretraining learns too little from a thousand clips; `pooling:
-attention` weighs the time tokens.
+A recipe may choose two departures from the paper. `stem: conv` replaces the patch convolution by a small residual CNN,
+because a transformer without pretraining learns too little from a thousand clips. `pooling: attention` weighs the
+time tokens.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import torch
-from timm.models.swin_transformer import SwinTransformer
+from timm.models.swin_transformer import SwinTransformer, SwinTransformerBlock
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from farfeel import recipe
+from farfeel.models.audio_networks import AudioNetwork, AudioOutput, ResidualBlock
 from farfeel.types import FarfeelError
 
 
-class Heard(NamedTuple):
-    """What a network makes of tokens: logits (B, K), latent (B, D), and HTS-AT's framewise (B, T', K) logits of each
-    time token."""
+class HTSAT(AudioNetwork):
+    """HTS-AT: a Swin transformer on the spectrogram, with a token-semantic head.
 
-    logits: Tensor
-    latent: Tensor
-    framewise: Tensor | None = None
+    Raises FarfeelError where the bands and frames do not divide into its patches and stages.
+    """
 
+    sharded = (SwinTransformerBlock, ResidualBlock)
 
-class HTSAT(nn.Module):
-    def __init__(self, model: recipe.Model, mel_bands: int, classes: int) -> None:
-        super().__init__()
+    def __init__(self, model: recipe.Model, mel_bands: int, classes: int, member: int = 0) -> None:
+        super().__init__(model, mel_bands, classes, member)
         self.frames, self.chunks = model.image_frames, model.chunks
         height, width = mel_bands * model.chunks, model.image_frames // model.chunks
         reduction = model.patch * 2 ** (len(model.depths) - 1)
@@ -82,8 +79,8 @@ class HTSAT(nn.Module):
             ]
         return mels.unflatten(2, (self.chunks, -1)).transpose(1, 2).flatten(1, 2)[:, None]
 
-    def forward(self, tokens: Tensor) -> Heard:
-        """(B, H', W', D0) → Heard."""
+    def forward(self, tokens: Tensor) -> AudioOutput:
+        """(B, H', W', D0) → AudioOutput."""
         features = self.swin.norm(self.swin.layers(tokens))  # (B, chunks * bins, W'', D)
         # Undo the chunks: (B, D, bins, time).
         features = features.unflatten(1, (self.chunks, -1)).permute(0, 4, 2, 1, 3).flatten(3)
@@ -95,11 +92,11 @@ class HTSAT(nn.Module):
         else:
             weights = torch.softmax(self.attention(features).squeeze(2).float(), dim=2)
             logits = (framewise * weights).sum(dim=2)
-        return Heard(logits, latent, framewise.transpose(1, 2))
+        return AudioOutput(logits, latent, framewise.transpose(1, 2))
 
 
 class ConvStem(nn.Module):
-    """Residual CNN in the place of the patch convolution: (N, 1, H, W) → (N, H/patch, W/patch, D).
+    """A residual CNN instead of the patch convolution: (N, 1, H, W) → (N, H/patch, W/patch, D).
 
     Each block halves both axes and doubles the width, up to D.
     """
@@ -108,31 +105,9 @@ class ConvStem(nn.Module):
         super().__init__()
         blocks = patch.bit_length() - 1
         widths = [1, *(min(width * 2**block, dim) for block in range(blocks - 1)), dim]
-        self.layers = nn.Sequential(*(Residual(widths[i], widths[i + 1], 2) for i in range(blocks)))
+        self.layers = nn.Sequential(*(ResidualBlock(widths[i], widths[i + 1], 2) for i in range(blocks)))
         self.layers.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # 10 % faster on a processor
         self.norm = nn.LayerNorm(dim)
 
     def forward(self, image: Tensor) -> Tensor:
         return self.norm(self.layers(image).permute(0, 2, 3, 1))
-
-
-class Residual(nn.Module):
-    """Two 3 x 3 convolutions with batch norm around a strided shortcut (He et al., 2016)."""
-
-    def __init__(self, channels_in: int, channels: int, stride: int | tuple[int, int]) -> None:
-        super().__init__()
-        self.body = nn.Sequential(
-            nn.Conv2d(channels_in, channels, 3, stride, padding=1, bias=False),
-            nn.BatchNorm2d(channels),
-            nn.GELU(),
-            nn.Conv2d(channels, channels, 3, padding=1, bias=False),
-            nn.BatchNorm2d(channels),
-        )
-        self.shortcut = nn.Sequential(
-            nn.AvgPool2d(stride, ceil_mode=True),
-            nn.Conv2d(channels_in, channels, 1, bias=False),
-            nn.BatchNorm2d(channels),
-        )
-
-    def forward(self, x: Tensor) -> Tensor:
-        return F.gelu(self.body(x) + self.shortcut(x))

@@ -1,10 +1,10 @@
 """A residual network on log-mels with attentive statistics pooling, for corpora of a thousand clips.
 
-    mels (N, Q, F) -- embed --> tokens (N, H', W', D0) -- blocks, weighted mean and deviation over time --> Heard
+    mels (N, Q, F) -- embed --> tokens (N, H', W', D0) -- blocks, weighted mean and deviation over time --> AudioOutput
 
-It has the interface of HTS-AT, so that every microphone strategy and late fusion work with both. A transformer has to
-learn from data what a convolution knows: that a pattern means the same a little later and a little higher. The residual
-blocks are He et al.'s (2016); the pooling is Okabe, Koshinaka and Shinoda's (Interspeech 2018).
+A convolution has by design what a transformer has to learn from data: a pattern means the same a little later and a
+little higher. The residual blocks are those of He et al. (2016). The pooling is that of Okabe, Koshinaka and Shinoda
+(Interspeech 2018).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from farfeel import recipe
-from farfeel.models.htsat import Heard, Residual
+from farfeel.models.audio_networks import AudioNetwork, AudioOutput, ResidualBlock
 from farfeel.types import FarfeelError
 
 CHANNEL_DROPOUT = 0.1
@@ -30,7 +30,7 @@ STRIDES = (
 
 
 class LatentNorm(nn.BatchNorm1d):
-    """(B, D) → (B, D). A clip alone has no variance: the running statistics stand in, and learn nothing from it."""
+    """(B, D) → (B, D). One clip alone has no variance: then the running statistics are used, and are not updated."""
 
     def forward(self, latent: Tensor) -> Tensor:
         if self.training and len(latent) == 1:
@@ -39,10 +39,10 @@ class LatentNorm(nn.BatchNorm1d):
 
 
 class FrequencyNorm(nn.Module):
-    """(B, D, H, W) → the same: each frequency brought to mean 0 and deviation 1 over channels and frames, plus a share
-    of what it was. What colours a recording from end to end, voice or room, is nearly gone; what moves is left.
+    """(B, D, H, W) → the same shape: each frequency at mean 0 and deviation 1 over channels and frames, plus a share of
+    the input. The constant colour of a voice or a room nearly disappears. What changes over time is left.
 
-    Residual normalisation, made for acoustic scenes heard by many devices (Kim et al., DCASE 2021; arXiv 2206.12513).
+    Residual normalisation, made for acoustic scenes from many devices (Kim et al., DCASE 2021; arXiv 2206.12513).
     """
 
     def __init__(self, share: float) -> None:
@@ -55,9 +55,16 @@ class FrequencyNorm(nn.Module):
         return self.share * x + normed.permute(0, 3, 1, 2)
 
 
-class ResidualNet(nn.Module):
+class Residual(AudioNetwork):
+    """A residual convolutional network with attentive statistics pooling, for a thousand clips.
+
+    Raises FarfeelError where audio.mel_bands is no multiple of 32.
+    """
+
+    sharded = (ResidualBlock,)
+
     def __init__(self, model: recipe.Model, mel_bands: int, classes: int, member: int = 0) -> None:
-        super().__init__()
+        super().__init__(model, mel_bands, classes, member)
         if mel_bands % STEM_BINS:
             raise FarfeelError(f"audio.mel_bands is {mel_bands}, expected a multiple of {STEM_BINS}; change it")
         stem, *widths = model.widths
@@ -70,7 +77,7 @@ class ResidualNet(nn.Module):
             nn.ReLU(),
         )
         pairs = zip((stem, *widths), widths, STRIDES, strict=False)
-        blocks = [Residual(before, after, stride) for before, after, stride in pairs]
+        blocks = [ResidualBlock(before, after, stride) for before, after, stride in pairs]
         self.blocks = nn.Sequential(
             *blocks[:-1], nn.Dropout2d(CHANNEL_DROPOUT), blocks[-1], nn.Dropout2d(CHANNEL_DROPOUT)
         )
@@ -99,8 +106,8 @@ class ResidualNet(nn.Module):
         tokens: Tensor = self.normalise(self.stem(image)).permute(0, 2, 3, 1)
         return tokens
 
-    def forward(self, tokens: Tensor) -> Heard:
-        """(B, H', W', D0) → Heard."""
+    def forward(self, tokens: Tensor) -> AudioOutput:
+        """(B, H', W', D0) → AudioOutput."""
         *early, dropout, last, last_dropout = self.blocks
         x = tokens.permute(0, 3, 1, 2)
         for block in early:
@@ -110,4 +117,4 @@ class ResidualNet(nn.Module):
         mean = (weights * moments).sum(dim=2)
         variance = (weights * moments.square()).sum(dim=2) - mean.square()
         latent = self.bn1(torch.cat([mean, variance.clamp(min=VARIANCE_FLOOR).sqrt()], dim=1))
-        return Heard(self.head(self.dropout(latent)), latent)
+        return AudioOutput(self.head(self.dropout(latent)), latent)
