@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import soundfile
 
-from farfeel.corpora.folder import FOLDER, speaker_note
+from farfeel.corpora.readers.folder import FOLDER, speaker_note
 from farfeel.corpora.scan import load_clips, read_manifest, scan, write_manifest
 from farfeel.corpora.splits import split_clips
 from farfeel.types import FarfeelError

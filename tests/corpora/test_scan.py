@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from farfeel.corpora import get_corpus
-from farfeel.corpora.ravdess import RAVDESS
+from farfeel.corpora.readers.ravdess import RAVDESS
 from farfeel.corpora.scan import load_clips, read_manifest, scan, write_manifest
 from farfeel.types import Clip, FarfeelError
 

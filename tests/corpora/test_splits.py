@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from farfeel.corpora import CORPORA
+from farfeel.corpora import get_corpus
 from farfeel.corpora.splits import PARTS, Split, deal, split_clips
 from farfeel.types import Clip, FarfeelError
 
-ACTORS = CORPORA["ravdess"].speakers
+ACTORS = get_corpus("ravdess").speakers
 PUBLISHED = ("paper", *(f"folds-6:{k}" for k in range(1, 7)), *(f"folds-5:{k}" for k in range(1, 6)))
 
 
@@ -88,7 +88,7 @@ def test_seven_folds_of_21_actors_are_threes_with_both_sexes() -> None:
 
 
 def test_clips_of_two_corpora_are_split_each_by_its_own_speakers() -> None:
-    ravdess, emodb = clips_of("ravdess", ACTORS), clips_of("emodb", CORPORA["emodb"].speakers)
+    ravdess, emodb = clips_of("ravdess", ACTORS), clips_of("emodb", get_corpus("emodb").speakers)
     both, alone = split_clips(ravdess + emodb, "folds-6:2"), split_clips(ravdess, "folds-6:2")
     for part in PARTS:
         assert [c for c in getattr(both, part) if c.corpus == "ravdess"] == list(getattr(alone, part))
@@ -161,7 +161,7 @@ def test_a_surrogate_corpus_is_split_like_the_one_its_sound_is_from(split: str) 
 @given(st.sampled_from(range(1, 6)), st.sampled_from((3, 5)))
 def test_the_two_actors_of_a_session_stay_together(fold: int, count: int) -> None:
     fold = min(fold, count)
-    parts = split_clips(clips_of("iemocap", CORPORA["iemocap"].speakers), f"folds-{count}:{fold}")
+    parts = split_clips(clips_of("iemocap", get_corpus("iemocap").speakers), f"folds-{count}:{fold}")
     for part in PARTS:
         speakers = speakers_of(getattr(parts, part))
         assert {f"{speaker[:-1]}{sex}" for speaker in speakers for sex in "FM"} == speakers

@@ -17,13 +17,14 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from farfeel.corpora import CORPORA, Corpus, get_corpus
+from farfeel.corpora import Corpus, get_corpus
 from farfeel.corpora.corpus import few
-from farfeel.corpora.folder import FOLDER, is_unknown, nothing_here, speaker_note
+from farfeel.corpora.readers.folder import FOLDER, is_unknown, nothing_here, speaker_note
 from farfeel.media.audio import MIN_SECONDS, audio_info
 from farfeel.media.video import media_info
 from farfeel.support.files import replacing_file, require_folder
 from farfeel.types import EMOTIONS, FACES, Clip, FarfeelError
+from farfeel.variants import CORPORA
 
 MANIFEST_VERSION = 2
 _METADATA_KEY = b"farfeel.manifest"
@@ -420,7 +421,7 @@ def _known_emotions(emotions: Sequence[str] | None) -> tuple[str, ...]:
 
 def _nothing_here(corpus: Corpus, root: Path, skipped: dict[str, int]) -> FarfeelError:
     """One line: the form expected, and what the folder holds instead."""
-    others = [other.name for other in CORPORA.values() if other is not corpus and _holds_clips(other, root)]
+    others = [name for name in CORPORA if name != corpus.name and _holds_clips(name, root)]
     if corpus is FOLDER and not others:
         return nothing_here(root, skipped)
     archives = sorted(root.rglob("*.zip"))
@@ -439,10 +440,10 @@ def _nothing_here(corpus: Corpus, root: Path, skipped: dict[str, int]) -> Farfee
     )
 
 
-def _holds_clips(corpus: Corpus, root: Path) -> bool:
+def _holds_clips(name: str, root: Path) -> bool:
     try:
-        return bool(corpus.listing(root).clips)
-    except FarfeelError:  # a table of one's own with a fault
+        return bool(get_corpus(name).listing(root).clips)
+    except FarfeelError:  # a table with a fault, or a plug-in that cannot be imported
         return False
 
 

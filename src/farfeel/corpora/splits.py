@@ -25,9 +25,9 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from farfeel.corpora import CORPORA
+from farfeel.corpora import corpus_of
 from farfeel.corpora.corpus import SURROGATE, few
-from farfeel.corpora.stills import SPLITS as STILL_PARTS
+from farfeel.corpora.readers.stills import SPLITS as STILL_PARTS
 from farfeel.types import Clip, FarfeelError
 
 PARTS = ("train", "val", "test")
@@ -145,7 +145,7 @@ def _divide(corpus: str, here: Speakers, split: str) -> tuple[Speakers, Speakers
 def deal(corpus: str, speakers: Sequence[str], count: int) -> list[Speakers]:
     """Speakers → `count` folds whose sizes, and numbers of men and of women, differ by one at most; where speakers
     belong together, so do the numbers of their groups."""
-    known = CORPORA.get(corpus.removesuffix(SURROGATE))
+    known = corpus_of(corpus)
     groups: dict[str, list[str]] = defaultdict(list)
     for speaker in sorted(speakers):
         groups[known.together(speaker) if known else speaker].append(speaker)

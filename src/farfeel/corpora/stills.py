@@ -1,19 +1,10 @@
-"""Stills: folders of pictures of faces with their emotions, and the tables that FER2013 is published as.
+"""The tables that FER2013 is published as → a folder of stills, for `farfeel.corpora.readers.stills`.
 
-FER2013 (https://www.kaggle.com/competitions/challenges-in-representation-learning-facial-expression-recognition-challenge)
-is 48×48 grey faces found by an image search: 28,709 for training, 3,589 "public test" (validation) and 3,589 "private
-test" (test), 7 emotions. Licence: research use. Citation: Goodfellow et al. (2013), Challenges in Representation
-Learning: A Report on Three Machine Learning Contests, ICONIP.
-
-A folder holds split / emotion / name: train/happy/000123.jpg. Splits and emotions may have FER2013's own names, or
-those of the many copies of it. `unpack` makes such a folder of a table, which is either of
+`unpack` reads either of
 
 - Parquet with the columns jpeg (bytes), emotion (name) and split;
 - FER2013's CSV: emotion (0 angry, 1 disgust, 2 fear, 3 happy, 4 sad, 5 surprise, 6 neutral), pixels (2304 greys, row by
   row) and Usage (Training, PublicTest or PrivateTest).
-
-Who is seen is not known. Every still counts as a speaker of its own, and the split is the published one (`published`):
-the same person, even the same picture, can be on both sides of it. `unpack` counts the latter.
 """
 
 from __future__ import annotations
@@ -31,65 +22,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from farfeel.corpora.corpus import Corpus
+from farfeel.corpora.readers.stills import EMOTION_OF, SPLIT_OF, SPLITS
 from farfeel.support.files import replacing_folder, require_only
-from farfeel.types import EMOTIONS, Clip, FarfeelError
+from farfeel.types import EMOTIONS, FarfeelError
 
-SPLITS = ("train", "validation", "test")
 SIDE = 48  # pixels, of FER2013
-_MARKER = "stills.json"  # What a folder was unpacked from.
-_SUFFIXES = (".jpg", ".jpeg", ".png")
-_SPLIT_NAMES = {
-    "train": ("train", "training"),
-    "validation": ("validation", "valid", "val", "publictest"),
-    "test": ("test", "testing", "privatetest"),
-}
-_EMOTION_NAMES = {
-    "happy": ("happiness",),
-    "sad": ("sadness",),
-    "angry": ("anger",),
-    "fearful": ("fear",),
-    "disgust": ("disgusted",),
-    "surprised": ("surprise",),
-}
-_SPLIT_OF = {name: split for split, names in _SPLIT_NAMES.items() for name in names}
-_EMOTION_OF = {name: emotion for emotion in EMOTIONS for name in (emotion, *_EMOTION_NAMES.get(emotion, ()))}
+_MARKER = "stills.json"  # what a folder was unpacked from
 _CSV_EMOTIONS = ("angry", "disgust", "fearful", "happy", "sad", "surprised", "neutral")
 _CSV_CODES = tuple(str(code) for code in range(len(_CSV_EMOTIONS)))
 _ROWS = 1000  # read at once
-
-
-def _decode(path: Path) -> Clip | str | None:
-    split = _SPLIT_OF.get(path.parent.parent.name.lower())
-    if split is None or path.suffix.lower() not in _SUFFIXES:
-        return None
-    emotion = _EMOTION_OF.get(path.parent.name.lower())
-    if emotion is None:
-        return f"stills in a folder {path.parent.name}"
-    return Clip(
-        id=f"{split}/{emotion}/{path.stem}",
-        corpus="stills",
-        speaker=f"{split}-{emotion}-{path.stem}",  # A name alone may be there once in each emotion's folder.
-        emotion=emotion,
-        audio=None,
-        video=path,
-        face="whole",
-    )
-
-
-STILLS = Corpus(
-    name="stills",
-    title="stills of faces",
-    source="https://www.kaggle.com/datasets/msambare/fer2013",
-    citation=(
-        "Goodfellow IJ et al. (2013). Challenges in Representation Learning: A Report on Three Machine Learning "
-        "Contests. Proc. ICONIP 2013"
-    ),
-    licence="that of the pictures; FER2013: research use",
-    emotions=EMOTIONS,
-    example="train/happy/000123.jpg",
-    decode=_decode,
-)
 
 
 @dataclass(frozen=True)
@@ -128,7 +69,7 @@ def unpack(table: Path, out: Path, progress: Callable[[int, int], None] | None =
             if fault:
                 bad.append(f"row {number} ({fault})")
             else:
-                place = partial / _SPLIT_OF[split.lower()] / _EMOTION_OF[emotion.lower()] / f"{number:06d}{suffix}"
+                place = partial / SPLIT_OF[split.lower()] / EMOTION_OF[emotion.lower()] / f"{number:06d}{suffix}"
                 place.parent.mkdir(parents=True, exist_ok=True)
                 place.write_bytes(picture)
                 stills[place.parts[-3]][place.parts[-2]] += 1
@@ -235,9 +176,9 @@ def _png(pixels: str) -> bytes:
 
 def _fault(split: str, emotion: str, picture: bytes) -> str:
     """Why a row is left out; empty where it is sound."""
-    if split.lower() not in _SPLIT_OF:
+    if split.lower() not in SPLIT_OF:
         return f"unknown split {split!r}"
-    if emotion.lower() not in _EMOTION_OF:
+    if emotion.lower() not in EMOTION_OF:
         return f"unknown emotion {emotion!r}"
     if not picture or cv2.imdecode(np.frombuffer(picture, np.uint8), cv2.IMREAD_GRAYSCALE) is None:
         return "undecodable picture"

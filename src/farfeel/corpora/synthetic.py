@@ -21,7 +21,6 @@ emotions overlap. The faces are those of `drawn_faces`.
 from __future__ import annotations
 
 import json
-import re
 import shutil
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
@@ -32,10 +31,10 @@ import soundfile
 from scipy.signal import lfilter, sosfilt
 
 from farfeel.corpora import drawn_faces
-from farfeel.corpora.corpus import Corpus
+from farfeel.corpora.readers.synthetic import sentence_of
 from farfeel.corpora.video_files import write_film
 from farfeel.support.files import replacing_folder
-from farfeel.types import EMOTIONS, Clip, FarfeelError
+from farfeel.types import EMOTIONS, FarfeelError
 
 SAMPLE_RATE = 16000
 SAME_VOICE = (("happy", "angry"), ("calm", "sad"))
@@ -43,7 +42,6 @@ SAME_FACE = (("neutral", "calm"), ("fearful", "surprised"))
 VERSION = 2  # Raise it when sound or film changes: folders of another version are made anew.
 MAX_COUNT = 99  # Speakers and takes have two digits in a name.
 _MARKER = "synthetic.json"  # In each speaker's folder: what it was made from.
-_NAME = re.compile(rf"synthetic-(\d\d)-({'|'.join(EMOTIONS)})-(\d\d)")
 
 _VOWELS_HZ = {  # first three formants of a man's vowels
     "a": (730, 1090, 2440),
@@ -55,7 +53,6 @@ _VOWELS_HZ = {  # first three formants of a man's vowels
 _FOURTH_FORMANT_HZ = 3500
 _BANDWIDTHS_HZ = (60, 90, 150, 200)
 _CONSONANTS_HZ = {"s": 5500, "t": 4000, "k": 2000, "p": 900}  # centre of the noise burst
-_SENTENCES = ("sa ti ko pu te ka si", "ki pa to se tu ka pi so", "te su pi ka so ti pa", "po ki sa tu pe si ka to")
 
 
 @dataclass(frozen=True)
@@ -102,37 +99,6 @@ _MANNERS = {  # pitch, range, slope, rate, level, effort, roughness, tremor, bre
 }
 _SPREAD = _Manner(0.9, 0.35, 1.1, 0.08, 1.5, 0.2, 0.005, 0.1, 1.7, 0.015)
 """Standard deviation between clips of one emotion and speaker."""
-
-
-def _decode(path: Path) -> Clip | str | None:
-    parts = _NAME.fullmatch(path.stem)
-    if parts is None or path.suffix.lower() not in (".flac", ".mp4"):
-        return None
-    speaker, emotion, take = parts.groups()
-    heard = path.suffix.lower() == ".flac"
-    return Clip(
-        id=path.stem,
-        corpus="synthetic",
-        speaker=speaker,
-        emotion=emotion,
-        audio=path if heard else None,
-        video=None if heard else path,
-        sentence=_sentence(int(take)),
-        face="whole",
-    )
-
-
-SYNTHETIC = Corpus(
-    name="synthetic",
-    title="the synthetic corpus",
-    source="farfeel.corpora.synthetic.generate",
-    citation="farfeel's own artificial voices and drawn faces",
-    licence="none needed",
-    emotions=EMOTIONS,
-    example="synthetic-03-angry-02.flac",
-    decode=_decode,
-    sex=lambda speaker: "male" if speaker[-1] in "13579" else "female",
-)
 
 
 def generate(
@@ -184,7 +150,7 @@ def _write_speaker(folder: Path, speaker: int, clips_per_emotion: int, seed: int
         for take in range(1, clips_per_emotion + 1):
             path = folder / f"synthetic-{speaker:02d}-{emotion}-{take:02d}"
             rng = np.random.default_rng((seed, speaker, index, take))
-            audio = speak(voice, _draw_manner(emotion, rng), _sentence(take), rng)
+            audio = speak(voice, _draw_manner(emotion, rng), sentence_of(take), rng)
             soundfile.write(path.with_suffix(".flac"), audio, SAMPLE_RATE, subtype="PCM_16")
             rng = np.random.default_rng((seed, speaker, index, take, 1))
             frames = drawn_faces.film(person, drawn_faces.draw_expression(emotion, rng), _loudness(audio), rng)
@@ -197,10 +163,6 @@ def _loudness(audio: np.ndarray) -> np.ndarray:
     spans = np.pad(audio, (0, -len(audio) % span)).reshape(-1, span)
     rms = np.sqrt(np.mean(spans**2, axis=1))
     return np.asarray(rms / rms.max())
-
-
-def _sentence(take: int) -> str:
-    return _SENTENCES[(take - 1) % len(_SENTENCES)]
 
 
 def _draw_voice(speaker: int, rng: np.random.Generator) -> _Voice:

@@ -95,7 +95,7 @@ def _clip(path: Path, emotion: str, speaker: str, name: str) -> Clip:
 
 
 @dataclass(frozen=True)
-class Folder(Corpus):
+class OwnClips(Corpus):
     """A corpus whose paths are read from the root on."""
 
     def listing(self, root: Path) -> Listing:
@@ -106,12 +106,12 @@ class Folder(Corpus):
             listing = _of_table(root)
         else:
             from_root = replace(self, decode=lambda path: _decode_placed(path, root))
-            listing = super(Folder, from_root).listing(root)
+            listing = super(OwnClips, from_root).listing(root)
         _require_one_spelling(listing.clips, root)
         return listing
 
 
-FOLDER = Folder(
+FOLDER = OwnClips(
     name="folder",
     title="your own clips",
     source="your own recordings",
