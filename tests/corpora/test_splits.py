@@ -99,7 +99,7 @@ def test_an_empty_part_says_who_is_wanted_and_who_is_here() -> None:
     parts = split_clips(clips_of("ravdess", ("01", "19")), "paper")
     assert parts.part("train") == parts.train
     assert parts.part("all") == parts.train + parts.val
-    with pytest.raises(FarfeelError, match="wants 22, 23, 24, and here are 01, 19"):
+    with pytest.raises(FarfeelError, match="needs 22, 23, 24, found 01, 19"):
         parts.part("test")
     with pytest.raises(FarfeelError, match="did you mean train"):
         parts.part("trian")
@@ -138,7 +138,7 @@ def test_a_published_split_of_stills_goes_by_their_folders() -> None:
     parts = split_clips(clips, "published")
     assert speakers_of(parts.train) == {"train-happy-1", "train-sad-1"}
     assert speakers_of(parts.val) == {"validation-sad-1"}
-    with pytest.raises(FarfeelError, match="wants stills of that part"):
+    with pytest.raises(FarfeelError, match="needs stills of that part"):
         parts.part("test")
     with pytest.raises(FarfeelError, match="divides stills"):
         split_clips(clips_of("tess", ("OAF", "YAF")), "published")

@@ -35,8 +35,11 @@ _ROWS = 1000  # read at once
 
 @dataclass(frozen=True)
 class Unpacked:
-    """What a table held. stills: split → emotion → pictures. bad: rows left out, and why. copies: split → pictures
-    whose bytes are also those of a training picture."""
+    """What a table held.
+
+    stills: split → emotion → number of pictures. bad: rows left out, and why. copies: split → number of pictures that
+    are, byte for byte, also training pictures.
+    """
 
     stills: dict[str, dict[str, int]]
     bad: tuple[str, ...]
@@ -44,11 +47,11 @@ class Unpacked:
 
 
 def unpack(table: Path, out: Path, progress: Callable[[int, int], None] | None = None) -> Unpacked:
-    """A table of stills → the folder `out`, split / emotion / row number; a picture's bytes are written as they are.
+    """A table of stills → the folder `out`, split / emotion / row number. Pictures are written byte for byte.
 
-    The folder appears when it is whole; one already made from the same table is kept. `progress` is called with rows
-    done and rows in all. Raises FarfeelError where `table` is neither of the two forms, or where `out` holds other
-    files. Rows that are not usable are left out and named in the result.
+    The folder appears when it is complete. A folder that was made from the same table is kept. progress: called with
+    the number of rows done and of all rows. Rows that are not usable are left out and named in the result. Raises
+    FarfeelError where `table` has neither of the two forms, or where `out` holds other files.
     """
     table, out = Path(table), Path(out)
     if not table.is_file():
@@ -57,7 +60,8 @@ def unpack(table: Path, out: Path, progress: Callable[[int, int], None] | None =
         made_from = {"version": 1, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
     if kept := _read_marker(out, made_from):
         return kept
-    ours = (_MARKER, *SPLITS) if (out / _MARKER).exists() else ()  # Without it, train/ is someone's own.
+    # Without the marker, train/ may be the user's own folder.
+    ours = (_MARKER, *SPLITS) if (out / _MARKER).exists() else ()
     require_only(out, ours, "an unpacked table of stills")
     count, rows = _rows(table)
     stills: dict[str, Counter[str]] = defaultdict(Counter)
@@ -69,17 +73,18 @@ def unpack(table: Path, out: Path, progress: Callable[[int, int], None] | None =
             if fault:
                 bad.append(f"row {number} ({fault})")
             else:
-                place = partial / SPLIT_OF[split.lower()] / EMOTION_OF[emotion.lower()] / f"{number:06d}{suffix}"
-                place.parent.mkdir(parents=True, exist_ok=True)
-                place.write_bytes(picture)
-                stills[place.parts[-3]][place.parts[-2]] += 1
-                digests[place.parts[-3]].append(hashlib.sha256(picture).digest())
+                folder, emotion = SPLIT_OF[split.lower()], EMOTION_OF[emotion.lower()]
+                still = partial / folder / emotion / f"{number:06d}{suffix}"
+                still.parent.mkdir(parents=True, exist_ok=True)
+                still.write_bytes(picture)
+                stills[folder][emotion] += 1
+                digests[folder].append(hashlib.sha256(picture).digest())
             if progress and (number % 100 == 99 or number + 1 == count):
                 progress(number + 1, count)
         if not stills:
             raise FarfeelError(f"{table} holds no usable still ({count} rows: {', '.join(bad[:3])}); check the table")
-        seen = set(digests["train"])
-        copies = {split: sum(digest in seen for digest in digests[split]) for split in SPLITS[1:]}
+        of_training = set(digests["train"])
+        copies = {split: sum(digest in of_training for digest in digests[split]) for split in SPLITS[1:]}
         unpacked = Unpacked(
             {
                 split: {name: stills[split][name] for name in EMOTIONS if name in stills[split]}
@@ -94,7 +99,7 @@ def unpack(table: Path, out: Path, progress: Callable[[int, int], None] | None =
 
 
 def _read_marker(out: Path, made_from: dict[str, object]) -> Unpacked | None:
-    """What a folder was made with, where it was made from the same table and is still whole."""
+    """What a folder holds, where it was made from the same table and is still complete; else None."""
     try:
         facts = json.loads((out / _MARKER).read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -114,7 +119,7 @@ Row = tuple[str, str, bytes, str]
 
 
 def _rows(table: Path) -> tuple[int, Iterator[Row]]:
-    """Number of rows, and the rows. What cannot be read of a row is empty in it."""
+    """Number of rows, and the rows. A part of a row that cannot be read is empty."""
     with table.open("rb") as beginning:
         is_parquet = beginning.read(4) == b"PAR1"
     try:
@@ -164,7 +169,7 @@ def _csv_rows(table: Path) -> Iterator[Row]:
 
 
 def _png(pixels: str) -> bytes:
-    """Space-separated greys → PNG; nothing where they are no 48×48 bytes."""
+    """Space-separated grey values → PNG; no bytes where they are not 48×48 values from 0 to 255."""
     try:
         greys = np.array(pixels.split(), dtype=np.int64)
     except (ValueError, OverflowError):
@@ -175,7 +180,7 @@ def _png(pixels: str) -> bytes:
 
 
 def _fault(split: str, emotion: str, picture: bytes) -> str:
-    """Why a row is left out; empty where it is sound."""
+    """Why a row is left out; "" where it is usable."""
     if split.lower() not in SPLIT_OF:
         return f"unknown split {split!r}"
     if emotion.lower() not in EMOTION_OF:

@@ -50,7 +50,7 @@ def _decode(path: Path) -> Clip | str | None:
     return Clip(
         id=f"{split}/{emotion}/{path.stem}",
         corpus="stills",
-        speaker=f"{split}-{emotion}-{path.stem}",  # A name alone may be there once in each emotion's folder.
+        speaker=f"{split}-{emotion}-{path.stem}",  # One name may be in the folder of each emotion.
         emotion=emotion,
         audio=None,
         video=path,

@@ -18,24 +18,25 @@ _NAME = re.compile(rf"synthetic-(\d\d)-({'|'.join(EMOTIONS)})-(\d\d)")
 _SENTENCES = ("sa ti ko pu te ka si", "ki pa to se tu ka pi so", "te su pi ka so ti pa", "po ki sa tu pe si ka to")
 
 
-def sentence_of(take: int) -> str:
-    return _SENTENCES[(take - 1) % len(_SENTENCES)]
+def sentence_of(number: int) -> str:
+    """The syllables of a speaker's clips of that number."""
+    return _SENTENCES[(number - 1) % len(_SENTENCES)]
 
 
 def _decode(path: Path) -> Clip | str | None:
     parts = _NAME.fullmatch(path.stem)
     if parts is None or path.suffix.lower() not in (".flac", ".mp4"):
         return None
-    speaker, emotion, take = parts.groups()
-    heard = path.suffix.lower() == ".flac"
+    speaker, emotion, number = parts.groups()
+    is_audio = path.suffix.lower() == ".flac"
     return Clip(
         id=path.stem,
         corpus="synthetic",
         speaker=speaker,
         emotion=emotion,
-        audio=path if heard else None,
-        video=None if heard else path,
-        sentence=sentence_of(int(take)),
+        audio=path if is_audio else None,
+        video=None if is_audio else path,
+        sentence=sentence_of(int(number)),
         face="whole",
     )
 
