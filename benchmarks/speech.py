@@ -29,7 +29,7 @@ from farfeel.corpora.scan import load_clips
 from farfeel.corpora.splits import split_clips
 from farfeel.media.audio import read_audio, speech_span
 from farfeel.media.speech import FRAME_S, SpeechActivity
-from farfeel.rooms.measured import import_r3vival
+from farfeel.rooms.importers.r3vival import r3vival
 from farfeel.show.timeline import intervals
 
 DATA = Path(os.environ.get("FARFEEL_DATA", "../shared/data"))
@@ -98,7 +98,7 @@ def webrtc(mode: int) -> Detector:
 
 def scenes(rng: np.random.Generator) -> Iterator[Scene]:
     paths = sorted((DATA / "ravdess").glob("Actor_*/*.flac"))
-    rirs = import_r3vival(DATA / "rirs/r3vival", RATE)
+    rirs = r3vival(DATA / "rirs/r3vival", RATE)
     for room in (None, *dict.fromkeys(rir.room for rir in rirs)):
         places = [rir.taps[MICS] for rir in rirs if rir.room == room]
         for _ in range(SCENES):

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from farfeel.corpora import CORPORA, get_corpus
-from farfeel.corpora.ravdess import RAVDESS
+from farfeel.corpora import get_corpus
+from farfeel.corpora.readers.ravdess import RAVDESS
 from farfeel.types import EMOTIONS, Clip, FarfeelError
+from farfeel.variants import CORPORA
 
 DOCUMENTED = {  # name → speaker, emotion, sentence, intensity
     "ravdess": ("03-01-06-01-02-01-12.wav", "12", "fearful", "Dogs are sitting by the door", "normal"),
@@ -43,7 +44,7 @@ def test_the_documented_example_decodes_as_documented(name: str) -> None:
 @pytest.mark.parametrize("name", CORPORA)
 def test_a_name_belongs_to_one_corpus_only(name: str) -> None:
     example = Path(get_corpus(name).example)
-    assert [other.name for other in CORPORA.values() if other.decode(example) is not None] == [name]
+    assert [other for other in CORPORA if get_corpus(other).decode(example) is not None] == [name]
 
 
 @pytest.mark.parametrize("name", CORPORA)

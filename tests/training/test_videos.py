@@ -245,10 +245,12 @@ def test_clips_that_lack_what_a_recipe_takes_are_one_clear_line(split: Split, sm
     deaf = [replace(clip, audio=None) for clip in split.train]
     blind = [replace(clip, video=None) for clip in split.train]
     assert usable_clips(deaf, filmed(), "corpus") == deaf
-    with pytest.raises(FarfeelError, match="none of 16 clips has a sound, the recipe's modalities are audio"):
+    with pytest.raises(FarfeelError, match="none of 16 clips has audio, the recipe's modalities are audio"):
         usable_clips(deaf, small(), "corpus")
     for modalities in ("video", "both"):
-        with pytest.raises(FarfeelError, match=f"has a film, .* are {modalities}; add the films, or set modalities=au"):
+        with pytest.raises(
+            FarfeelError, match=f"has video, .* are {modalities}; add the video, or set modalities=audio"
+        ):
             usable_clips(blind, small(f"modalities={modalities}"), "corpus")
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from farfeel.support.console import note
 from farfeel.support.text import one_line
 from farfeel.types import FarfeelError
+from farfeel.variants import CORPORA
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -78,11 +79,11 @@ def corpus_arguments(parser: argparse.ArgumentParser, required: bool = True) -> 
         "--corpus",
         required=required,
         action=_InOrder,
-        help="ravdess, crema-d, iemocap, tess, emodb, urdu, stills, synthetic, folder (clips of your own), "
-        "a manifest file, or shards of farfeel prepare (a folder or a URL); several: each with its --root after it",
+        help=f"{', '.join(CORPORA)} (folder: your own clips), a manifest file, or a prepared corpus (a folder or "
+        "a URL). Repeat it for several corpora, each followed by its --root",
     )
     parser.add_argument(
-        "--root", type=Path, action=_InOrder, help="folder of the corpus (with a manifest: only where it has moved)"
+        "--root", type=Path, action=_InOrder, help="folder of the corpus (for a manifest: only if the folder has moved)"
     )
 
 
@@ -96,17 +97,19 @@ def weight_argument(parser: argparse.ArgumentParser) -> None:
 
 
 def label_arguments(parser: argparse.ArgumentParser, default: str) -> None:
-    """--emotions and --labels, of which `default` tells what counts without them."""
+    """--emotions and --labels. `default` says what counts without them."""
+    from farfeel.corpora.label_sets import LABEL_SETS
+
+    sets = " ".join(f"{name}: {each.help}." for name, each in LABEL_SETS.items())
     parser.add_argument(
         "--emotions",
         metavar="SET",
-        help="classes: ravdess-8, ravdess-7 (calm counts as neutral), common-6 (and no surprised), iemocap-4, "
-        f"iemocap-4-happy (without excited), or a list like happy,sad (default: {default})",
+        help=f"classes: a list like happy,sad, or a set. {sets} Default: {default}",
     )
     parser.add_argument(
         "--labels",
         choices=["intended", "perceived"],
-        help=f"what was acted, or what most people perceived, where the corpus tells (default: {default})",
+        help=f"what was acted, or what most people perceived, where the corpus has both (default: {default})",
     )
 
 

@@ -5,18 +5,15 @@ from __future__ import annotations
 import argparse
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from farfeel.cli.common import Command, corpus_arguments, require_at_least, sources_of
 from farfeel.support.console import note, progress
 from farfeel.types import FarfeelError
-
-if TYPE_CHECKING:
-    pass
+from farfeel.variants import CORPORA
 
 
 def _scan_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("corpus", help="ravdess, crema-d, iemocap, tess, emodb, urdu, stills, synthetic or folder")
+    parser.add_argument("corpus", help=", ".join(CORPORA))
     parser.add_argument(
         "--root", type=Path, required=True, help="folder of the corpus, in its published layout or flat"
     )

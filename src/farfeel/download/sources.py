@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from farfeel.corpora import CORPORA
+from farfeel.corpora import get_corpus
 from farfeel.download.archives import is_inside
 from farfeel.download.record import CHECKSUM, Item, git_name_of
 from farfeel.download.web import Web, in_parallel
@@ -325,7 +325,7 @@ def _expecting(url: str, what: str) -> Iterator[None]:
 
 
 def _of_corpus(name: str, about: str, listing: Any = None, **more: bool) -> Source:
-    corpus = CORPORA[name]
+    corpus = get_corpus(name)
     then = f"farfeel scan {name} --root {{root}}"
     return Source(name, corpus.title, about, corpus.licence, corpus.source, corpus.citation, then, listing, **more)
 
