@@ -715,7 +715,7 @@ def test_films_asked_for_in_ways_that_cannot_be(
         "predict", one, "--face-model", "nosuch.onnx", *see
     )
     assert f"{clip} cannot be read as a network" in complain("predict", one, "--face-model", clip, *see)
-    assert "the checkpoint takes audio, --modalities asks for video; leave it out" in complain(
+    assert "the checkpoint takes audio, --modalities asks for video; remove --modalities" in complain(
         "predict", one, "--modalities", "video", "--checkpoint", checkpoint
     )
     assert "has no film (sound only)" in complain("predict", clip, "--modalities", "video", *see)
