@@ -36,10 +36,10 @@ class FarfeelError(Exception):
 
     >>> import farfeel
     >>> try:
-    ...     farfeel.load("no/such/checkpoint")
+    ...     farfeel.load().predict("missing.wav")
     ... except farfeel.FarfeelError as error:
-    ...     print("not loaded:", str(error)[:18])
-    not loaded: no/such/checkpoint
+    ...     print(error)
+    missing.wav does not exist; expected an audio file; check the path
     """
 
 

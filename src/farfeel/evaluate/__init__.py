@@ -84,11 +84,14 @@ def evaluate(
         heard = where if shards else "the RIR bank" if banks else "dry speech"
         chosen = default_mics(recognizer.recipes, available, heard) if mics is None else mics
         conditions = Conditions(snr_db=snr_db, noise=noise, dead_mics=dead_mics, camera_off=camera_off)
+        given = isinstance(checkpoint, Recognizer)
         details = {
+            "checkpoints": repr(recognizer) if given else str(checkpoint or "default"),
             "corpus": f"{', '.join(sorted({clip.corpus for clip in clips}))} ({where})",
             **about(recipe.data),
             "split": f"{recipe.data.split}, {split} part",
             "rooms": ", ".join(map(str, paths)) or ("those of the shards" if shards else "none: dry speech"),
+            "front-end": recipe.microphones.front_end,
             **conditions.as_details(),
         }
         chosen = require_mics(chosen, available, heard)

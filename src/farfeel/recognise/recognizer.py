@@ -179,7 +179,8 @@ class Recognizer:
         """The emotions of many recordings, in their order. The network takes several at a time.
 
         recordings: as in `predict`. Open files are all read at once where there are workers.
-        workers: processes that decode; 0: this process does it.
+        workers: processes that decode; 0: this process does it. A script that sets it keeps its own code under
+            `if __name__ == "__main__":`, because each process imports the script.
 
         Yields a prediction for each recording, or the FarfeelError that says what is wrong with it.
 
@@ -236,8 +237,8 @@ class Recognizer:
         >>> import farfeel, numpy
         >>> stream = farfeel.load().stream(sample_rate=16000, mics=2)
         >>> found = stream.push(numpy.zeros((2, 80000))) + stream.close()
-        >>> [prediction.label for prediction in found]
-        [None, None]
+        >>> {prediction.label for prediction in found}  # nobody speaks
+        {None}
         """
         chosen = options_of(options, **changes)
         for name in ("mics", "audio", "audio_offset_s"):
@@ -270,8 +271,8 @@ class Recognizer:
 
         >>> import farfeel
         >>> timeline = farfeel.load().timeline("clip.wav", step_s=0.5)
-        >>> timeline.predictions[1].start_s - timeline.predictions[0].start_s
-        0.5
+        >>> timeline.predictions[0].start_s, timeline.step_s, timeline.window_s
+        (0.0, 0.5, 3.0)
         """
         require_step(step_s)
         chosen = options_of(options, **changes)
