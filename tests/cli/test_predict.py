@@ -205,7 +205,7 @@ def test_a_sound_card_that_falls_silent_is_one_line(
     monkeypatch.setitem(sys.modules, "sounddevice", sound_card())
     monkeypatch.setattr(listen, "SILENT_S", 0.1)
     assert run("listen", "--checkpoint", checkpoint) == 1
-    assert "array has sent nothing for 0.1 s, expected audio; check that it is plugged in" in capsys.readouterr().err
+    assert "array has sent nothing for 0.1 s, expected sound; check that it is plugged in" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""listen: the sound card live, with a bar for each emotion, and the parts of the delay."""
+"""listen: the sound card as it goes, with live bars, and what the delay is made of."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from farfeel.types import Prediction
 
 BLOCK_S = 0.1
-WAITING_BLOCKS = 100  # A slow machine may be this far behind, 10 s, before audio is lost, which is reported.
-SILENT_S = 5.0  # A card that sends no block for this long, not even silence, is gone.
+WAITING_BLOCKS = 100  # What a slow machine may be behind, 10 s, before sound is lost, and said to be.
+SILENT_S = 5.0  # A card that sends no block for so long, not even silence, is gone.
 BAR = 30
 
 
@@ -71,7 +71,7 @@ def _listen(args: argparse.Namespace) -> None:
 
 
 def _budget(window_s: float, step_s: float, computing_s: list[float]) -> str:
-    """The parts of the delay between speech and its emotion."""
+    """What the delay between a voice and its emotion is made of."""
     import numpy as np
 
     parts = f"window {window_s:g} s, step {step_s:g} s, block {BLOCK_S:g} s"
@@ -81,13 +81,13 @@ def _budget(window_s: float, step_s: float, computing_s: list[float]) -> str:
     worst = step_s + BLOCK_S + most
     return (
         f"{parts}, computing {1000 * middle:.0f} ms (median), {1000 * most:.0f} ms (95 %), {len(computing_s)} of them; "
-        f"speech is in an answer after {worst:.2f} s at most, and fills the window after {window_s + worst:.2f} s"
+        f"what is said is in an answer after {worst:.2f} s at most, and fills the window after {window_s + worst:.2f} s"
     )
 
 
 @contextmanager
 def _bars() -> Iterator[Callable[[Prediction], None]]:
-    """Live bars on standard error, and a line for each answer on standard output where that is no terminal."""
+    """Live bars on standard error; a line for each answer on standard output where that is no terminal."""
     import sys
 
     from rich.console import Console
@@ -117,9 +117,7 @@ def _sound_cards() -> Any:
     try:
         import sounddevice
     except ImportError:
-        raise FarfeelError(
-            "sounddevice is not installed, expected it for farfeel listen; pip install 'farfeel[live]'"
-        ) from None
+        raise FarfeelError("sounddevice is not installed, and listens; pip install 'farfeel[live]'") from None
     except OSError as error:  # the library that it needs
         raise FarfeelError(
             f"the sound cards cannot be reached ({error}), expected PortAudio; install it (Debian: libportaudio2)"
@@ -129,27 +127,27 @@ def _sound_cards() -> Any:
 
 @contextmanager
 def _card(wanted: str | None, mics: int | None) -> Iterator[tuple[int, int, Iterator[np.ndarray]]]:
-    """A sound card: its sample rate, its microphones, and blocks (M, n) as they arrive."""
+    """Sample rate, microphones, and blocks (M, n) as they come."""
     cards = _sound_cards()
     which = int(wanted) if wanted and wanted.isdigit() else wanted
     try:
         about = cards.query_devices(which, "input")
     except (ValueError, cards.PortAudioError) as error:
         raise FarfeelError(
-            f"no sound card {wanted or 'for recording'} ({' '.join(str(error).split())}); see farfeel listen --list"
+            f"no sound card {wanted or 'to listen to'} ({' '.join(str(error).split())}); see farfeel listen --list"
         ) from None
     there, rate = int(about["max_input_channels"]), round(about["default_samplerate"])
     if mics is not None and not 1 <= mics <= there:
         raise FarfeelError(f"{about['name']} has {there} channels, --mics asks for {mics}; choose as many or fewer")
     waiting: queue.Queue[np.ndarray] = queue.Queue(WAITING_BLOCKS)
 
-    def take(block: np.ndarray, frames: int, times: object, status: object) -> None:
+    def heard(block: np.ndarray, frames: int, times: object, status: object) -> None:
         try:
             waiting.put_nowait(block.T.copy())
         except queue.Full:
             status = "this machine is too slow"
         if status:
-            note(f"audio was lost: {status}")
+            note(f"sound was lost: {status}")
 
     def blocks() -> Iterator[np.ndarray]:
         while True:
@@ -157,17 +155,17 @@ def _card(wanted: str | None, mics: int | None) -> Iterator[tuple[int, int, Iter
                 yield waiting.get(timeout=SILENT_S)
             except queue.Empty:
                 raise FarfeelError(
-                    f"{about['name']} has sent nothing for {SILENT_S:g} s, expected audio; check that it is plugged in"
+                    f"{about['name']} has sent nothing for {SILENT_S:g} s, expected sound; check that it is plugged in"
                 ) from None
 
     chosen = mics or there
-    with cards.InputStream(rate, round(BLOCK_S * rate), which, chosen, "float32", callback=take):
+    with cards.InputStream(rate, round(BLOCK_S * rate), which, chosen, "float32", callback=heard):
         yield rate, chosen, blocks()
 
 
 @contextmanager
 def _replay(path: Path, mics: int | None) -> Iterator[tuple[int, int, Iterator[np.ndarray]]]:
-    """A file at the pace at which it was recorded."""
+    """A file as though it were spoken now."""
     import numpy as np
 
     from farfeel.media.audio import audio_blocks, audio_info

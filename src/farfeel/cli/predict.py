@@ -104,9 +104,9 @@ def _predict(args: argparse.Namespace) -> int:
     from farfeel.support.files import require_file_place, require_folder_place
 
     if args.out and args.out.suffix.lower() in (*SPEECH_SUFFIXES, *VIDEO_SUFFIXES):
-        raise FarfeelError(f"--out {args.out} is an audio or video file, expected a place for a table; name another")
+        raise FarfeelError(f"--out {args.out} is an audio or video file, expected the name of a table; choose another")
     if args.format in OF_TIMELINES and not args.timeline:
-        raise FarfeelError(f"--format {args.format} shows time; add --timeline or leave it out")
+        raise FarfeelError(f"--format {args.format} shows time; add --timeline or remove --format")
     files = recordings(args.files)
     if args.timeline and len(files) > 1:
         if args.format in OF_TIMELINES and not args.out:
@@ -120,12 +120,14 @@ def _predict(args: argparse.Namespace) -> int:
     if args.debug_dir:
         require_folder_place(args.debug_dir)
     if args.audio_offset and not args.audio:
-        raise FarfeelError("--audio-offset moves the sound of --audio, and there is none; name it, or leave it out")
+        raise FarfeelError(
+            "--audio-offset is given without --audio, expected both; add --audio or remove --audio-offset"
+        )
     if args.audio and len(files) > 1:
-        raise FarfeelError(f"--audio is the sound of one film, {len(files)} files are named; name them one by one")
+        raise FarfeelError(f"--audio belongs to one video, {len(files)} files are named; predict them one by one")
     where = "cpu" if args.engine == "onnx" else device(args.device)
     if args.engine == "ray" and (args.timeline or args.debug_dir):
-        raise FarfeelError("--engine ray takes no --timeline and no --debug-dir; leave them out, or leave it out")
+        raise FarfeelError("--engine ray takes no --timeline and no --debug-dir; remove them, or remove --engine ray")
     engine = "onnx" if args.engine == "onnx" else "torch"
     recognizer = Recognizer.load(args.checkpoint, where, args.precision, engine, args.front_end)
     options = Options(

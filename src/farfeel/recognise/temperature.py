@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-COMBINATIONS = ("sound alone", "film alone", "both")  # of modalities; each has a temperature, in this order
+COMBINATIONS = ("audio alone", "video alone", "both")  # of modalities; each has a temperature, in this order
 COLDEST, HOTTEST = 0.2, 5.0
 SMALLEST = float(np.finfo(np.float32).tiny)  # In float32 the softmax of small logits is 0.
 
