@@ -36,10 +36,10 @@ class FarfeelError(Exception):
 
     >>> import farfeel
     >>> try:
-    ...     farfeel.load().predict("missing.wav")
+    ...     farfeel.Options(mics=[0, 0])
     ... except farfeel.FarfeelError as error:
     ...     print(error)
-    missing.wav does not exist; expected an audio file; check the path
+    mics is [0, 0], expected different numbers from 0 as in [0, 2]; correct it
     """
 
 

@@ -39,7 +39,7 @@ def test_a_change_leaves_the_other_options() -> None:
         ({"mics": [0, 0]}, "expected different numbers from 0"),
         ({"mics": [-1]}, "expected different numbers from 0"),
         ({"mics": [0.5]}, "expected different numbers from 0"),
-        ({"face": "nose"}, "there is no face 'nose', expected largest, left, right, whole"),
+        ({"face": "nose"}, "face is 'nose', expected largest, left, right, whole"),
         ({"modalities": "smell"}, "modalities is 'smell', expected audio, video, both"),
         ({"abstain_below": 1.5}, "abstain_below is 1.5, expected a number from 0 to 1"),
         ({"abstain_below": float("nan")}, "abstain_below is nan, expected a number from 0 to 1"),

@@ -562,7 +562,7 @@ def test_the_face_that_is_asked_for_is_looked_for(tmp_path: Path, recognizer: Re
     recording, _ = open_recording(clock(tmp_path / "film.mp4", 2), recognizer.recipe, Options(face=face))
     assert recording.video
     assert recording.video.face == face
-    with pytest.raises(FarfeelError, match="there is no face 'middle', expected largest"):
+    with pytest.raises(FarfeelError, match="face is 'middle', expected largest"):
         recognizer.predict(tmp_path / "film.mp4", face="middle")
 
 

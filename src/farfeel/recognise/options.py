@@ -59,10 +59,10 @@ class Options:
         if not math.isfinite(self.audio_offset_s):
             raise FarfeelError(f"audio_offset_s is {self.audio_offset_s}, expected a finite number; correct it")
         if self.face not in FACES:
-            raise FarfeelError(f"there is no face {self.face!r}, expected {', '.join(FACES)}; name one of these")
+            raise FarfeelError(f"face is {self.face!r}, expected {', '.join(FACES)}; choose one of them")
         if self.modalities not in MODALITIES:
             raise FarfeelError(
-                f"modalities is {self.modalities!r}, expected {', '.join(MODALITIES)}; name one of these"
+                f"modalities is {self.modalities!r}, expected {', '.join(MODALITIES)}; choose one of them"
             )
         if not 0 <= self.abstain_below <= 1:
             raise FarfeelError(f"abstain_below is {self.abstain_below}, expected a number from 0 to 1; correct it")
