@@ -446,7 +446,7 @@ def test_a_file_is_not_put_in_the_place_of_a_folder_or_of_a_recording(
     )
     predict = ("predict", clip, "--checkpoint", checkpoint, "--out")
     assert "is a folder, expected a place for a file" in complain(*predict, theirs)
-    assert "is an audio or video file, expected a place for a table" in complain(*predict, clip)
+    assert "is an audio or video file, expected the name of a table" in complain(*predict, clip)
     assert "is no file on a disk" in complain(*predict, "/dev/null")
 
 
@@ -709,13 +709,13 @@ def test_films_asked_for_in_ways_that_cannot_be(
     one, two = film(tmp_path / "one.mp4"), film(tmp_path / "two.mp4")
     see = ("--checkpoint", seeing)
     assert complain("predict", one, two, "--audio", clip, *see).startswith(
-        "--audio is the sound of one film, 2 files are named; name them"
+        "--audio belongs to one video, 2 files are named; predict them one by one"
     )
     assert "nosuch.onnx is not a file, expected a YuNet model" in complain(
         "predict", one, "--face-model", "nosuch.onnx", *see
     )
     assert f"{clip} cannot be read as a network" in complain("predict", one, "--face-model", clip, *see)
-    assert "the checkpoint takes audio, --modalities asks for video; leave it out" in complain(
+    assert "the checkpoint takes audio, --modalities asks for video; remove --modalities" in complain(
         "predict", one, "--modalities", "video", "--checkpoint", checkpoint
     )
     assert "has audio but no video" in complain("predict", clip, "--modalities", "video", *see)

@@ -93,7 +93,7 @@ def test_timelines_of_several_recordings_go_to_a_folder_by_their_names(
     [
         (["--format", "vtt"], "--format vtt shows time; add --timeline"),
         (["--timeline", "--format", "html"], "is one file each for 2 recordings; add --out FOLDER"),
-        (["--timeline", "--step", "0"], "a step of 0 s is asked for, expected 0.1 s or more"),
+        (["--timeline", "--step", "0"], "a step of 0 s is requested, expected 0.1 s or more"),
     ],
 )
 def test_what_cannot_be_shown_is_one_line(

@@ -150,7 +150,7 @@ def test_each_combination_is_fitted_on_the_very_recordings_of_its_table(
             parameter.mul_(20)  # far too sure
     recordings = EvaluationSet(filmed.val, recipe, [bank], one_room_each=True)
     fitted = calibrate(model, recordings)
-    assert [each.combination for each in fitted] == ["sound alone", "film alone", "both"]
+    assert [each.combination for each in fitted] == ["audio alone", "video alone", "both"]
     assert [each.recordings for each in fitted] == [len(filmed.val)] * 3
     assert model.temperature.tolist() == pytest.approx([each.temperature for each in fitted])
     for each in fitted:
@@ -169,7 +169,7 @@ def test_a_recipe_of_one_modality_has_one_temperature(split: Split, small: Small
     torch.manual_seed(0)
     model = EmotionModel(small())
     fitted = calibrate(model, EvaluationSet(split.val, small()))
-    assert [each.combination for each in fitted] == ["sound alone"]
+    assert [each.combination for each in fitted] == ["audio alone"]
     assert model.temperature[1:].tolist() == [1, 1]
 
 

@@ -277,7 +277,9 @@ def test_what_is_meant_to_be_private_is_never_public(there: Hub, checkpoint: Pat
     push(checkpoint, "--private")
     there.private.clear()
     before = there.files()
-    assert "is there and public" in complain("push", checkpoint, ADDRESS, "--private")
+    assert "is public, expected a private one because of --private" in complain(
+        "push", checkpoint, ADDRESS, "--private"
+    )
     assert there.files() == before
 
 
@@ -320,7 +322,7 @@ def test_the_environment_chooses_the_hub_and_a_second_load_needs_none(
     asked = len(there.asked)
     again = fetch(HF_HUB_OFFLINE="1")
     assert again.stdout == first.stdout
-    assert re.search(r"the hub cannot be asked \(.*offline mode.*which was fetched before", again.stderr)
+    assert re.search(r"the hub cannot be reached \(.*offline mode.*which was fetched before", again.stderr)
     assert len(there.asked) == asked
 
 
@@ -369,7 +371,7 @@ def test_what_is_not_there_is_told_in_one_line(there: Hub, checkpoint: Path, mon
     with pytest.raises(FarfeelError, match="404: Invalid rev id: later; check owner"):
         hub.fetch(f"{ADDRESS}@later")
     point_at("http://127.0.0.1:9", monkeypatch)
-    with pytest.raises(FarfeelError, match=r"was not fetched before, and the hub cannot be asked \(.*refused"):
+    with pytest.raises(FarfeelError, match=r"was not fetched before, and the hub cannot be reached \(.*refused"):
         hub.fetch(ADDRESS)
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     with pytest.raises(FarfeelError, match=r"was not fetched before.*offline mode"):

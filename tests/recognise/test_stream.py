@@ -13,7 +13,7 @@ from farfeel.media.audio import read_audio
 from farfeel.media.video import media_info, read_frames
 from farfeel.recipe import Recipe
 from farfeel.recognise.recognizer import Recognizer
-from farfeel.recognise.stream import Camera
+from farfeel.recognise.stream import LiveCamera
 from farfeel.types import FarfeelError, Prediction
 from untrained import make
 
@@ -161,14 +161,14 @@ def test_sound_that_cannot_be_used_is_told_once_in_the_timeline_of_its_film(smal
     (tmp_path / "notes.wav").write_text("no sound")
     first, *rest = seeing.timeline(tmp_path / "film.mp4", step_s=0.5, audio=tmp_path / "notes.wav").predictions
     (told,) = first.warnings
-    assert told.startswith("the sound is not used: ")
+    assert told.startswith("the audio is not used: ")
     assert rest
     assert not any(prediction.warnings for prediction in rest)
 
 
 def test_a_camera_that_stops_is_no_longer_looked_at(small: Small) -> None:
     recipe = small("modalities=both", "video.crop=none")
-    camera = Camera(recipe)
+    camera = LiveCamera(recipe)
     for i in range(10):
         camera.push(np.full((32, 32, 3), i, np.uint8), i / 10)
     window_s = recipe.audio.seconds
@@ -198,9 +198,9 @@ def test_what_comes_after_the_end_is_one_line(recognizer: Recognizer) -> None:
 
 @pytest.mark.parametrize("step_s", [0.0, -1.0, 0.01, float("nan"), float("inf")])
 def test_a_step_that_is_none_is_one_line(recognizer: Recognizer, step_s: float, voices: Path) -> None:
-    with pytest.raises(FarfeelError, match=r"a step of .* s is asked for, expected 0.1 s or more"):
+    with pytest.raises(FarfeelError, match=r"a step of .* s is requested, expected 0.1 s or more"):
         recognizer.stream(16000, 1, step_s)
-    with pytest.raises(FarfeelError, match=r"a step of .* s is asked for, expected 0.1 s or more"):
+    with pytest.raises(FarfeelError, match=r"a step of .* s is requested, expected 0.1 s or more"):
         recognizer.timeline(next(iter(voices.rglob("*.mp4"))), step_s)
 
 

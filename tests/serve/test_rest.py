@@ -47,7 +47,7 @@ def test_a_timeline_is_that_of_the_library(server: Served, recognizer: Recognize
 def test_film_and_array_chosen_microphones_and_offset_reach_the_network(
     server: Served, recognizer: Recognizer, clip: Path, array: Path
 ) -> None:
-    expected = recognizer.predict(clip, [2, 0], audio=array, audio_offset_s=0.5, face="whole", abstain_below=0.9)
+    expected = recognizer.predict(clip, mics=[2, 0], audio=array, audio_offset_s=0.5, face="whole", abstain_below=0.9)
     response = httpx.post(
         f"{server.url}/v1/predict",
         files={"file": ("a.mkv", clip.read_bytes()), "audio": ("b.wav", array.read_bytes())},

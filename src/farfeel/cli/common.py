@@ -312,10 +312,8 @@ def chosen_clips(
 ) -> tuple[list[list[Clip]], str]:
     """Clips of each part of the split ("all": undivided), and a note on who is absent. Of several corpora, ids and
     speakers name theirs. `shards`: what `shards_of` gave. Not `to_train`: a corpus without films will do for both."""
-    from farfeel.corpora.decoded import usable_clips
-    from farfeel.corpora.labels import relabelled
-    from farfeel.corpora.scan import load_corpora, named_with_corpus
-    from farfeel.corpora.splits import split_clips
+    from farfeel.corpora.scan import load_corpora
+    from farfeel.corpora.selection import selected_clips
 
     sources = sources_of(args)
     if shards:
@@ -324,23 +322,4 @@ def chosen_clips(
         loaded = clips_of(shards)
     else:
         loaded = load_corpora([(source.corpus, source.root) for source in sources], note)
-    found, changes = relabelled(loaded, recipe.data, recipe.modalities)
-    for line in changes:
-        note(line)
-    clips = usable_clips(found, recipe, ", ".join(map(str, sources)), to_train)
-    if others := [clip.emotion for clip in found if clip.emotion not in recipe.data.emotions]:
-        note(f"left out: {len(others)} clips of other emotions ({', '.join(sorted(set(others)))})")
-    if lacking := len(found) - len(others) - len(clips):
-        note(f"left out: {lacking} clips without {'sound' if recipe.modalities == 'audio' else 'film'}")
-    chosen, absent = [clips], ""
-    if parts != ("all",):
-        divided = split_clips(clips, recipe.data.split)
-        absent = f"; absent from the corpus: {', '.join(divided.absent)}" if divided.absent else ""
-        chosen = [list(divided.part(part)) for part in parts]
-    corpora = sorted({clip.corpus for clip in loaded})
-    if len(corpora) > 1:
-        for part, clips in zip(parts, chosen, strict=True):
-            counts = [f"{sum(clip.corpus == corpus for clip in clips)} of {corpus}" for corpus in corpora]
-            note(f"{part}: {', '.join(counts)}")
-        chosen = [named_with_corpus(clips) for clips in chosen]
-    return chosen, absent
+    return selected_clips(loaded, recipe, parts, ", ".join(map(str, sources)), to_train)

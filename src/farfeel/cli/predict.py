@@ -23,7 +23,7 @@ from farfeel.support.console import note, progress
 from farfeel.types import FACES, FarfeelError
 
 if TYPE_CHECKING:
-    from farfeel.recognise.decoding import Options
+    from farfeel.recognise.options import Options
     from farfeel.recognise.recognizer import Recognizer
     from farfeel.types import Prediction, Timeline
 
@@ -97,16 +97,16 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 def _predict(args: argparse.Namespace) -> int:
     from farfeel.media.audio import SPEECH_SUFFIXES
     from farfeel.media.video import VIDEO_SUFFIXES
-    from farfeel.recognise.decoding import Options
+    from farfeel.recognise.options import Options
     from farfeel.recognise.recognizer import Recognizer
     from farfeel.show.predictions import render
     from farfeel.show.timeline import format_of
     from farfeel.support.files import require_file_place, require_folder_place
 
     if args.out and args.out.suffix.lower() in (*SPEECH_SUFFIXES, *VIDEO_SUFFIXES):
-        raise FarfeelError(f"--out {args.out} is an audio or video file, expected a place for a table; name another")
+        raise FarfeelError(f"--out {args.out} is an audio or video file, expected the name of a table; choose another")
     if args.format in OF_TIMELINES and not args.timeline:
-        raise FarfeelError(f"--format {args.format} shows time; add --timeline or leave it out")
+        raise FarfeelError(f"--format {args.format} shows time; add --timeline or remove --format")
     files = recordings(args.files)
     if args.timeline and len(files) > 1:
         if args.format in OF_TIMELINES and not args.out:
@@ -120,28 +120,38 @@ def _predict(args: argparse.Namespace) -> int:
     if args.debug_dir:
         require_folder_place(args.debug_dir)
     if args.audio_offset and not args.audio:
-        raise FarfeelError("--audio-offset moves the sound of --audio, and there is none; name it, or leave it out")
+        raise FarfeelError(
+            "--audio-offset is given without --audio, expected both; add --audio or remove --audio-offset"
+        )
     if args.audio and len(files) > 1:
-        raise FarfeelError(f"--audio is the sound of one film, {len(files)} files are named; name them one by one")
+        raise FarfeelError(f"--audio belongs to one video, {len(files)} files are named; predict them one by one")
     where = "cpu" if args.engine == "onnx" else device(args.device)
     if args.engine == "ray" and (args.timeline or args.debug_dir):
-        raise FarfeelError("--engine ray takes no --timeline and no --debug-dir; leave them out, or leave it out")
+        raise FarfeelError("--engine ray takes no --timeline and no --debug-dir; remove them, or remove --engine ray")
     engine = "onnx" if args.engine == "onnx" else "torch"
     recognizer = Recognizer.load(args.checkpoint, where, args.precision, engine, args.front_end)
-    options = Options(args.mics, args.audio, args.audio_offset, args.face, args.modalities, args.face_model)
+    options = Options(
+        mics=args.mics,
+        audio=args.audio,
+        audio_offset_s=args.audio_offset,
+        face=args.face,
+        modalities=args.modalities,
+        face_model=args.face_model,
+        abstain_below=args.abstain_below,
+    )
     checkpoint = ", ".join(map(str, args.checkpoint or ["default"]))
     if args.timeline:
         return _timelines(args, recognizer, files, options, checkpoint)
     found, failures = [], []
-    each = _looked_at if args.debug_dir else _recognised
-    for path, result in each(args, recognizer, files, options):
+    predict = _with_pictures if args.debug_dir else _predictions
+    for path, result in zip(files, predict(args, recognizer, files, options), strict=True):
         if isinstance(result, FarfeelError):
             failures.append(str(result))
         else:
             found.append((path, result))
     if found or (args.format == "json" and not args.out):
         _put(args.out, render(found, checkpoint, args.format or "table"))
-    return _told(failures, len(files))
+    return _report(failures, len(files))
 
 
 def recordings(words: Sequence[str]) -> list[Path]:
@@ -166,12 +176,12 @@ def recordings(words: Sequence[str]) -> list[Path]:
     return list(dict.fromkeys(files))
 
 
-def _recognised(
+def _predictions(
     args: argparse.Namespace, recognizer: Recognizer, files: list[Path], options: Options
-) -> Iterator[tuple[Path, Prediction | FarfeelError]]:
-    """Many files decoded by processes beside this one."""
+) -> Iterator[Prediction | FarfeelError]:
+    """The prediction of each file, or its error. Processes beside this one decode many files."""
     from farfeel.recognise.hub import is_address
-    from farfeel.recognise.many_files import LoadOptions, predict_each, predict_on
+    from farfeel.recognise.many_machines import LoadOptions, predict_on
 
     workers = args.workers
     if workers is None:
@@ -183,39 +193,39 @@ def _recognised(
             else tuple(path if is_address(path) else path.resolve() for path in args.checkpoint)
         )
         loading = LoadOptions(chosen, device(args.device), args.precision, front_end=args.front_end)
-        each = predict_on(runner("ray"), loading, files, options, max(1, workers), args.abstain_below)
+        results = predict_on(runner("ray"), loading, files, options, max(1, workers))
     else:
-        each = predict_each(recognizer, files, options, workers, args.abstain_below)
+        results = recognizer.predict_many(files, options, workers=workers)
     if len(files) <= FEW:
-        yield from each
+        yield from results
         return
     with progress("recognising", "recordings") as advance:
-        for done, found in enumerate(each, 1):
+        for done, result in enumerate(results, 1):
             advance(done, len(files))
-            yield found
+            yield result
 
 
-def _looked_at(
+def _with_pictures(
     args: argparse.Namespace, recognizer: Recognizer, files: list[Path], options: Options
-) -> Iterator[tuple[Path, Prediction | FarfeelError]]:
-    """One by one, and what the model saw of each film is written as pictures."""
-    from farfeel.recognise.decoding import open_recording, prepare_recording
+) -> Iterator[Prediction | FarfeelError]:
+    """The same, one file after the other; what the model saw of each video is written as pictures."""
+    from farfeel.recognise.decoding import model_input, open_recording
     from farfeel.show.predictions import write_views
 
-    for place, path in enumerate(files):
+    for index, path in enumerate(files):
         try:
             recording, notes = open_recording(path, recognizer.recipe, options)
-            prepared = prepare_recording(recording, notes, recognizer.recipes, options.mics, str(options.audio or path))
+            decoded = model_input(recording, notes, recognizer.recipes, options.mics, str(options.audio or path))
         except FarfeelError as error:  # the other files are still worth recognising
-            yield path, error
+            yield error
             continue
-        (prediction,) = recognizer.answer([prepared], args.abstain_below)
-        if recording.footage:
-            before = [file.stem for file in files[:place]].count(path.stem)
+        (prediction,) = recognizer.recognise([decoded], options)
+        if recording.video:
+            before = [file.stem for file in files[:index]].count(path.stem)
             name = f"{path.stem}-{before + 1}" if before else path.stem
-            for picture in write_views(args.debug_dir, name, recording.footage):
+            for picture in write_views(args.debug_dir, name, recording.video):
                 note(f"written: {picture}")
-        yield path, prediction
+        yield prediction
 
 
 def _put(out: Path | None, text: str) -> None:
@@ -230,8 +240,8 @@ def _put(out: Path | None, text: str) -> None:
     note(f"written: {out}")
 
 
-def _told(failures: list[str], files: int) -> int:
-    """What went wrong, in the end; the exit code."""
+def _report(failures: list[str], files: int) -> int:
+    """Print what went wrong; the exit code."""
     for failure in failures:
         fail(failure)
     if failures and files > FEW:
@@ -253,11 +263,10 @@ def _timelines(
     for path in files:
         try:
             with progress(path.name, "seconds") as advance:
-                line = recognizer.timeline_of(
+                line = recognizer.timeline(
                     path,
                     args.step,
                     options,
-                    abstain_below=args.abstain_below,
                     on_progress=lambda done, of, advance=advance: advance(round(done), round(of)),  # type: ignore[misc]
                 )
         except FarfeelError as error:  # the other files are still worth recognising
@@ -274,7 +283,7 @@ def _timelines(
         several = form in ("table", "json", "csv")
         text = render_timelines(found, checkpoint, form) if several else FORMATS[form](*found[0], checkpoint)
         _put(args.out, text)
-    return _told(failures, len(files))
+    return _report(failures, len(files))
 
 
 def _is_twice(path: Path, files: list[Path]) -> bool:

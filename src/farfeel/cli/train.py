@@ -76,6 +76,7 @@ def _train_here(args: argparse.Namespace) -> None:
     from farfeel.recipe import load_recipe
     from farfeel.recognise.recognizer import DEFAULT
     from farfeel.training.processes import here, run_together
+    from farfeel.training.run_folder import require_run_folder
 
     overrides = list(args.overrides)
     overrides += [f"train.epochs={args.epochs}"] if args.epochs is not None else []
@@ -89,7 +90,7 @@ def _train_here(args: argparse.Namespace) -> None:
     own = init / "recipe.yaml" if init else None
     recipe = load_recipe(args.recipe or (str(own) if own and own.is_file() else "default"), overrides)
     out = args.out or Path("runs") / recipe.name
-    _require_run_folder(out, args.resume)
+    require_run_folder(out, args.resume)
     shards = shards_of(args)
     (train, val), absent = chosen_clips(args, recipe, "train", "val", shards=shards)
     banks = open_banks([args.rirs], recipe.audio.sample_rate, recipe.microphones.count) if args.rirs else []
@@ -104,20 +105,6 @@ def _train_here(args: argparse.Namespace) -> None:
     note(f"{len(train)} training clips{filmed}, {len(val)} validation clips, split {recipe.data.split}{absent}")
     best = run_training(recipe, train, val, bank, out, args.resume, init, args.video_weights, args.track, shards)
     print(best)
-
-
-def _require_run_folder(out: Path, resume: bool) -> None:
-    """A new or empty folder, or one of a run: a fresh start removes top/ and best/, which must not be the user's."""
-    from farfeel.support.files import require_folder_place, require_only
-
-    require_folder_place(out / "best")
-    if (out / "last.ckpt").exists():
-        if not resume:
-            raise FarfeelError(f"{out} holds a run already; go on with --resume, choose another --out, or delete it")
-        return
-    require_only(out, ("recipe.yaml", "metrics.csv", "events.out.*", "top", "best", ".*.partial", ".*.old"), "a run")
-    require_only(out / "top", ("epoch_*", ".*.partial", ".*.old"), "a run")
-    require_only(out / "best", ("model.safetensors", "recipe.yaml", "card.md"), "a run")
 
 
 def _average_arguments(parser: argparse.ArgumentParser) -> None:

@@ -132,9 +132,9 @@ def card_with(card: str, fitted: Sequence[Fitted], about: str) -> str:
 
 def _with_less(recording: Recording, modalities: str) -> Iterator[Recording]:
     yield recording
-    if modalities == "both" and recording.audio is not None and recording.footage is not None:
+    if modalities == "both" and recording.audio is not None and recording.video is not None:
         yield Recording(recording.audio)
-        yield Recording(None, recording.footage)
+        yield Recording(None, recording.video)
 
 
 def _fitted(combination: str, windows: list[np.ndarray], target: np.ndarray, speakers: np.ndarray) -> Fitted:

@@ -14,6 +14,7 @@ from fastapi.responses import JSONResponse, RedirectResponse
 from starlette.exceptions import HTTPException
 
 from farfeel import __version__
+from farfeel.recognise.options import Options
 from farfeel.recognise.recognizer import Recognizer
 from farfeel.serve import schema, stream
 from farfeel.serve.limits import Limits, Refusal
@@ -137,11 +138,13 @@ async def _work(
         name=schema.shown_name(form.file.filename),
         checkpoint=about.name,
         files=1 if form.audio is None else 2,
-        audio_offset_s=form.audio_offset_s,
-        mics=form.microphones,
-        face=form.face,
-        modalities=form.modalities,
-        abstain_below=form.abstain_below,
+        options=Options(
+            mics=form.microphones,
+            audio_offset_s=form.audio_offset_s,
+            face=form.face,
+            modalities=form.modalities,
+            abstain_below=form.abstain_below,
+        ),
         step_s=step_s,
     )
     uploads = [form.file] if form.audio is None else [form.file, form.audio]

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 from fastapi import FastAPI
 
 from farfeel.corpora.synthetic import generate
+from farfeel.recognise.options import Options
 from farfeel.serve.limits import Refusal
 from farfeel.serve.middleware import LOG
 from farfeel.serve.pictures import bars, images, timeline_chart
@@ -30,7 +31,7 @@ from farfeel.serve.schema import MICS, shown_name
 from farfeel.serve.worker import Job
 from farfeel.serve.workers import Desk
 from farfeel.show.timeline import colours_of
-from farfeel.types import FACES
+from farfeel.types import FACES, FarfeelError
 
 if TYPE_CHECKING:
     from farfeel.serve.schema import CheckpointInfo
@@ -191,16 +192,22 @@ async def _recognised(
         raise Refusal(422, "there is no clip; drop one in, or record one")
     if mics and not re.fullmatch(MICS, mics):
         raise Refusal(422, f"the microphones are {mics!r}, expected numbers from 0 like 0,2,4")
+    try:
+        options = Options(
+            mics=tuple(dict.fromkeys(map(int, mics.split(",")))) if mics else None,
+            audio_offset_s=float(offset_s or 0),
+            face=face,
+            modalities=modalities,
+        )
+    except FarfeelError as error:
+        raise Refusal(422, str(error)) from None
     job = Job(
         wants=("prediction", "views", "timeline"),
         limits=desk.limits,
         name=shown_name(paths[0].name),
         checkpoint=about.name,
         files=len(paths),
-        audio_offset_s=float(offset_s or 0),
-        mics=tuple(dict.fromkeys(map(int, mics.split(",")))) if mics else None,
-        face=face,
-        modalities=modalities,
+        options=options,
     )
     with ExitStack() as stack:
         try:

@@ -22,6 +22,7 @@ from typing import Any, TypeVar
 from fastapi import WebSocket, WebSocketDisconnect
 from pydantic import BaseModel, ValidationError
 
+from farfeel.recognise.options import Options
 from farfeel.serve.limits import Refusal
 from farfeel.serve.schema import StreamHeader, StreamTag
 from farfeel.serve.worker import END, FRAME, SOUND, Job
@@ -60,8 +61,7 @@ async def _talk(socket: WebSocket, desk: Desk, checkpoint: str) -> None:
         name="stream",
         checkpoint=checkpoint,
         files=0,
-        face=header.face,
-        abstain_below=header.abstain_below,
+        options=Options(face=header.face, abstain_below=header.abstain_below),
         step_s=header.step_s,
         sample_rate=header.sample_rate,
         stream_mics=header.mics,

@@ -13,7 +13,7 @@ import resource
 import signal
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing import reduction
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -26,13 +26,12 @@ from farfeel.media.audio import audio_info
 from farfeel.media.face_video import FaceVideo
 from farfeel.media.video import media_info
 from farfeel.recipe import Recipe
-from farfeel.recognise.decoding import Options, open_recording, prepare_recording
+from farfeel.recognise.decoding import model_input, open_recording
+from farfeel.recognise.options import DEFAULTS, Options
 from farfeel.recognise.recognizer import Recognizer
 from farfeel.recognise.windows import Recording
 from farfeel.serve.limits import MEGABYTE, Limits, Refusal
 from farfeel.serve.pictures import mel_picture
-from farfeel.show.predictions import as_dict
-from farfeel.show.timeline import as_json
 from farfeel.support.pool import end_with_parent
 from farfeel.support.text import one_line
 from farfeel.types import FarfeelError, Prediction, Timeline
@@ -46,18 +45,16 @@ SOUND, FRAME, END = b"s", b"f", b"e"  # first byte of what a stream brings
 
 @dataclass(frozen=True)
 class Job:
-    """What to make of the files: `wants` of prediction, timeline and views (pictures for the page), or a stream."""
+    """What to make of the files: `wants` of prediction, timeline and views (pictures for the page), or a stream.
+
+    options: as the client chose them; the file of `options.audio` is added here."""
 
     wants: tuple[str, ...]
     limits: Limits
     name: str = ""  # what the client calls its recording; nothing is opened under it
     checkpoint: str = ""
     files: int = 1
-    audio_offset_s: float = 0.0
-    mics: tuple[int, ...] | None = None
-    face: str = "largest"
-    modalities: str = "both"
-    abstain_below: float = 0.0
+    options: Options = DEFAULTS
     step_s: float = 1.0
     sample_rate: int = 0  # of a stream
     stream_mics: int = 1
@@ -139,17 +136,17 @@ def _answer(recognizer: Recognizer, job: Job, files: list[Path]) -> dict[str, An
     for file, name in zip(files, NAMES, strict=False):
         _measure(file, name, job)
     path, sound = files[0], files[1] if len(files) > 1 else None
-    options = Options(job.mics, sound, job.audio_offset_s, job.face, job.modalities)
+    options = replace(job.options, audio=sound)
     result: dict[str, Any] = {}
     if "prediction" in job.wants:
         recording, notes = open_recording(path, recognizer.recipe, options)
-        prepared = prepare_recording(recording, notes, recognizer.recipes, options.mics, str(sound or path))
-        (prediction,) = recognizer.answer([prepared], job.abstain_below)
+        decoded = model_input(recording, notes, recognizer.recipes, options.mics, str(sound or path))
+        (prediction,) = recognizer.recognise([decoded], options)
         result["prediction"] = _as_dict(prediction, job, files)
         if "views" in job.wants:
             result["views"] = _views(recording, recognizer.recipe)
     if "timeline" in job.wants:
-        timeline = recognizer.timeline_of(path, job.step_s, options, abstain_below=job.abstain_below)
+        timeline = recognizer.timeline(path, job.step_s, options)
         result["timeline"] = _timeline_dict(timeline, job, files)
     return {"answer": result}
 
@@ -193,30 +190,22 @@ def _said(sentence: str, files: Sequence[Path], names: Sequence[str] = NAMES) ->
 
 
 def _as_dict(prediction: Prediction, job: Job, files: Sequence[Path]) -> dict[str, Any]:
-    shown = as_dict(Path(job.name), prediction, job.checkpoint)
+    shown = prediction.to_dict(job.name, job.checkpoint)
     shown["warnings"] = [_said(warning, files) for warning in shown["warnings"]]
     return shown
 
 
 def _rows(predictions: Sequence[Prediction], job: Job, files: Sequence[Path]) -> list[dict[str, Any]]:
     """Windows, as the command line writes those of a timeline."""
-    rows: list[dict[str, Any]] = json.loads(
-        as_json(Path(job.name), Timeline(tuple(predictions), (), 0.0, job.step_s, 0.0), job.checkpoint)
-    )
+    timeline = Timeline(tuple(predictions), (), 0.0, job.step_s, 0.0)
+    rows: list[dict[str, Any]] = timeline.to_dict(job.name, job.checkpoint)["predictions"]
     for row in rows:
         row["warnings"] = [_said(warning, files) for warning in row["warnings"]]
     return rows
 
 
 def _timeline_dict(timeline: Timeline, job: Job, files: Sequence[Path]) -> dict[str, Any]:
-    return {
-        "path": job.name,
-        "seconds": round(timeline.seconds, 3),
-        "step_s": timeline.step_s,
-        "window_s": timeline.window_s,
-        "speech": [[round(start_s, 3), round(end_s, 3)] for start_s, end_s in timeline.speech],
-        "predictions": _rows(timeline.predictions, job, files),
-    }
+    return timeline.to_dict(job.name) | {"predictions": _rows(timeline.predictions, job, files)}
 
 
 def _views(recording: Recording, recipe: Recipe) -> dict[str, Any]:
@@ -224,14 +213,14 @@ def _views(recording: Recording, recipe: Recipe) -> dict[str, Any]:
     mels = [] if recording.audio is None else [mel_picture(mic, recipe.audio) for mic in recording.audio[:VIEWED_MICS]]
     return {
         "mels": [_encoded(picture, ".png") for picture in mels],
-        "faces": [_encoded(picture, ".jpg") for picture in _faces(recording.footage)],
+        "faces": [_encoded(picture, ".jpg") for picture in _faces(recording.video)],
     }
 
 
-def _faces(footage: FaceVideo | None) -> list[np.ndarray]:
-    if footage is None or not footage.crops:
+def _faces(video: FaceVideo | None) -> list[np.ndarray]:
+    if video is None or not video.crops:
         return []
-    pixels = np.concatenate([crop.pixels for crop in footage.crops])
+    pixels = np.concatenate([crop.pixels for crop in video.crops])
     chosen = np.unique(np.linspace(0, len(pixels) - 1, min(VIEWED_FACES, len(pixels))).round().astype(int))
     return [pixels[place][..., ::-1] for place in chosen]
 
@@ -242,9 +231,7 @@ def _encoded(picture: np.ndarray, form: str) -> str:
 
 def _stream(pipe: Connection, recognizer: Recognizer, job: Job) -> None:
     """Each message in, the predictions that it made ready out."""
-    stream = recognizer.stream(
-        job.sample_rate, job.stream_mics, job.step_s, face=job.face, abstain_below=job.abstain_below
-    )
+    stream = recognizer.stream(job.sample_rate, job.stream_mics, job.step_s, job.options)
     heard, last = 0, b""
     _tell(pipe, {"answer": []})
     while last != END:

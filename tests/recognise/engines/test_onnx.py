@@ -63,7 +63,7 @@ def test_weights_in_other_files_are_never_read(
         del proto.graph.initializer[:]
     describe(proto, small(), "")
     (here / "model.onnx").write_bytes(proto.SerializeToString())
-    assert "no whole ONNX model" in refusal(here / "model.onnx")
+    assert "not a whole ONNX model" in refusal(here / "model.onnx")
 
 
 def test_a_model_of_something_else_is_refused(tmp_path: Path, small: Small) -> None:
