@@ -108,16 +108,18 @@ def _train_here(args: argparse.Namespace) -> None:
 
 def _require_run_folder(out: Path, resume: bool) -> None:
     """A new or empty folder, or one of a run: a fresh start removes top/ and best/, which must not be the user's."""
-    from farfeel.support.files import require_folder_place, require_only
+    from farfeel.support.files import require_folder_place, require_replaceable
 
     require_folder_place(out / "best")
     if (out / "last.ckpt").exists():
         if not resume:
             raise FarfeelError(f"{out} holds a run already; go on with --resume, choose another --out, or delete it")
         return
-    require_only(out, ("recipe.yaml", "metrics.csv", "events.out.*", "top", "best", ".*.partial", ".*.old"), "a run")
-    require_only(out / "top", ("epoch_*", ".*.partial", ".*.old"), "a run")
-    require_only(out / "best", ("model.safetensors", "recipe.yaml", "card.md"), "a run")
+    require_replaceable(
+        out, ("recipe.yaml", "metrics.csv", "events.out.*", "top", "best", ".*.partial", ".*.old"), "a run"
+    )
+    require_replaceable(out / "top", ("epoch_*", ".*.partial", ".*.old"), "a run")
+    require_replaceable(out / "best", ("model.safetensors", "recipe.yaml", "card.md"), "a run")
 
 
 def _average_arguments(parser: argparse.ArgumentParser) -> None:

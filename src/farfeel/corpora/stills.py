@@ -32,7 +32,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from farfeel.corpora.corpus import Corpus
-from farfeel.support.files import replacing_folder, require_only
+from farfeel.support.files import replacing_folder, require_replaceable
 from farfeel.support.text import one_line
 from farfeel.types import EMOTIONS, Clip, FarfeelError
 
@@ -118,7 +118,7 @@ def unpack(table: Path, out: Path, progress: Callable[[int, int], None] | None =
     if kept := _read_marker(out, made_from):
         return kept
     ours = (_MARKER, *SPLITS) if (out / _MARKER).exists() else ()  # Without it, train/ is someone's own.
-    require_only(out, ours, "an unpacked table of stills")
+    require_replaceable(out, ours, "an unpacked table of stills")
     count, rows = _rows(table)
     stills: dict[str, Counter[str]] = defaultdict(Counter)
     digests: dict[str, list[bytes]] = defaultdict(list)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from farfeel.models.emotion import EmotionModel
 from farfeel.recipe import Recipe, apply_override, recipe_from_tree, save_recipe
-from farfeel.support.files import replacing_folder, require_folder_place, require_only
+from farfeel.support.files import replacing_folder, require_replaceable
 from farfeel.support.text import one_line
 from farfeel.types import FarfeelError
 
@@ -24,7 +24,7 @@ MERGED_HIDDEN = 64  # Width of a fusion layer that adds nothing until it is trai
 
 def require_checkpoint_place(folder: Path) -> None:
     """Raise FarfeelError where a checkpoint may not be put: at a file, or over anything but a checkpoint."""
-    require_only(require_folder_place(folder), (WEIGHTS, RECIPE, CARD), "a checkpoint")
+    require_replaceable(folder, (WEIGHTS, RECIPE, CARD), "a checkpoint")
 
 
 def save_checkpoint(folder: Path, state: dict[str, Tensor], recipe: Recipe, card: str) -> None:
