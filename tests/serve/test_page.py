@@ -9,8 +9,10 @@ from pathlib import Path
 import httpx
 import numpy as np
 import pytest
+import torch
 from running import ABOUT, Serve, Served, babble
 
+from farfeel.models.logmel import LogMel
 from farfeel.recipe import Audio
 from farfeel.serve.limits import Refusal
 from farfeel.serve.page import _recognised, _remove_leftovers, sweep
@@ -94,6 +96,15 @@ def test_a_spectrogram_shows_low_tones_at_the_bottom() -> None:
     assert low.argmax() > 0.8 * len(low)
     assert high.argmax() < 0.2 * len(high)
     assert mel_picture(babble(0.1, 1)[0][:100], Audio()).size, "a sound shorter than a frame has a picture, too"
+
+
+@pytest.mark.parametrize("hz", [150, 400, 1000, 2500, 6000])
+def test_a_spectrogram_shows_a_tone_in_the_band_in_which_the_model_has_it(hz: int) -> None:
+    tone = np.sin(2 * np.pi * hz * np.arange(32000) / 16000).astype(np.float32)
+    mels = LogMel(Audio())(torch.from_numpy(tone)[None, None])[0, 0].mean(dim=1)
+    rows = mel_picture(tone, Audio()).sum(axis=2).mean(axis=1)[::-2]  # two pixels a band, the lowest band last
+    assert len(rows) == len(mels)
+    assert rows.argmax() == int(mels.argmax())
 
 
 def test_what_strangers_name_stays_text() -> None:

@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 from scipy.signal import ShortTimeFFT
 
+from farfeel.media.mel import POWER_FLOOR, mel_filters
 from farfeel.recipe import Audio
 
 COLUMNS = 900  # pixels of a spectrogram, at most
@@ -19,20 +20,15 @@ BASE64 = re.compile(r"[A-Za-z0-9+/]+={0,2}")
 
 
 def mel_picture(samples: np.ndarray, audio: Audio) -> np.ndarray:
-    """(T,) → log-mel spectrogram, low at the bottom; to look at, not what the network computes."""
+    """(T,) → a picture of the log-mel spectrogram, low bands at the bottom. The bands are the model's own; long
+    recordings have fewer columns than the model has frames."""
     window = np.hanning(audio.n_fft)
     hop = max(audio.hop, len(samples) // COLUMNS)
     transform = ShortTimeFFT(window, hop, audio.sample_rate, fft_mode="onesided")
     padded = np.pad(samples, (0, max(0, audio.n_fft - len(samples))))
     power = np.square(np.abs(transform.stft(padded))).astype(np.float32)
-    top_hz = min(audio.fmax_hz, audio.sample_rate / 2)
-    # O'Shaughnessy (1987): mel = 2595 log10(1 + f / 700)
-    low_mel, high_mel = (2595 * np.log10(1 + hz / 700) for hz in (audio.fmin_hz, top_hz))
-    edges_mel = np.linspace(low_mel, high_mel, audio.mel_bands + 2)
-    edges_hz = 700 * (10 ** (edges_mel / 2595) - 1)
-    low, middle, high = edges_hz[:-2, None], edges_hz[1:-1, None], edges_hz[2:, None]
-    filters = np.clip(np.minimum((transform.f - low) / (middle - low), (high - transform.f) / (high - middle)), 0, None)
-    mels_db = 10 * np.log10(filters @ power + 1e-10)
+    filters = mel_filters(audio.sample_rate, audio.n_fft, audio.mel_bands, audio.fmin_hz, audio.fmax_hz)
+    mels_db = 10 * np.log10(np.maximum(filters.T @ power, POWER_FLOOR))
     share = np.clip(1 + (mels_db - mels_db.max()) / RANGE_DB, 0, 1)
     picture = cv2.applyColorMap(np.ascontiguousarray((255 * share[::-1]).astype(np.uint8)), cv2.COLORMAP_MAGMA)
     return np.asarray(cv2.resize(picture, None, fx=1, fy=2, interpolation=cv2.INTER_NEAREST))
