@@ -172,8 +172,8 @@ def test_what_cannot_be_merged_is_one_clear_line(folds: list[Path], tmp_path: Pa
     other = model("audio.hop=160")
     save_checkpoint(tmp_path / "other", other.state_dict(), other.recipe, "")
     for asked, said in (
-        ([folds[0], tmp_path / "other"], r"hears otherwise than .*fold1 \(audio\)"),
-        ([folds[3]], "0 take sound and 1 film"),
+        ([folds[0], tmp_path / "other"], r"other and .*fold1 differ in audio;"),
+        ([folds[3]], "0 take audio and 1 video"),
         ([folds[0], folds[3], folds[3].with_name("no")], "does not exist"),
     ):
         assert main(["merge", *map(str, asked), "--out", str(tmp_path / "merged")]) == 1
