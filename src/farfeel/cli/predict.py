@@ -199,6 +199,7 @@ def _looked_at(
     args: argparse.Namespace, recognizer: Recognizer, files: list[Path], options: Options
 ) -> Iterator[tuple[Path, Prediction | FarfeelError]]:
     """One by one, and what the model saw of each film is written as pictures."""
+    from farfeel.media.face_video import FaceVideo
     from farfeel.recognise.decoding import open_recording, prepare_recording
     from farfeel.show.predictions import write_views
 
@@ -210,7 +211,7 @@ def _looked_at(
             yield path, error
             continue
         (prediction,) = recognizer.answer([prepared], args.abstain_below)
-        if recording.footage:
+        if isinstance(recording.footage, FaceVideo):
             before = [file.stem for file in files[:place]].count(path.stem)
             name = f"{path.stem}-{before + 1}" if before else path.stem
             for picture in write_views(args.debug_dir, name, recording.footage):

@@ -14,13 +14,13 @@ import numpy as np
 
 from farfeel.media.audio import MAX_SECONDS
 from farfeel.media.face import Crop, FaceDetector, crop_face
+from farfeel.media.face_windows import frame_times, middles, nearest_frames
 from farfeel.media.video import VideoInfo, media_info, read_frames
 from farfeel.recipe import Recipe, Video
 from farfeel.types import Clip, FarfeelError
 
 WHOLE_S = 10.0  # A film up to this long is one view of one face; a longer one may cut or pan.
 KEPT_CROPS = 64
-COVERED = 0.5  # Share of a window that the film must cover for its frames to stand for the window.
 
 
 class FaceVideo:
@@ -91,15 +91,11 @@ class FaceVideo:
 
     def frames(self, start_s: float, end_s: float) -> np.ndarray | None:
         """(N, S, S, 3) uint8, evenly over what the film shows of a window; None where it shows less than half."""
-        first_s, last_s = max(start_s, self.begin_s), min(end_s, self.end_s)
-        if last_s - first_s < COVERED * (end_s - start_s):
+        times_s = frame_times(start_s, end_s, self.begin_s, self.end_s, self.knobs.frames)
+        if times_s is None:
             return None
         self.looked = True
-        times_s = middles(first_s, last_s, self.knobs.frames)
-        if not self.is_one_view:
-            return self._decode(times_s)
-        at_s, pixels = self.whole()
-        return pixels[np.abs(times_s[:, None] - at_s).argmin(axis=1)]
+        return nearest_frames(times_s, *self.whole()) if self.is_one_view else self._decode(times_s)
 
     def whole(self) -> tuple[np.ndarray, np.ndarray]:
         """(N,) seconds, (N, S, S, 3) uint8: all that windows are made of, with one crop."""
@@ -123,8 +119,3 @@ def face_video_of(clip: Clip, recipe: Recipe) -> FaceVideo:
     end_s = None if clip.end_s is None else clip.end_s - clip.start_s
     offset_s = clip.video_offset_s + clip.start_s
     return FaceVideo(clip.video, recipe.video, recipe.audio.seconds, offset_s, end_s, clip.face)
-
-
-def middles(start_s: float, end_s: float, count: int) -> np.ndarray:
-    """(count,) middles of as many equal parts of a span."""
-    return start_s + (np.arange(count) + 0.5) * (end_s - start_s) / count

@@ -10,7 +10,7 @@ import numpy as np
 from farfeel.media.audio import speech_span
 from farfeel.media.beamforming import beamform
 from farfeel.media.dereverberation import dereverberate
-from farfeel.media.face_video import FaceVideo
+from farfeel.media.face_windows import FaceWindows
 from farfeel.recipe import Recipe, recipe_from_tree
 
 FRONT_ENDS = {"mvdr": beamform, "wpe": dereverberate}
@@ -22,7 +22,7 @@ class Recording:
     """What the microphones and the camera took: audio (M, T) at the recipe's rate, and the film; one may be missing."""
 
     audio: np.ndarray | None
-    footage: FaceVideo | None = None
+    footage: FaceWindows | None = None
 
 
 @dataclass(frozen=True)

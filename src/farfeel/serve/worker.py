@@ -24,6 +24,7 @@ import numpy as np
 
 from farfeel.media.audio import audio_info
 from farfeel.media.face_video import FaceVideo
+from farfeel.media.face_windows import FaceWindows
 from farfeel.media.video import media_info
 from farfeel.recipe import Recipe
 from farfeel.recognise.decoding import Options, open_recording, prepare_recording
@@ -228,8 +229,8 @@ def _views(recording: Recording, recipe: Recipe) -> dict[str, Any]:
     }
 
 
-def _faces(footage: FaceVideo | None) -> list[np.ndarray]:
-    if footage is None or not footage.crops:
+def _faces(footage: FaceWindows | None) -> list[np.ndarray]:
+    if not isinstance(footage, FaceVideo) or not footage.crops:
         return []
     pixels = np.concatenate([crop.pixels for crop in footage.crops])
     chosen = np.unique(np.linspace(0, len(pixels) - 1, min(VIEWED_FACES, len(pixels))).round().astype(int))

@@ -20,7 +20,7 @@ from torch.utils.data import Dataset, Sampler
 from farfeel.corpora.decoded import DecodedClips
 from farfeel.media.audio import files_in
 from farfeel.media.camera import shoot
-from farfeel.media.face_video import FaceVideo
+from farfeel.media.face_windows import FaceWindows
 from farfeel.models.logmel import LogMel, front_end
 from farfeel.models.video import to_frames
 from farfeel.recipe import Recipe
@@ -73,10 +73,10 @@ class Sound:
     snr_db: float
     alive: np.ndarray
     span_s: tuple[float, float] | None
-    footage: FaceVideo | None
+    footage: FaceWindows | None
 
     @classmethod
-    def silent(cls, nothing: np.ndarray, mics: int, footage: FaceVideo | None) -> Sound:
+    def silent(cls, nothing: np.ndarray, mics: int, footage: FaceWindows | None) -> Sound:
         """No sound at M microphones, all dead; `nothing` has the shape of what there would be."""
         taps, noise = np.ones((mics, 1), np.float32), np.zeros((mics, nothing.shape[-1]), np.float32)
         return cls(nothing, taps, noise, float("inf"), np.zeros(mics, dtype=bool), None, footage)
