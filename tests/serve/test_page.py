@@ -1,6 +1,7 @@
 """Laws of the page: it honours the limits of the rest, fetches from nowhere else, and keeps nothing."""
 
 import asyncio
+import json
 import os
 import re
 import time
@@ -17,6 +18,9 @@ from farfeel.recipe import Audio
 from farfeel.serve.limits import Refusal
 from farfeel.serve.page import _recognised, _remove_leftovers, sweep
 from farfeel.serve.pictures import bars, images, mel_picture, timeline_chart
+from farfeel.show.drawing import draw
+from farfeel.show.timeline import as_html, as_json
+from farfeel.types import Prediction, Timeline
 
 COLOURS = {"happy": "#111111", "sad": "#222222"}
 
@@ -121,9 +125,23 @@ def test_what_strangers_name_stays_text() -> None:
     assert "<script" not in images({"mels": [evil], "faces": []}, "mels")
 
 
-def test_a_timeline_breaks_where_nobody_speaks() -> None:
-    windows = [
-        {"start_s": s, "end_s": s + 1, "probabilities": {} if s == 2 else {"happy": 0.4, "sad": 0.6}} for s in range(5)
-    ]
-    chart = timeline_chart({"seconds": 6.0, "speech": [(0, 2)], "predictions": windows}, COLOURS)
-    assert chart.count("<polyline") == 2 * len(COLOURS)
+def test_the_page_draws_a_timeline_as_the_report_does() -> None:
+    """With a gap where nobody speaks, and a label that is open where the model is undecided."""
+    emotions, shares = ("happy", "sad"), (0.4, 0.6)
+    line = Timeline(
+        tuple(
+            Prediction(() if s == 2 else shares, emotions, s, s + 1, speech_share=float(s != 2), decided=s != 3)
+            for s in range(5)
+        ),
+        ((0.0, 2.0), (3.0, 5.0)),
+        5.0,
+        1.0,
+        1.0,
+    )
+    rows = json.loads(as_json(Path("clip"), line, "untrained"))
+    answer = {"seconds": 5.0, "step_s": 1.0, "window_s": 1.0, "speech": line.speech, "predictions": rows}
+    chart = timeline_chart(answer, emotions)
+    assert chart.removeprefix("<h3>Timeline</h3>") == draw(line, emotions)
+    assert draw(line, emotions) in as_html(Path("clip"), line, "untrained")
+    assert [area.count("M") for area in re.findall(r'class="area".* d="(.*?)"', chart)] == [2, 2]
+    assert chart.count('class="undecided"') == 1
