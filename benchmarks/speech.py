@@ -30,7 +30,7 @@ from farfeel.corpora.splits import split_clips
 from farfeel.media.audio import read_audio, speech_span
 from farfeel.media.speech import FRAME_S, SpeechActivity
 from farfeel.rooms.importers.r3vival import r3vival
-from farfeel.show.timeline import intervals
+from farfeel.show.intervals import intervals
 
 DATA = Path(os.environ.get("FARFEEL_DATA", "../shared/data"))
 RATE = 16000

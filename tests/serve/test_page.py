@@ -1,6 +1,7 @@
 """Laws of the page: it honours the limits of the rest, fetches from nowhere else, and keeps nothing."""
 
 import asyncio
+import json
 import os
 import re
 import time
@@ -9,12 +10,17 @@ from pathlib import Path
 import httpx
 import numpy as np
 import pytest
+import torch
 from running import ABOUT, Serve, Served, babble
 
+from farfeel.models.logmel import LogMel
 from farfeel.recipe import Audio
 from farfeel.serve.limits import Refusal
 from farfeel.serve.page import _recognised, _remove_leftovers, sweep
 from farfeel.serve.pictures import bars, images, mel_picture, timeline_chart
+from farfeel.show.drawing import draw
+from farfeel.show.timeline import as_html, as_json
+from farfeel.types import Prediction, Timeline
 
 COLOURS = {"happy": "#111111", "sad": "#222222"}
 
@@ -96,6 +102,15 @@ def test_a_spectrogram_shows_low_tones_at_the_bottom() -> None:
     assert mel_picture(babble(0.1, 1)[0][:100], Audio()).size, "a sound shorter than a frame has a picture, too"
 
 
+@pytest.mark.parametrize("hz", [150, 400, 1000, 2500, 6000])
+def test_a_spectrogram_shows_a_tone_in_the_band_in_which_the_model_has_it(hz: int) -> None:
+    tone = np.sin(2 * np.pi * hz * np.arange(32000) / 16000).astype(np.float32)
+    mels = LogMel(Audio())(torch.from_numpy(tone)[None, None])[0, 0].mean(dim=1)
+    rows = mel_picture(tone, Audio()).sum(axis=2).mean(axis=1)[::-2]  # two pixels a band, the lowest band last
+    assert len(rows) == len(mels)
+    assert rows.argmax() == int(mels.argmax())
+
+
 def test_what_strangers_name_stays_text() -> None:
     evil = "<script>alert(1)</script>"
     prediction = {
@@ -110,9 +125,23 @@ def test_what_strangers_name_stays_text() -> None:
     assert "<script" not in images({"mels": [evil], "faces": []}, "mels")
 
 
-def test_a_timeline_breaks_where_nobody_speaks() -> None:
-    windows = [
-        {"start_s": s, "end_s": s + 1, "probabilities": {} if s == 2 else {"happy": 0.4, "sad": 0.6}} for s in range(5)
-    ]
-    chart = timeline_chart({"seconds": 6.0, "speech": [(0, 2)], "predictions": windows}, COLOURS)
-    assert chart.count("<polyline") == 2 * len(COLOURS)
+def test_the_page_draws_a_timeline_as_the_report_does() -> None:
+    """With a gap where nobody speaks, and a label that is open where the model is undecided."""
+    emotions, shares = ("happy", "sad"), (0.4, 0.6)
+    line = Timeline(
+        tuple(
+            Prediction(() if s == 2 else shares, emotions, s, s + 1, speech_share=float(s != 2), decided=s != 3)
+            for s in range(5)
+        ),
+        ((0.0, 2.0), (3.0, 5.0)),
+        5.0,
+        1.0,
+        1.0,
+    )
+    rows = json.loads(as_json(Path("clip"), line, "untrained"))
+    answer = {"seconds": 5.0, "step_s": 1.0, "window_s": 1.0, "speech": line.speech, "predictions": rows}
+    chart = timeline_chart(answer, emotions)
+    assert chart.removeprefix("<h3>Timeline</h3>") == draw(line, emotions)
+    assert draw(line, emotions) in as_html(Path("clip"), line, "untrained")
+    assert [area.count("M") for area in re.findall(r'class="area".* d="(.*?)"', chart)] == [2, 2]
+    assert chart.count('class="undecided"') == 1

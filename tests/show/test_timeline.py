@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from farfeel.show.intervals import clock, episodes, intervals
 from farfeel.show.predictions import as_dict
 from farfeel.show.timeline import (
     FORMATS,
@@ -21,10 +22,7 @@ from farfeel.show.timeline import (
     as_json,
     as_textgrid,
     as_webvtt,
-    clock,
-    episodes,
     format_of,
-    intervals,
     render_timelines,
     write_timeline,
 )

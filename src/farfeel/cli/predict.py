@@ -209,6 +209,7 @@ def _with_pictures(
     args: argparse.Namespace, recognizer: Recognizer, files: list[Path], options: Options
 ) -> Iterator[Prediction | FarfeelError]:
     """The same, one file after the other; what the model saw of each video is written as pictures."""
+    from farfeel.media.face_video import FaceVideo
     from farfeel.recognise.decoding import model_input, open_recording
     from farfeel.show.predictions import write_views
 
@@ -220,7 +221,7 @@ def _with_pictures(
             yield error
             continue
         (prediction,) = recognizer.recognise([decoded], options)
-        if recording.video:
+        if isinstance(recording.video, FaceVideo):
             before = [file.stem for file in files[:index]].count(path.stem)
             name = f"{path.stem}-{before + 1}" if before else path.stem
             for picture in write_views(args.debug_dir, name, recording.video):

@@ -65,10 +65,9 @@ def _import_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _import(args: argparse.Namespace) -> None:
     from farfeel.rooms.bank import check_replaceable, write_bank
-    from farfeel.support.files import require_folder_place
 
     require_at_least(8000, sample_rate=args.sample_rate)
-    check_replaceable(require_folder_place(args.out))
+    check_replaceable(args.out)
     note(f"reading measured responses under {args.root}")
     rirs = ROOM_IMPORTERS.get(args.kind)(args.root, args.sample_rate, args.array)
     _describe_bank(write_bank(args.out, rirs), args.out)

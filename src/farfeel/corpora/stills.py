@@ -23,7 +23,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from farfeel.corpora.readers.stills import EMOTION_OF, SPLIT_OF, SPLITS
-from farfeel.support.files import replacing_folder, require_only
+from farfeel.support.files import replacing_folder, require_replaceable
 from farfeel.support.text import one_line
 from farfeel.types import EMOTIONS, FarfeelError
 
@@ -63,7 +63,7 @@ def unpack(table: Path, out: Path, progress: Callable[[int, int], None] | None =
         return kept
     # Without the marker, train/ may be the user's own folder.
     ours = (_MARKER, *SPLITS) if (out / _MARKER).exists() else ()
-    require_only(out, ours, "an unpacked table of stills")
+    require_replaceable(out, ours, "an unpacked table of stills")
     count, rows = _rows(table)
     stills: dict[str, Counter[str]] = defaultdict(Counter)
     digests: dict[str, list[bytes]] = defaultdict(list)

@@ -37,7 +37,7 @@ from farfeel.corpora.video_files import write_film
 from farfeel.media.audio import audio_info
 from farfeel.media.camera import simulate_camera
 from farfeel.recipe import Camera
-from farfeel.support.files import replacing_file, require_folder_place, require_only
+from farfeel.support.files import replacing_file, require_replaceable
 from farfeel.support.parameters import read_parameters, require_same
 from farfeel.types import Clip, FarfeelError
 
@@ -75,7 +75,8 @@ def make_surrogate(
     FarfeelError where an emotion has no still in a part, where `out` was made from other things, or where a still
     cannot be decoded.
     """
-    out = require_folder_place(Path(out))
+    ours = (_MARKER, MANIFEST, PAIRS, "films", ".*.partial") if (out / _MARKER).exists() else ()
+    out = require_replaceable(out, ours, "a surrogate corpus")
     pairs = pair(clips, stills, split, seed)
     _start_or_resume(out, pairs, split, seed)
     videos = [out / "films" / one.clip.speaker / f"{one.clip.id}.mp4" for one in pairs]
@@ -163,11 +164,9 @@ def _start_or_resume(out: Path, pairs: Sequence[Pair], split: str, seed: int) ->
     made_from = {"version": VERSION, "split": split, "seed": seed, "pairs": digest.hexdigest()}
     marker = out / _MARKER
     if not marker.exists():
-        require_only(out, (), "a new surrogate corpus")
         with replacing_file(marker) as path:
             path.write_text(json.dumps(made_from), encoding="utf-8")
         return
-    require_only(out, (_MARKER, MANIFEST, PAIRS, "films", ".*.partial"), "a surrogate corpus")
     require_same(
         read_parameters(marker),
         made_from,

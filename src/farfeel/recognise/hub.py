@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import yaml
 
 from farfeel.support.console import note
-from farfeel.support.files import replacing_folder, require_folder_place, require_only
+from farfeel.support.files import replacing_folder, require_replaceable
 from farfeel.support.text import one_line
 from farfeel.types import FarfeelError
 
@@ -125,7 +125,7 @@ def push(folder: Path, address: str, modalities: str, message: str, private: boo
 
 def write(folder: Path, out: Path, modalities: str) -> None:
     """Write the files that `push` uploads into a folder, all of them or none. Raises FarfeelError."""
-    require_only(require_folder_place(out), FILES, "a checkpoint")
+    require_replaceable(out, FILES, "a checkpoint")
     files = layout(folder, modalities)
     with replacing_folder(out) as partial:
         for name, content in files.items():

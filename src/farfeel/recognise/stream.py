@@ -17,7 +17,7 @@ import numpy as np
 import soxr
 
 from farfeel.media.face import FaceDetector, crop_face
-from farfeel.media.face_video import COVERED, middles
+from farfeel.media.face_windows import COVERED, middles
 from farfeel.media.speech import FRAME_S, SpeechActivity, spans
 from farfeel.recipe import Recipe
 from farfeel.recognise.options import DEFAULTS, Options

@@ -10,7 +10,7 @@ import numpy as np
 from farfeel.media.audio import speech_span
 from farfeel.media.beamforming import beamform
 from farfeel.media.dereverberation import dereverberate
-from farfeel.media.face_video import FaceVideo
+from farfeel.media.face_windows import FaceWindows
 from farfeel.recipe import Recipe, recipe_from_tree
 
 FRONT_ENDS = {"mvdr": beamform, "wpe": dereverberate}
@@ -22,7 +22,7 @@ class Recording:
     """What the microphones and the camera recorded: audio (M, T) at the recipe's rate, and video; one may be None."""
 
     audio: np.ndarray | None
-    video: FaceVideo | None = None
+    video: FaceWindows | None = None
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ import numpy as np
 import pyarrow
 from pyarrow import parquet
 
-from farfeel.support.files import replacing_folder, require_folder
+from farfeel.support.files import replacing_folder, require_folder, require_replaceable
 from farfeel.types import FarfeelError, Rir, Room
 
 TAPS, TABLE, PARAMETERS = "taps.npy", "rirs.parquet", "parameters.json"
@@ -156,15 +156,7 @@ def write_bank(
 
 def check_replaceable(path: Path) -> None:
     """Raise FarfeelError unless `path` is free, an empty folder, or a bank with nothing else in it."""
-    if not path.exists():
-        return
-    if path.is_file():
-        raise FarfeelError(f"{path} is a file, expected a place for a new RIR bank; choose another --out")
-    foreign = sorted({entry.name for entry in path.iterdir()} - {TAPS, TABLE, PARAMETERS})
-    if foreign:
-        raise FarfeelError(
-            f"{path} is not an RIR bank that could be replaced: it holds {', '.join(foreign[:3])}; choose another --out"
-        )
+    require_replaceable(path, (TAPS, TABLE, PARAMETERS), "an RIR bank")
 
 
 def _map_taps(path: Path) -> np.ndarray:

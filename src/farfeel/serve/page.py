@@ -30,7 +30,8 @@ from farfeel.serve.pictures import bars, images, timeline_chart
 from farfeel.serve.schema import MICS, shown_name
 from farfeel.serve.worker import Job
 from farfeel.serve.workers import Desk
-from farfeel.show.timeline import colours_of
+from farfeel.show.drawing import STYLE as DRAWING_STYLE
+from farfeel.show.drawing import colours_of
 from farfeel.types import FACES, FarfeelError
 
 if TYPE_CHECKING:
@@ -50,13 +51,6 @@ STYLE = """
 .ff-mels figure {flex: 1 1 100%; margin: 0}
 .ff-mels img {width: 100%; height: 110px; object-fit: fill; border-radius: 4px}
 .ff-mels figcaption {font-size: .85em; opacity: .7}
-.ff-timeline text {font-size: 12px; fill: currentColor}
-.ff-timeline .ff-grid {stroke: currentColor; opacity: .2}
-.ff-timeline polyline {filter: drop-shadow(0 0 .6px currentColor)}
-.ff-timeline rect.ff-speech {fill: currentColor; opacity: .6}
-.ff-timeline p span {margin-right: 1em; white-space: nowrap}
-.ff-timeline p i {display: inline-block; width: .8em; height: .8em; margin-right: .3em}
-.ff-timeline p i.ff-speech {background: currentColor; opacity: .6}
 .ff-problem {border-left: 4px solid #c8443c; padding: .6em 1em}
 """
 INTRODUCTION = """# farfeel
@@ -83,7 +77,7 @@ def mount_page(app: FastAPI, desk: Desk, about: CheckpointInfo) -> None:
         "/ui",
         max_file_size=desk.limits.bytes,
         theme=theme,
-        css=STYLE,
+        css=STYLE + DRAWING_STYLE,
         ssr_mode=False,
         run_history=False,
         footer_links=[],
@@ -127,7 +121,7 @@ def _page(gr: Any, desk: Desk, about: CheckpointInfo, examples: Path) -> Any:
             bars(answer["prediction"], colours),
             images(views, "faces") if filmed else "",
             images(views, "mels") if heard else "",
-            timeline_chart(answer["timeline"], colours),
+            timeline_chart(answer["timeline"], list(colours)),
         )
 
     with gr.Blocks(title="farfeel", analytics_enabled=False) as page:

@@ -24,6 +24,7 @@ import numpy as np
 
 from farfeel.media.audio import audio_info
 from farfeel.media.face_video import FaceVideo
+from farfeel.media.face_windows import FaceWindows
 from farfeel.media.video import media_info
 from farfeel.recipe import Recipe
 from farfeel.recognise.decoding import model_input, open_recording
@@ -217,8 +218,8 @@ def _views(recording: Recording, recipe: Recipe) -> dict[str, Any]:
     }
 
 
-def _faces(video: FaceVideo | None) -> list[np.ndarray]:
-    if video is None or not video.crops:
+def _faces(video: FaceWindows | None) -> list[np.ndarray]:
+    if not isinstance(video, FaceVideo) or not video.crops:
         return []
     pixels = np.concatenate([crop.pixels for crop in video.crops])
     chosen = np.unique(np.linspace(0, len(pixels) - 1, min(VIEWED_FACES, len(pixels))).round().astype(int))
