@@ -41,19 +41,19 @@ _POINTER = re.compile(r"version https://git-lfs\.github\.com/spec/v1\noid sha256
 class Choice:
     """Which part of a source to download.
 
-    films: Whether to download the videos too.
+    videos: Whether to download the videos too.
     actors: Only the videos of these actors. Empty: of all actors.
     only: Only files with names that match one of these patterns. Empty: all files.
     """
 
-    films: bool = False
+    videos: bool = False
     actors: tuple[int, ...] = ()
     only: tuple[str, ...] = ()
 
     @property
     def key(self) -> str:
         """The choice as text, for the record of downloads."""
-        return f"films={self.films:d} actors={','.join(map(str, self.actors))} only={' '.join(self.only)}"
+        return f"films={self.videos:d} actors={','.join(map(str, self.actors))} only={' '.join(self.only)}"
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ class Source:
     citation: Publication to cite.
     next_command: The farfeel command that reads the download. {root} stands for its folder.
     listing: Requests the host's list of files. None: the source is available on request only.
-    has_films: Whether there are videos too.
+    has_videos: Whether there are videos too.
     has_actors: Whether the videos of single actors can be downloaded.
     """
 
@@ -88,7 +88,7 @@ class Source:
     citation: str
     next_command: str
     listing: Callable[[HttpClient, Choice, Pointers, Advance], Listing] | None = None
-    has_films: bool = False
+    has_videos: bool = False
     has_actors: bool = False
 
 
@@ -149,9 +149,9 @@ def require_choice(source: Source, choice: Choice, clone: Path | None) -> None:
     Raises:
         FarfeelError: An option does not fit the source.
     """
-    if choice.films and not source.has_films:
+    if choice.videos and not source.has_videos:
         raise FarfeelError(f"{source.title} has no videos, --films requests them; remove --films")
-    if choice.actors and not (source.has_actors and choice.films):
+    if choice.actors and not (source.has_actors and choice.videos):
         raise FarfeelError(
             "--actors is given, but it works only for the videos of ravdess; add --films, or remove --actors"
         )
@@ -200,7 +200,7 @@ def _zenodo(record: str, patterns_of: Callable[[Choice], Sequence[str]]) -> Call
 
 def _ravdess(choice: Choice) -> Sequence[str]:
     videos = [f"Video_Speech_Actor_{actor:02d}.zip" for actor in choice.actors or range(1, 25)]
-    return ["Audio_Speech_Actors_01-24.zip", *(videos if choice.films else [])]
+    return ["Audio_Speech_Actors_01-24.zip", *(videos if choice.videos else [])]
 
 
 def _tess(client: HttpClient, choice: Choice, pointers: Pointers, advance: Advance) -> Listing:
@@ -239,7 +239,7 @@ def _r3vival(client: HttpClient, choice: Choice, pointers: Pointers, advance: Ad
 def _crema_d(client: HttpClient, choice: Choice, pointers: Pointers, advance: Advance) -> Listing:
     tree = _Tree(client, _CREMA_D)
     tables = [*tree.files(""), *tree.files("processedResults")]
-    media = tree.files("AudioWAV") + (tree.files("VideoFlash") if choice.films else [])
+    media = tree.files("AudioWAV") + (tree.files("VideoFlash") if choice.videos else [])
     patterns = (_CREMA_D_AUDIO, _CREMA_D_VIDEO)
     media = [file for file in media if _matches(file[0], patterns) and _matches(file[0], choice.only or ("*",))]
     unknown = [file for file in media if file[1] not in pointers]
@@ -307,7 +307,7 @@ class _Tree:
 
 def _clone_listing(clone: Path, choice: Choice) -> Listing:
     """The files of CREMA-D in a local clone, as listed in Git's index."""
-    patterns = (*_CREMA_D_TABLES, _CREMA_D_AUDIO, *([_CREMA_D_VIDEO] if choice.films else []))
+    patterns = (*_CREMA_D_TABLES, _CREMA_D_AUDIO, *([_CREMA_D_VIDEO] if choice.videos else []))
     items = []
     for path, sha in _read_index(clone):
         if _matches(path, patterns):
@@ -380,8 +380,8 @@ def _of_corpus(name: str, about: str, listing: Any = None, **more: bool) -> Sour
 SOURCES: dict[str, Source] = {
     source.name: source
     for source in (
-        _of_corpus("ravdess", "0.2 GB; videos 13 GB", _zenodo("1188976", _ravdess), has_films=True, has_actors=True),
-        _of_corpus("crema-d", "0.6 GB; videos more", _crema_d, has_films=True),
+        _of_corpus("ravdess", "0.2 GB; videos 13 GB", _zenodo("1188976", _ravdess), has_videos=True, has_actors=True),
+        _of_corpus("crema-d", "0.6 GB; videos more", _crema_d, has_videos=True),
         _of_corpus("tess", "0.3 GB", _tess),
         _of_corpus("emodb", "0.04 GB", _emodb),
         _of_corpus("iemocap", "on request"),
