@@ -64,28 +64,28 @@ def _download(args: argparse.Namespace) -> None:
         _check_what_is_there(source, args.root)
         return
 
-    from farfeel.download.fetch import fetch, make_plan, require_room
-    from farfeel.download.web import Web
+    from farfeel.download.fetch import fetch, make_plan, require_disk_space
+    from farfeel.download.web import HttpClient
 
     if args.verify:
         _verify(source, args.root)
-    web = Web(args.mirror, args.jobs)
+    client = HttpClient(args.mirror, args.jobs)
     asks_often = source.name == "crema-d" and args.clone is None  # thousands of pointers
     with progress("asking the host", "files") if asks_often else nullcontext(_ignore) as advance:
-        plan = make_plan(source, args.root, choice, web, args.clone, advance)
+        plan = make_plan(source, args.root, choice, client, args.clone, advance)
     if plan.items:
         print(_list_of(source, plan))
-        print(f"{require_room(plan) / 1e9:.1f} GB free")
+        print(f"{require_disk_space(plan) / 1e9:.1f} GB free")
         if args.dry_run:
             return
         if plan.todo:
             _require_licence(source, plan, args.accept_licence)
         with progress(source.title, "kB") if plan.todo else nullcontext(_ignore) as advance:
-            fetch(plan, web, args.keep_archives, advance)
+            fetch(plan, client, args.keep_archives, advance)
         for item in plan.todo:
             if not item.checksum:
                 note(f"{item.name}: its host tells no checksum; kept for later: {plan.record.held[item.name].checksum}")
-    print(f"{source.title} is in {args.root}; next:\n  {source.then.format(root=shlex.quote(str(args.root)))}")
+    print(f"{source.title} is in {args.root}; next:\n  {source.next_command.format(root=shlex.quote(str(args.root)))}")
 
 
 def _ignore(done: int, total: int) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from farfeel.support.files import require_folder_place, require_only
+from farfeel.support.files import require_folder_place, require_replaceable
 from farfeel.types import FarfeelError
 
 
@@ -18,6 +18,8 @@ def require_run_folder(out: Path, resume: bool) -> None:
         if not resume:
             raise FarfeelError(f"{out} holds a run already; go on with --resume, choose another --out, or delete it")
         return
-    require_only(out, ("recipe.yaml", "metrics.csv", "events.out.*", "top", "best", ".*.partial", ".*.old"), "a run")
-    require_only(out / "top", ("epoch_*", ".*.partial", ".*.old"), "a run")
-    require_only(out / "best", ("model.safetensors", "recipe.yaml", "card.md"), "a run")
+    require_replaceable(
+        out, ("recipe.yaml", "metrics.csv", "events.out.*", "top", "best", ".*.partial", ".*.old"), "a run"
+    )
+    require_replaceable(out / "top", ("epoch_*", ".*.partial", ".*.old"), "a run")
+    require_replaceable(out / "best", ("model.safetensors", "recipe.yaml", "card.md"), "a run")
