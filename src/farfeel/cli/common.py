@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from farfeel.types import Clip
 
 
+Arguments = argparse._ActionsContainer  # a parser, or a group of its arguments
+
+
 @dataclass(frozen=True)
 class Command:
     """A command: its name (one or two words), one line of help, a function that adds its arguments to a parser, and a
@@ -92,6 +95,7 @@ def corpus_arguments(parser: argparse.ArgumentParser, required: bool = True) -> 
 
 
 def weight_argument(parser: argparse.ArgumentParser) -> None:
+    """Add --weight, which may be repeated; see `sources_of`."""
     parser.add_argument(
         "--weight",
         type=_positive,
@@ -142,6 +146,7 @@ def room_arguments(parser: argparse.ArgumentParser, rirs_help: str) -> None:
 
 
 def engine_argument(parser: argparse.ArgumentParser) -> None:
+    """Add --engine of commands that run independent tasks."""
     parser.add_argument(
         "--engine",
         choices=["local", "ray"],
@@ -158,7 +163,8 @@ def runner(engine: str) -> Runner:
     return ray_pool.run_all if engine == "ray" else pool.run_all
 
 
-def device_argument(parser: argparse.ArgumentParser) -> None:
+def device_argument(parser: Arguments) -> None:
+    """Add --device."""
     parser.add_argument(
         "--device",
         type=_device_name,
@@ -167,7 +173,8 @@ def device_argument(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def modalities_argument(parser: argparse.ArgumentParser) -> None:
+def modalities_argument(parser: Arguments) -> None:
+    """Add --modalities."""
     parser.add_argument(
         "--modalities",
         choices=["audio", "video", "both"],
@@ -176,7 +183,8 @@ def modalities_argument(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def front_end_argument(parser: argparse.ArgumentParser) -> None:
+def front_end_argument(parser: Arguments) -> None:
+    """Add --front-end."""
     parser.add_argument(
         "--front-end",
         choices=["none", "mvdr", "wpe"],

@@ -40,7 +40,15 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
         help="audio or video files, folders of them, or patterns such as 'day*/*.wav'; audio may have any number of "
         "channels, one for each microphone",
     )
-    parser.add_argument(
+    _model_arguments(parser)
+    _audio_arguments(parser)
+    _video_arguments(parser)
+    _output_arguments(parser)
+
+
+def _model_arguments(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("model")
+    group.add_argument(
         "--checkpoint",
         type=Path,
         nargs=1,
@@ -48,48 +56,81 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
         help="checkpoint folder, for example runs/mine/best, or an address hf://owner/name; with --engine onnx a file "
         "of farfeel export; repeat the option to average several models (default: the checkpoint in the package)",
     )
-    parser.add_argument(
+    group.add_argument(
         "--engine",
         choices=["torch", "onnx", "ray"],
         default="torch",
         help="library that runs the model; torch: PyTorch (default); onnx: ONNX Runtime, without PyTorch; ray: PyTorch "
         "on the Ray cluster at RAY_ADDRESS, or a Ray on this machine if that is not set",
     )
-    parser.add_argument(
+    device_argument(group)
+    modalities_argument(group)
+    group.add_argument(
+        "--precision",
+        choices=["32", "bf16"],
+        default="32",
+        help="number format of the model's computations; 32: float32; bf16: bfloat16, faster on recent hardware "
+        "(default 32)",
+    )
+    group.add_argument(
+        "--workers",
+        type=int,
+        metavar="N",
+        help=f"processes that decode files (default: one for each core, at most {MOST_WORKERS}; none for {FEW} files "
+        "or fewer)",
+    )
+
+
+def _audio_arguments(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("audio")
+    group.add_argument(
         "--mics",
         type=mic_list,
         metavar="N,N",
         help="audio channels to use, numbered from 0; example: 0,1,2 (default: all)",
     )
-    modalities_argument(parser)
-    front_end_argument(parser)
-    parser.add_argument(
+    group.add_argument(
         "--audio",
         type=Path,
         metavar="AUDIO",
         help="audio file to use instead of the audio in the video FILE, for example of a microphone array",
     )
-    parser.add_argument(
+    group.add_argument(
         "--audio-offset",
         type=float,
         default=0.0,
         metavar="S",
         help="start of --audio in seconds after the start of the video; example: 1.2 (default 0)",
     )
-    parser.add_argument(
+    front_end_argument(group)
+
+
+def _video_arguments(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("video")
+    group.add_argument(
         "--face",
         choices=FACES,
         default="largest",
         help="which face in the video to use; largest, left or right; whole: the whole picture, without searching for "
         "a face (default largest)",
     )
-    parser.add_argument(
+    group.add_argument(
         "--face-model",
         type=Path,
         metavar="FILE",
         help="ONNX file of the YuNet face detector (default: the Haar cascade of OpenCV)",
     )
-    parser.add_argument(
+    group.add_argument(
+        "--debug-dir",
+        type=Path,
+        metavar="FOLDER",
+        help="write the pictures of each video that the model saw into this folder",
+    )
+
+
+def _output_arguments(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("output")
+    group.add_argument(
         "--abstain-below",
         type=share,
         default=0.0,
@@ -97,46 +138,25 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
         help="give no label if the highest probability is below P, from 0 to 1; example: 0.5 (default 0: always give a "
         "label)",
     )
-    parser.add_argument(
+    group.add_argument(
         "--timeline",
         action="store_true",
         help="predict emotions over time, one prediction for each window; the recording may have any length",
     )
-    parser.add_argument(
+    group.add_argument(
         "--step", type=float, default=1.0, metavar="S", help="with --timeline: seconds between windows (default 1)"
     )
-    parser.add_argument(
-        "--debug-dir",
-        type=Path,
-        metavar="FOLDER",
-        help="write the pictures of each video that the model saw into this folder",
-    )
-    parser.add_argument(
-        "--workers",
-        type=int,
-        metavar="N",
-        help=f"processes that decode files (default: one for each core, at most {MOST_WORKERS}; none for {FEW} files "
-        "or fewer)",
-    )
-    parser.add_argument(
-        "--precision",
-        choices=["32", "bf16"],
-        default="32",
-        help="number format of the model's computations; 32: float32; bf16: bfloat16, faster on recent hardware "
-        "(default 32)",
-    )
-    parser.add_argument(
+    group.add_argument(
         "--format",
         choices=["table", "json", "csv", *OF_TIMELINES],
         help="output format; only with --timeline: html (a web page with a plot), textgrid (for Praat), vtt (WebVTT "
         "subtitles) (default: table, or with --timeline the suffix of --out)",
     )
-    parser.add_argument(
+    group.add_argument(
         "--out",
         type=Path,
         help="file to write instead of standard output; with --timeline and several recordings a folder",
     )
-    device_argument(parser)
 
 
 def _predict(args: argparse.Namespace) -> int:

@@ -41,30 +41,6 @@ def _train_arguments(parser: argparse.ArgumentParser) -> None:
         "--rirs", type=Path, metavar="BANK", help="RIR bank with the training rooms (default: dry speech)"
     )
     parser.add_argument(
-        "--epochs",
-        type=int,
-        metavar="N",
-        help="passes over the training clips; the same as train.epochs=N (default: the recipe's)",
-    )
-    parser.add_argument(
-        "--batch-size",
-        type=int,
-        metavar="N",
-        help="clips in one training step; the same as train.batch_size=N (default: the recipe's)",
-    )
-    parser.add_argument(
-        "--devices",
-        type=int,
-        metavar="N",
-        help="processes on this machine that train together, one for each GPU; the same as train.devices=N (default: "
-        "the recipe's)",
-    )
-    parser.add_argument(
-        "--strategy",
-        help="how several devices share the model: auto, ddp or fsdp; the same as train.strategy=NAME "
-        "(default: the recipe's)",
-    )
-    parser.add_argument(
         "--split",
         help="how speakers are divided into train, val and test: paper, published, or folds-N:K for fold K of N; "
         "example: folds-7:1; the same as data.split=NAME (default: the recipe's)",
@@ -82,15 +58,7 @@ def _train_arguments(parser: argparse.ArgumentParser) -> None:
         help="initial weights of the video branch; kinetics: those of torchvision (default for r2plus1d_18); none: "
         "random; FILE: R(2+1)D weights or a checkpoint folder",
     )
-    parser.add_argument("--out", type=Path, metavar="FOLDER", help="folder of the run (default runs/RECIPE)")
-    parser.add_argument("--resume", action="store_true", help="continue the stopped run in --out")
-    parser.add_argument(
-        "--track",
-        action="append",
-        default=[],
-        choices=["wandb", "mlflow"],
-        help="send the metrics to Weights & Biases or MLflow too; may be repeated",
-    )
+    _run_arguments(parser)
     parser.add_argument(
         "overrides",
         nargs="*",
@@ -104,6 +72,43 @@ def _train_arguments(parser: argparse.ArgumentParser) -> None:
         "  top/          the best checkpoints so far\n"
         "  best/         the result: a checkpoint for predict and evaluate\n"
         "  last.ckpt     the state for --resume"
+    )
+
+
+def _run_arguments(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("run")
+    group.add_argument(
+        "--epochs",
+        type=int,
+        metavar="N",
+        help="passes over the training clips; the same as train.epochs=N (default: the recipe's)",
+    )
+    group.add_argument(
+        "--batch-size",
+        type=int,
+        metavar="N",
+        help="clips in one training step; the same as train.batch_size=N (default: the recipe's)",
+    )
+    group.add_argument(
+        "--devices",
+        type=int,
+        metavar="N",
+        help="processes on this machine that train together, one for each GPU; the same as train.devices=N (default: "
+        "the recipe's)",
+    )
+    group.add_argument(
+        "--strategy",
+        help="how several devices share the model: auto, ddp or fsdp; the same as train.strategy=NAME "
+        "(default: the recipe's)",
+    )
+    group.add_argument("--out", type=Path, metavar="FOLDER", help="folder of the run (default runs/RECIPE)")
+    group.add_argument("--resume", action="store_true", help="continue the stopped run in --out")
+    group.add_argument(
+        "--track",
+        action="append",
+        default=[],
+        choices=["wandb", "mlflow"],
+        help="send the metrics to Weights & Biases or MLflow too; may be repeated",
     )
 
 

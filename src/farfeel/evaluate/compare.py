@@ -195,6 +195,7 @@ def compare(
     right_a, right_b = _right(a), _right(b)
 
     def difference(room: str, rows: np.ndarray, in_a: np.ndarray, in_b: np.ndarray) -> Difference:
+        """Of the chosen rows (N,) bool, with the sums of speakers (S, D) in a and b."""
         value_a, value_b = float(values(in_a.sum(axis=0))[at]), float(values(in_b.sum(axis=0))[at])
         spread = values(weights @ in_b)[:, at] - values(weights @ in_a)[:, at]
         units = a["speaker"][rows].nunique()
