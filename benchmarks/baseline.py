@@ -1,13 +1,13 @@
-"""What a user would pick instead: openSMILE's functionals and a support vector machine, on our folds and in our rooms.
+"""The usual alternative: openSMILE's functionals and a support vector machine, on the same folds and rooms.
 
     pip install 'farfeel[bench]'
     python -m benchmarks.baseline RAVDESS TRAINING_ROOMS TEST_ROOMS OUT [ComParE_2016 | eGeMAPSv02] [FOLD…]
 
-As many training clips as the networks have, with those of validation, each dry and in VERSIONS simulated rooms, by one
-microphone, without noise, as the test has none; test clips dry and in the measured rooms, at the places and by the
-microphone of `farfeel evaluate --mics 0`. Silence is cut off all of them. Features are standardised, the kernel is a
-Gaussian, C is PENALTY, which nothing has tuned. OUT gets an evaluation for `farfeel compare` and `farfeel report` in
-each of foldK-rooms and foldK-dry; features are kept in OUT/features.
+Training clips are those of the networks, with the validation clips. Each is used dry and in VERSIONS simulated rooms,
+with one microphone and without noise, because the test has none. Test clips are dry and in the measured rooms, at the
+positions and with the microphone of `farfeel evaluate --mics 0`. Silence at both ends of every clip is removed.
+Features are standardised. The kernel is Gaussian and C is PENALTY, which was not tuned. OUT/foldK-rooms and
+OUT/foldK-dry are evaluations for `farfeel compare` and `farfeel report`. Features are kept in OUT/features.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ def main(ravdess: Path, training_rooms: Path, test_rooms: Path, out: Path, featu
 
 
 def in_rooms(clips: Sequence[Clip], recipe: Recipe, bank: Bank | None, version: int) -> Callable[[int], np.ndarray]:
-    """A training clip as one microphone in a room hears it, (T,); no bank: dry."""
+    """A function: index → training clip (T,) as one microphone in a room records it; without a bank, dry."""
     trimmed_clips = DecodedClips(clips, recipe, trim=True)
 
     def sound(index: int) -> np.ndarray:
@@ -122,8 +122,10 @@ def in_rooms(clips: Sequence[Clip], recipe: Recipe, bank: Bank | None, version: 
 
 
 def speech(audio: np.ndarray, recipe: Recipe) -> np.ndarray:
-    """(1, T) → (T',) without leading and trailing silence, and with nothing beside it (functionals of digital silence
-    are far from those of any room), at the level that the networks hear: responses have scales of their own."""
+    """(1, T) → (T',) without silence at both ends, at the level of the networks' input.
+
+    Functionals of digital silence are far from those of any room. Room responses differ in scale.
+    """
     first, last = speech_span(audio, recipe.audio.sample_rate)
     return normalise_level(torch.from_numpy(audio[:, first:last])[None])[0, 0].numpy()
 

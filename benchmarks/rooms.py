@@ -1,4 +1,4 @@
-"""What rooms cost: simulating responses, importing measured ones, and letting them act on speech."""
+"""Speed of rooms: simulating responses, importing measured ones, and convolving speech with them."""
 
 from __future__ import annotations
 

@@ -138,7 +138,7 @@ def test_microphones_that_are_not_there(
     line = complain("predict", clip, "--checkpoint", checkpoint, "--mics", mics)
     assert line == f"{clip} has 2 channels (0 to 1), --mics asks for {mics[-1]}; choose among them"
     evaluate = ("evaluate", "--checkpoint", checkpoint, "--corpus", "synthetic", "--root", voices, "--out", out)
-    assert "dry speech has 1 channel, --mics asks for" in complain(*evaluate, "--mics", mics)
+    assert "dry speech has 1 channel, number 0, but --mics requests" in complain(*evaluate, "--mics", mics)
     assert "has 3 microphones, 10 were asked" in complain(*evaluate, "--rirs", bank.path, "--mics", "0,9")
 
 
@@ -351,7 +351,8 @@ def test_checkpoints_that_do_not_belong_together(
 
 def test_a_gpu_that_is_not_there(complain: Complain, clip: Path, checkpoint: Path) -> None:
     line = complain("predict", clip, "--checkpoint", checkpoint, "--device", f"cuda:{torch.cuda.device_count()}")
-    assert "asks for a GPU, and PyTorch finds" in line
+    assert "but PyTorch finds" in line
+    assert line.endswith("remove --device to use the hardware that is available")
 
 
 # --- recipes and runs ----------------------------------------------------------------------------------------------
@@ -382,7 +383,7 @@ def test_a_run_is_neither_begun_again_nor_resumed_with_another_recipe(
     assert main([str(word) for word in words]) == 0
     capsys.readouterr()
     before = snapshot(tmp_path)
-    assert "holds a run already; go on with --resume, choose another --out" in complain(*words)
+    assert "already holds a run; add --resume to continue it, choose another --out" in complain(*words)
     line = complain(*words, "--resume", "train.learning_rate=0.5")
     assert "was trained with another recipe (train.learning_rate 0.001, requested 0.5); resume with the same" in line
     assert snapshot(tmp_path) == before
@@ -738,9 +739,9 @@ def test_cameras_cannot_be_off_where_nothing_else_is(
 ) -> None:
     blind = make_checkpoint("modalities=video", "video.size=32", "video.width=4")
     evaluate = ("evaluate", "--corpus", "synthetic", "--root", voices, "--out", out, "--checkpoint")
-    said = "--camera-off leaves nothing where film is all there is"
+    said = "--camera-off needs a test with audio and video, but this one uses only video"
     assert said in complain(*evaluate, blind, "--camera-off", 0.5)
     assert said in complain(*evaluate, seeing, "--modalities", "video", "--camera-off", 0.5)
-    assert "takes video alone, --modalities asks for audio" in complain(*evaluate, blind, "--modalities", "audio")
-    assert "takes audio alone, --modalities asks for video" in complain(*evaluate, checkpoint, "--modalities", "video")
+    assert "uses only video, but --modalities is audio" in complain(*evaluate, blind, "--modalities", "audio")
+    assert "uses only audio, but --modalities is video" in complain(*evaluate, checkpoint, "--modalities", "video")
     assert "an ensemble needs the same" in complain(*evaluate, blind, "--checkpoint", seeing)

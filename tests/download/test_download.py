@@ -286,7 +286,7 @@ def test_ravdess_is_downloaded_as_published_and_a_rerun_requests_and_writes_noth
 ) -> None:
     output = run("ravdess", OK)
     assert under(tmp_path / "data") == ravdess
-    assert "licence: CC BY-NC-SA 4.0 (its host: cc-by-nc-sa-4.0)" in output
+    assert "licence: CC BY-NC-SA 4.0 (the host says: cc-by-nc-sa-4.0)" in output
     assert output.splitlines()[-1].strip() == f"farfeel scan ravdess --root {tmp_path / 'data'}"
     before, requested = times(tmp_path / "data"), len(host.requests)
     assert "farfeel scan ravdess" in run("ravdess")  # No licence to accept: nothing is downloaded.
@@ -422,7 +422,7 @@ def test_without_a_published_checksum_the_first_download_sets_the_expected_one(
     archive = zipped({"wav/15a05Wa.wav": b"Wut"})
     host.files["/download/download.zip"] = archive
     assert cli.main(words_of("emodb", tmp_path / "data", host.address, OK)) == 0
-    assert f"its host tells no checksum; kept for later: sha256:{hashlib.sha256(archive).hexdigest()}" in (
+    assert f"the host gives no checksum; recorded sha256:{hashlib.sha256(archive).hexdigest()}" in (
         capsys.readouterr().err
     )
     assert under(tmp_path / "data") == {"emodb/wav/15a05Wa.wav": b"Wut"}
@@ -737,7 +737,7 @@ def test_nothing_is_downloaded_before_the_licence_is_accepted(
     assert code == (0 if words else 1)
     assert f"{UNPACKED}.zip  {len(host.files[SOUND])} bytes" in output.out or "MB" in output.out
     assert "Livingstone" in output.out
-    assert words or "say --accept-licence" in output.err
+    assert words or "add --accept-licence" in output.err
     assert host.paths() == [ZENODO]
     assert not (tmp_path / "data").exists()
 
@@ -781,7 +781,7 @@ def test_verify_reads_every_byte(
         file = tmp_path / "data" / max(files)
         file.write_bytes(file.read_bytes()[:-1] + b"?")
         run(name)  # The sizes are right.
-        assert f"1 files are missing or no longer what came ({max(files)})" in complain(name, "--verify")
+        assert f"1 files are missing or changed since the download ({max(files)})" in complain(name, "--verify")
         shutil.rmtree(tmp_path / "data")
 
 

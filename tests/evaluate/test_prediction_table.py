@@ -51,13 +51,13 @@ def test_what_is_written_is_read_with_all_its_columns(table: pd.DataFrame, tmp_p
         (lambda t: t.assign(speaker=[None, *t["speaker"][1:]]), "without a speaker"),
         (lambda t: t.assign(target="bored"), "the target bored"),
         (lambda t: pd.concat([t, t.iloc[:1]]), "twice"),
-        (lambda t: t.assign(p_sad=np.nan), "no probabilities"),
-        (lambda t: t.assign(p_sad=np.inf), "no probabilities"),
-        (lambda t: t.assign(p_sad=t["p_sad"] + 0.01), "no probabilities"),
-        (lambda t: t.assign(p_sad=t["p_sad"] - 1, p_calm=t["p_calm"] + 1), "no probabilities"),
+        (lambda t: t.assign(p_sad=np.nan), "not probabilities"),
+        (lambda t: t.assign(p_sad=np.inf), "not probabilities"),
+        (lambda t: t.assign(p_sad=t["p_sad"] + 0.01), "not probabilities"),
+        (lambda t: t.assign(p_sad=t["p_sad"] - 1, p_calm=t["p_calm"] + 1), "not probabilities"),
         (lambda t: t.assign(p_sad="high"), "not floating point"),
         (lambda t: with_raw(t).assign(q_sad="high"), "q_sad is not floating point"),
-        (lambda t: with_raw(t).assign(q_sad=1.5), "no probabilities before calibration"),
+        (lambda t: with_raw(t).assign(q_sad=1.5), "not probabilities before calibration"),
     ],
 )
 def test_what_is_no_prediction_table_is_refused_in_one_line_when_written_and_when_read(

@@ -235,10 +235,10 @@ def test_a_report_tells_the_calibration_before_and_after_and_what_abstaining_bri
     for page in ("a", "b", "c"):
         for name in ("report.html", "report.md"):
             text = (tmp_path / page / name).read_text()
-            assert "perfectly calibrated" in text
+            assert "Perfectly calibrated probabilities would also have an ECE" in text
             assert ("efore calibration" in text) == (page != "c")
             assert (before in text) == (page != "c")
-            assert ("Accuracy among the decided" in text) == (page != "b")
+            assert ("Accuracy with a label" in text) == (page != "b")
         Page((tmp_path / page / "report.html").read_text())
     content = json.loads((tmp_path / "a/metrics.json").read_text())
     assert [each["below"] for each in content["abstention"]] == [0.3, 0.4, 0.5, 0.6, 0.7]

@@ -86,5 +86,7 @@ def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [name for name in sys.modules if name.startswith("farfeel.serve")]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "uvicorn", None)
-    with pytest.raises(FarfeelError, match=r"the server needs uvicorn; pip install 'farfeel\[serve\]'"):
+    with pytest.raises(
+        FarfeelError, match=r"serve needs uvicorn, which is not installed; pip install 'farfeel\[serve\]'"
+    ):
         run()

@@ -377,10 +377,10 @@ def test_the_commands_train_and_test_from_shards(
     assert {row["room"] for row in Shards.open(prepared).rows} == set(json.loads(
         (tested / "metrics.json").read_text())["rooms"])  # fmt: skip
     for wrong, said in (
-        (["--rirs", str(bank.path)], "was prepared in rooms already; leave --rirs out"),
+        (["--rirs", str(bank.path)], "already contains the rooms; remove --rirs"),
         (["--snr", "10"], "prepared clips are tested as they are"),
         (["--mics", "0,5"], "--mics asks for 5"),
-        (["--corpus", "synthetic", "--root", str(voices)], "2 --corpus, expected a prepared one alone"),
+        (["--corpus", "synthetic", "--root", str(voices)], "found 2 --corpus, one of them prepared, expected only one"),
     ):
         assert main([*test[:-1], str(tmp_path / "no"), *wrong]) == 1
         assert said in capsys.readouterr().err

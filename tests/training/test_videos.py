@@ -634,7 +634,7 @@ def test_a_checkpoint_of_both_is_tested_on_sound_where_there_is_no_film(
     test = ["evaluate", "--checkpoint", str(tmp_path / "both"), "--corpus", str(manifest)]
     for asked in ([], ["--modalities", "audio"]):
         assert main([*test, *asked, "--out", str(tmp_path / f"test{len(asked)}")]) == 0
-    assert "no clip has a film: tested on sound alone" in capsys.readouterr().err
+    assert "no clip has video: the test uses audio only" in capsys.readouterr().err
     tables = [read_predictions(tmp_path / name) for name in ("test0", "test2")]
     np.testing.assert_array_equal(probabilities_of(tables[0]), probabilities_of(tables[1]))
     train = ["train", "--recipe", str(tmp_path / "both" / "recipe.yaml"), "--corpus", str(manifest)]

@@ -1,4 +1,4 @@
-"""The command that people came for: predict."""
+"""The command predict: the emotion in recordings, or over time."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from farfeel.cli.common import (
     Command,
     device,
     device_argument,
-    fail,
     front_end_argument,
     mic_list,
     modalities_argument,
+    print_error,
     runner,
     share,
 )
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from farfeel.types import Prediction, Timeline
 
 MOST_WORKERS = 16
-FEW = 4  # files that one process decodes sooner than others are started
-OF_TIMELINES = ("html", "textgrid", "vtt")  # formats that show time
+FEW = 4  # up to this many files, one process is faster than starting others
+OF_TIMELINES = ("html", "textgrid", "vtt")  # formats that only a timeline has
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
@@ -37,61 +37,126 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
         "files",
         nargs="+",
         metavar="FILE|FOLDER|GLOB",
-        help="recordings: sound of any channel count, film or both",
+        help="audio or video files, folders of them, or patterns such as 'day*/*.wav'; audio may have any number of "
+        "channels, one for each microphone",
     )
-    parser.add_argument(
+    _model_arguments(parser)
+    _audio_arguments(parser)
+    _video_arguments(parser)
+    _output_arguments(parser)
+
+
+def _model_arguments(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("model")
+    group.add_argument(
         "--checkpoint",
         type=Path,
         nargs=1,
         action="extend",
-        help="checkpoint folder, e.g. runs/default/best (with --engine onnx an exported file); repeat it for an "
-        "ensemble; default: the one in the package",
+        help="checkpoint folder, for example runs/mine/best, or an address hf://owner/name; with --engine onnx a file "
+        "of farfeel export; repeat the option to average several models (default: the checkpoint in the package)",
     )
-    parser.add_argument(
+    group.add_argument(
         "--engine",
         choices=["torch", "onnx", "ray"],
         default="torch",
-        help="what runs it (default torch); ray: PyTorch on the Ray cluster of RAY_ADDRESS, or on a local one",
+        help="library that runs the model; torch: PyTorch (default); onnx: ONNX Runtime, without PyTorch; ray: PyTorch "
+        "on the Ray cluster at RAY_ADDRESS, or a Ray on this machine if that is not set",
     )
-    parser.add_argument("--mics", type=mic_list, help="channels to use, from 0: 0,1,2 (default: all)")
-    modalities_argument(parser)
-    front_end_argument(parser)
-    parser.add_argument("--audio", type=Path, help="the sound of the film FILE, as of a microphone array")
-    parser.add_argument(
+    device_argument(group)
+    modalities_argument(group)
+    group.add_argument(
+        "--precision",
+        choices=["32", "bf16"],
+        default="32",
+        help="number format of the model's computations; 32: float32; bf16: bfloat16, faster on recent hardware "
+        "(default 32)",
+    )
+    group.add_argument(
+        "--workers",
+        type=int,
+        metavar="N",
+        help=f"processes that decode files (default: one for each core, at most {MOST_WORKERS}; none for {FEW} files "
+        "or fewer)",
+    )
+
+
+def _audio_arguments(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("audio")
+    group.add_argument(
+        "--mics",
+        type=mic_list,
+        metavar="N,N",
+        help="audio channels to use, numbered from 0; example: 0,1,2 (default: all)",
+    )
+    group.add_argument(
+        "--audio",
+        type=Path,
+        metavar="AUDIO",
+        help="audio file to use instead of the audio in the video FILE, for example of a microphone array",
+    )
+    group.add_argument(
         "--audio-offset",
         type=float,
         default=0.0,
         metavar="S",
-        help="seconds after the film's start that --audio begins",
+        help="start of --audio in seconds after the start of the video; example: 1.2 (default 0)",
     )
-    parser.add_argument("--face", choices=FACES, default="largest", help="whose (whole: no search for one)")
-    parser.add_argument("--face-model", type=Path, help="YuNet's ONNX file, to find faces instead of the Haar cascade")
-    parser.add_argument(
+    front_end_argument(group)
+
+
+def _video_arguments(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("video")
+    group.add_argument(
+        "--face",
+        choices=FACES,
+        default="largest",
+        help="which face in the video to use; largest, left or right; whole: the whole picture, without searching for "
+        "a face (default largest)",
+    )
+    group.add_argument(
+        "--face-model",
+        type=Path,
+        metavar="FILE",
+        help="ONNX file of the YuNet face detector (default: the Haar cascade of OpenCV)",
+    )
+    group.add_argument(
+        "--debug-dir",
+        type=Path,
+        metavar="FOLDER",
+        help="write the pictures of each video that the model saw into this folder",
+    )
+
+
+def _output_arguments(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("output")
+    group.add_argument(
         "--abstain-below",
         type=share,
         default=0.0,
         metavar="P",
-        help="no label where the highest probability is lower (default 0: always a label)",
+        help="give no label if the highest probability is below P, from 0 to 1; example: 0.5 (default 0: always give a "
+        "label)",
     )
-    parser.add_argument(
-        "--timeline", action="store_true", help="a prediction for each window of a recording of any length"
+    group.add_argument(
+        "--timeline",
+        action="store_true",
+        help="predict emotions over time, one prediction for each window; the recording may have any length",
     )
-    parser.add_argument("--step", type=float, default=1.0, metavar="S", help="seconds between windows (default 1)")
-    parser.add_argument("--debug-dir", type=Path, help="write what the model saw of each film there, as pictures")
-    parser.add_argument("--workers", type=int, help="processes that decode (default: for many files, one a core)")
-    parser.add_argument("--precision", choices=["32", "bf16"], default="32", help="of the network (default 32)")
-    parser.add_argument(
+    group.add_argument(
+        "--step", type=float, default=1.0, metavar="S", help="with --timeline: seconds between windows (default 1)"
+    )
+    group.add_argument(
         "--format",
         choices=["table", "json", "csv", *OF_TIMELINES],
-        help=f"default table; {', '.join(OF_TIMELINES)} (a page with a plot, Praat, WebVTT subtitles) with --timeline; "
-        "without it --out's suffix decides",
+        help="output format; only with --timeline: html (a web page with a plot), textgrid (for Praat), vtt (WebVTT "
+        "subtitles) (default: table, or with --timeline the suffix of --out)",
     )
-    parser.add_argument(
+    group.add_argument(
         "--out",
         type=Path,
-        help="write there instead of standard output; for the timelines of several recordings a folder",
+        help="file to write instead of standard output; with --timeline and several recordings a folder",
     )
-    device_argument(parser)
 
 
 def _predict(args: argparse.Namespace) -> int:
@@ -244,7 +309,7 @@ def _put(out: Path | None, text: str) -> None:
 def _report(failures: list[str], files: int) -> int:
     """Print what went wrong; the exit code."""
     for failure in failures:
-        fail(failure)
+        print_error(failure)
     if failures and files > FEW:
         note(f"{len(failures)} of {files} recordings failed")
     return 1 if failures else 0
@@ -291,4 +356,4 @@ def _is_twice(path: Path, files: list[Path]) -> bool:
     return sum(other.stem == path.stem for other in files) > 1
 
 
-COMMANDS = (Command("predict", "Recognise the emotion in recordings: sound, film or both.", _arguments, _predict),)
+COMMANDS = (Command("predict", "Recognise the emotion in recordings: audio, video or both.", _arguments, _predict),)

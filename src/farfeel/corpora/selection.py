@@ -33,7 +33,7 @@ def selected_clips(
     chosen, absent = [clips], ""
     if tuple(parts) != ("all",):
         divided = split_clips(clips, recipe.data.split)
-        absent = f"; absent from the corpus: {', '.join(divided.absent)}" if divided.absent else ""
+        absent = f"; speakers missing from the corpus: {', '.join(divided.absent)}" if divided.absent else ""
         chosen = [list(divided.part(part)) for part in parts]
     corpora = sorted({clip.corpus for clip in loaded})
     if len(corpora) > 1:

@@ -16,7 +16,9 @@ def require_run_folder(out: Path, resume: bool) -> None:
     require_folder_place(out / "best")
     if (out / "last.ckpt").exists():
         if not resume:
-            raise FarfeelError(f"{out} holds a run already; go on with --resume, choose another --out, or delete it")
+            raise FarfeelError(
+                f"{out} already holds a run; add --resume to continue it, choose another --out, or delete it"
+            )
         return
     require_replaceable(
         out, ("recipe.yaml", "metrics.csv", "events.out.*", "top", "best", ".*.partial", ".*.old"), "a run"
