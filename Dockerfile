@@ -1,9 +1,9 @@
-# farfeel serve in a container, for a processor or for an NVIDIA GPU; docs/container.md tells how to run it.
+# farfeel serve in a container, for a processor or for an NVIDIA GPU. docs/container.md explains how to run it.
 #
-#   docker build --target cpu -t farfeel:cpu .      ONNX Runtime; no PyTorch is in it: it serves and predicts
-#   docker build --target cuda -t farfeel:cuda .    PyTorch with the CUDA libraries of its wheel: it trains too
+#   docker build --target cpu -t farfeel:cpu .      ONNX Runtime, without PyTorch: serves and predicts
+#   docker build --target cuda -t farfeel:cuda .    PyTorch with the CUDA libraries of its wheel: trains too
 #
-# What farfeel needs and what it is come in layers of their own: a change of source leaves the large one as it is.
+# The requirements are one layer, farfeel is another. A change of the source code does not change the large layer.
 
 ARG PYTHON=3.11
 ARG DEBIAN=bookworm
@@ -11,7 +11,7 @@ ARG DEBIAN=bookworm
 FROM python:${PYTHON}-slim-${DEBIAN} AS base
 ENV PATH=/opt/farfeel/bin:$PATH
 
-# Requirements: those of pyproject.toml; for the processor without PyTorch and what is of use only with it.
+# The requirements of pyproject.toml. The `cpu` target has neither PyTorch nor the packages that need it.
 FROM base AS requirements
 ARG EXTRAS=serve
 ARG PIP_INDEX_URL
@@ -37,19 +37,19 @@ COPY --chown=root:root README.md LICENSE ./
 COPY --chown=root:root src src
 RUN --mount=type=cache,target=/root/.cache/pip pip install --no-deps --prefix /package .
 
-# What both have in common. The files are root's, so that the server cannot change itself; it writes to /tmp alone.
+# The part that both targets share. Root owns the files, so the server cannot change itself. It writes to /tmp only.
 FROM base AS server
 LABEL org.opencontainers.image.title="farfeel" \
       org.opencontainers.image.description="Emotion recognition in real rooms: REST interface and web page" \
       org.opencontainers.image.licenses="Apache-2.0"
 RUN groupadd --gid 10001 farfeel \
  && useradd --uid 10001 --gid 10001 --no-log-init --no-create-home --home-dir /tmp --shell /usr/sbin/nologin farfeel
-# ONNX Runtime would write a number for this machine, and tell its maker what it does.
+# Without this, ONNX Runtime would store a number for this machine and send usage data to its maker.
 ENV HOME=/tmp ORT_DISABLE_TELEMETRY=1
 WORKDIR /tmp
 USER 10001:10001
 EXPOSE 7860
-# Past any proxy of the environment, which is for other hosts.
+# The health check uses no proxy of the environment: such a proxy is for other hosts.
 HEALTHCHECK --interval=30s --timeout=10s --start-period=120s --retries=3 \
     CMD ["python", "-c", \
 "import urllib.request as r; r.build_opener(r.ProxyHandler({})).open('http://127.0.0.1:7860/v1/health', timeout=8)"]

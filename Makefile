@@ -1,4 +1,5 @@
-# make demo: set up everything and run the main job on the embedded corpus.   make test: set up everything and test.
+# make demo: set up everything, then train and test small models on the embedded corpus.
+# make test: set up everything, then run the tests.
 
 PYTHON ?= python3
 FARFEEL := .venv/bin/farfeel
@@ -9,7 +10,7 @@ export FARFEEL_DATA ?= ../shared/data
 
 setup: .venv/ready
 
-# Stale when the dependencies change; an interrupted set-up leaves no `ready`.
+# It is made again when the dependencies change. An interrupted set-up leaves no `ready`.
 .venv/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	.venv/bin/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
@@ -30,16 +31,19 @@ lint: setup
 bench: setup
 	.venv/bin/python -m benchmarks
 
-# The checkpoint in the package, trained again: six networks that hear all speakers at hand, three with their frequencies
-# normalised and three without, and one that sees, merged. What is done is not done again.
-# make -j2 default OMP_NUM_THREADS=1 RUNS=runs   Its temperature is of the cross-validation: see the card.
+# Train the checkpoint in the package again. It merges six audio networks, trained on all available speakers, and one video
+# network. Three of the audio networks normalise their frequencies. Finished parts are not trained again.
+#
+#   make -j2 default OMP_NUM_THREADS=1 RUNS=runs
+#
+# The temperature of the checkpoint comes from the cross-validation: see the card.
 RUNS ?= runs
-SOUND := $(foreach one,normed-1 plain-2 plain-1 normed-2 plain-3 normed-3,$(RUNS)/$(one)/best)
+AUDIO := $(foreach one,normed-1 plain-2 plain-1 normed-2 plain-3 normed-3,$(RUNS)/$(one)/best)
 RAVDESS := --corpus ravdess --root $(FARFEEL_DATA)/ravdess
-HEAR = $(FARFEEL) train --recipe default $(RAVDESS) --rirs $(RUNS)/rooms --split paper --resume --out $(@D) \
+TRAIN_AUDIO = $(FARFEEL) train --recipe default $(RAVDESS) --rirs $(RUNS)/rooms --split paper --resume --out $(@D) \
     data.learn_validation=true rooms.renderings=10 train.precision=auto
 
-default: $(SOUND) $(RUNS)/film/best
+default: $(AUDIO) $(RUNS)/film/best
 	$(FARFEEL) merge $^ --out $(RUNS)/default --half --set data.split=paper
 	$(FARFEEL) export --checkpoint $(RUNS)/default --out $(RUNS)/default.onnx --half
 
@@ -47,10 +51,10 @@ $(RUNS)/rooms: | setup
 	$(FARFEEL) rooms simulate --recipe default --count 800 --mics 4 --seed 21 --out $@ simulation.sources_per_room=2
 
 $(RUNS)/plain-%/best: | $(RUNS)/rooms
-	$(HEAR) seed=$*
+	$(TRAIN_AUDIO) seed=$*
 
 $(RUNS)/normed-%/best: | $(RUNS)/rooms
-	$(HEAR) seed=$* model.frequency_norm=0.1
+	$(TRAIN_AUDIO) seed=$* model.frequency_norm=0.1
 
 $(RUNS)/stills: | setup
 	$(FARFEEL) stills $(FARFEEL_DATA)/faces/fer2013.parquet --out $@

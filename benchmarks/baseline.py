@@ -34,7 +34,7 @@ from farfeel.models.logmel import normalise_level
 from farfeel.recipe import Recipe, load_recipe
 from farfeel.rooms.acoustics import remove_common_delay
 from farfeel.rooms.bank import Bank
-from farfeel.shards.prepare import in_room
+from farfeel.rooms.scene import in_room
 from farfeel.support.console import progress
 from farfeel.support.files import replacing_file
 from farfeel.types import Clip

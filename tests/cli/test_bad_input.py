@@ -106,9 +106,9 @@ HEADERS_TELL = {  # these a scan finds without decoding
 }
 SAMPLES_TELL = {
     "silent": (lambda path: sound(path, value=0.0), "is silent"),
-    "nan": (lambda path: sound(path, value=float("nan"), subtype="FLOAT"), "holds NaN"),
+    "nan": (lambda path: sound(path, value=float("nan"), subtype="FLOAT"), "contains NaN"),
     "8-bit": (lambda path: sound(path, subtype="PCM_U8"), "is 8-bit audio"),
-    "three hours": (three_hours, "is 180 minutes long"),
+    "three hours": (three_hours, "lasts 180 minutes"),
 }
 
 
@@ -384,7 +384,7 @@ def test_a_run_is_neither_begun_again_nor_resumed_with_another_recipe(
     before = snapshot(tmp_path)
     assert "holds a run already; go on with --resume, choose another --out" in complain(*words)
     line = complain(*words, "--resume", "train.learning_rate=0.5")
-    assert "was trained with another recipe (train.learning_rate differ); resume with the same" in line
+    assert "was trained with another recipe (train.learning_rate 0.001, requested 0.5); resume with the same" in line
     assert snapshot(tmp_path) == before
 
 
@@ -626,21 +626,21 @@ def handles() -> Iterator[None]:
 
 
 BAD_FILMS = {
-    "text": (lambda path: path.write_text("no film\n" * 100), "cannot be read as film"),
-    "empty": (lambda path: path.write_bytes(b""), "is empty (0 bytes), expected a film"),
-    "no frame": (lambda path: film(path, count=0), "has neither film nor sound"),
-    "cut": (lambda path: film(path, (64, 64), heard_s=2.0, whole=False), "cannot be read as film"),
+    "text": (lambda path: path.write_text("no film\n" * 100), "cannot be read as video"),
+    "empty": (lambda path: path.write_bytes(b""), "is empty (0 bytes), expected a video"),
+    "no frame": (lambda path: film(path, count=0), "contains neither video nor audio"),
+    "cut": (lambda path: film(path, (64, 64), heard_s=2.0, whole=False), "cannot be read as video"),
     "one pixel": (
         lambda path: path.write_bytes(cv2.imencode(".png", np.zeros((1, 1, 3), np.uint8))[1].tobytes()),
-        "has pictures of 1×1 pixels, expected 16×16 or more; name another film",
+        "has pictures of 1×1 pixels, expected 16×16 or more; use another video",
     ),
     "an hour": (
         lambda path: film(path, count=3600, fps=1),
-        "shows 60 minutes, one clip may have 10; cut it into clips",
+        "lasts 60 minutes, expected at most 10; cut it into clips",
     ),
     "long, with sound": (
         lambda path: film(path, count=660, fps=1, heard_s=660.0),
-        "shows 11 minutes, one clip may have 10; cut it into clips",
+        "lasts 11 minutes, expected at most 10; cut it into clips",
     ),
 }
 
@@ -711,21 +711,21 @@ def test_films_asked_for_in_ways_that_cannot_be(
     assert complain("predict", one, two, "--audio", clip, *see).startswith(
         "--audio is the sound of one film, 2 files are named; name them"
     )
-    assert "nosuch.onnx is no file, expected a YuNet model" in complain(
+    assert "nosuch.onnx is not a file, expected a YuNet model" in complain(
         "predict", one, "--face-model", "nosuch.onnx", *see
     )
     assert f"{clip} cannot be read as a network" in complain("predict", one, "--face-model", clip, *see)
     assert "the checkpoint takes audio, --modalities asks for video; leave it out" in complain(
         "predict", one, "--modalities", "video", "--checkpoint", checkpoint
     )
-    assert "has no film (sound only)" in complain("predict", clip, "--modalities", "video", *see)
-    assert "has no film (sound only)" in complain("predict", clip, "--timeline", "--modalities", "video", *see)
-    assert "has no audio (film only)" in complain("predict", one, "--modalities", "audio", *see)
-    assert "has no audio (film only)" in complain("predict", one, "--checkpoint", checkpoint)
+    assert "has audio but no video" in complain("predict", clip, "--modalities", "video", *see)
+    assert "has audio but no video" in complain("predict", clip, "--timeline", "--modalities", "video", *see)
+    assert "has video but no audio" in complain("predict", one, "--modalities", "audio", *see)
+    assert "has video but no audio" in complain("predict", one, "--checkpoint", checkpoint)
     (tmp_path / "notes").mkdir()
     (tmp_path / "notes" / "notes.txt").write_text("nothing to see")
     assert "has no recording (.wav, " in complain("predict", tmp_path / "notes", *see)
-    assert "does not exist; expected a film" in complain("predict", tmp_path / "nosuch.mp4", *see)
+    assert "does not exist; expected a video file" in complain("predict", tmp_path / "nosuch.mp4", *see)
     for wrong in (("--camera-off", "2"), ("--modalities", "smell")):
         with pytest.raises(SystemExit) as usage:
             main(["evaluate", *map(str, see), "--corpus", "synthetic", "--out", str(tmp_path / "out"), *wrong])

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from farfeel.corpora.video_files import write_film
-from farfeel.media.camera import shoot
+from farfeel.media.camera import simulate_camera
 from farfeel.media.video import media_info, read_frames
 from farfeel.recipe import Camera
 
@@ -24,7 +24,7 @@ def greys(count: int, size: int = 32) -> np.ndarray:
 def noise(count: int, seed: int) -> np.ndarray:
     """A still of noise, filmed by an unsteady camera: hard to predict from frame to frame."""
     still = np.random.default_rng(seed).integers(0, 256, (1, 48, 48, 3), dtype=np.uint8)
-    return shoot(still, 96, count, Camera(shift=0.05, drift=0.05, light=0.2), np.random.default_rng(seed))
+    return simulate_camera(still, 96, count, Camera(shift=0.05, drift=0.05, light=0.2), np.random.default_rng(seed))
 
 
 @pytest.mark.parametrize("count", [1, 4, 15])

@@ -284,7 +284,7 @@ def test_ravdess_comes_as_published_and_a_rerun_asks_and_writes_nothing(
 ) -> None:
     said = run("ravdess", OK)
     assert under(tmp_path / "data") == ravdess
-    assert "licence: CC BY-NC-SA 4.0 (its host: cc-by-nc-sa-4.0)" in said
+    assert "licence: CC BY-NC-SA 4.0 (the host says: cc-by-nc-sa-4.0)" in said
     assert said.splitlines()[-1].strip() == f"farfeel scan ravdess --root {tmp_path / 'data'}"
     before, asked = times(tmp_path / "data"), len(host.asked)
     assert "farfeel scan ravdess" in run("ravdess")  # no licence to accept: nothing to fetch
@@ -432,7 +432,7 @@ def test_where_the_host_tells_no_checksum_what_was_seen_first_is_expected_again(
 
 def test_iemocap_is_checked_and_not_fetched(run: Run, complain: Run, tmp_path: Path) -> None:
     root = tmp_path / "data"
-    assert "ask for it at https://sail.usc.edu/iemocap" in complain("iemocap", OK)
+    assert "request it at https://sail.usc.edu/iemocap" in complain("iemocap", OK)
     assert not root.exists()
     wav = root / "Session1" / "sentences" / "wav" / "Ses01F_impro01" / "Ses01F_impro01_M000.wav"
     labels = root / "Session1" / "dialog" / "EmoEvaluation" / "Ses01F_impro01.txt"
@@ -730,7 +730,7 @@ def test_without_a_licence_accepted_nothing_is_fetched(
     assert code == (0 if words else 1)
     assert f"{UNPACKED}.zip  {len(host.files[SOUND])} bytes" in said.out or "MB" in said.out
     assert "Livingstone" in said.out
-    assert words or "say --accept-licence" in said.err
+    assert words or "add --accept-licence" in said.err
     assert host.paths() == [ZENODO]
     assert not (tmp_path / "data").exists()
 
@@ -820,7 +820,7 @@ def test_bad_words_are_one_line(complain: Run, tmp_path: Path, capsys: pytest.Ca
     (tmp_path / "data").write_text("a file")
     assert "is a file, expected a folder for the download" in complain("tess", OK)
     assert cli.main(["download", "tess"]) == 1
-    assert "name it with --root" in capsys.readouterr().err
+    assert "add --root FOLDER" in capsys.readouterr().err
 
 
 def test_a_damaged_record_is_one_line(complain: Run, ravdess: dict[str, bytes], tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Laws of audio files: channels, delays and levels survive; what is no sound recording is one clear line."""
+"""Laws of audio files: channels, delays and levels are kept. A file that is not audio gives a one-line error."""
 
 import struct
 from fractions import Fraction
@@ -54,10 +54,10 @@ def cut_in_half(path: Path) -> Path:
     return path
 
 
-def wav_header(promised_bytes: int, sample_rate: int = 8000) -> bytes:
-    riff = struct.pack("<4sI4s", b"RIFF", min(promised_bytes + 36, 2**32 - 1), b"WAVE")
+def wav_header(stated_bytes: int, sample_rate: int = 8000) -> bytes:
+    riff = struct.pack("<4sI4s", b"RIFF", min(stated_bytes + 36, 2**32 - 1), b"WAVE")
     form = struct.pack("<4sIHHIIHH", b"fmt ", 16, 1, 1, sample_rate, 2 * sample_rate, 2, 16)
-    return riff + form + struct.pack("<4sI", b"data", promised_bytes)
+    return riff + form + struct.pack("<4sI", b"data", stated_bytes)
 
 
 @pytest.mark.parametrize(("suffix", "subtype"), CONTAINERS)
@@ -94,11 +94,11 @@ def test_resampling_keeps_delays_and_levels_between_channels(from_rate: int, to_
     source = speech_band(1, from_rate)[0]
     delay = round(delay_ms / 1000 * from_rate)
     microphones = np.stack([source, 0.5 * np.roll(source, delay)])
-    heard = resample(microphones, from_rate, to_rate)
-    assert heard.shape[1] == pytest.approx(source.size * to_rate / from_rate, abs=1)
-    correlation = np.fft.irfft(np.fft.rfft(heard[1]) * np.conj(np.fft.rfft(heard[0])), heard.shape[1])
+    resampled = resample(microphones, from_rate, to_rate)
+    assert resampled.shape[1] == pytest.approx(source.size * to_rate / from_rate, abs=1)
+    correlation = np.fft.irfft(np.fft.rfft(resampled[1]) * np.conj(np.fft.rfft(resampled[0])), resampled.shape[1])
     assert int(correlation.argmax()) == pytest.approx(delay / from_rate * to_rate, abs=0.51)
-    inner = heard[:, heard.shape[1] // 4 : -heard.shape[1] // 4]  # beyond the filter's edges
+    inner = resampled[:, resampled.shape[1] // 4 : -resampled.shape[1] // 4]  # beyond the filter's edges
     assert np.std(inner[1]) / np.std(inner[0]) == pytest.approx(0.5, rel=0.02)
     assert np.std(inner[0]) == pytest.approx(np.std(source), rel=0.1)
 
@@ -146,11 +146,11 @@ def test_a_cut_wav_is_known_by_its_header_alone(tmp_path: Path) -> None:
         audio_info(path)
 
 
-@pytest.mark.parametrize("promised", [2**32 - 1, 2**32 - 37, 2**31 - 1, 0x7FFFF000])
-def test_a_wav_from_a_pipe_whose_header_knows_no_length_is_read(tmp_path: Path, promised: int) -> None:
+@pytest.mark.parametrize("stated", [2**32 - 1, 2**32 - 37, 2**31 - 1, 0x7FFFF000])
+def test_a_wav_from_a_pipe_without_a_length_in_its_header_is_read(tmp_path: Path, stated: int) -> None:
     samples = (noise(sample_rate=8000)[0] * 32767).astype("<i2")
     path = tmp_path / "pipe.wav"
-    path.write_bytes(wav_header(promised) + samples.tobytes())
+    path.write_bytes(wav_header(stated) + samples.tobytes())
     np.testing.assert_allclose(read_audio(path, 8000)[0], samples / 32768, atol=1e-6)
 
 
@@ -161,7 +161,7 @@ def test_three_hours_are_refused_before_a_sample_is_read(tmp_path: Path, monkeyp
         file.write(wav_header(size))
         file.truncate(44 + size)  # sparse: takes no space
     monkeypatch.setattr(audio_module.soundfile, "read", lambda *args, **kwargs: pytest.fail("decoded"))
-    with pytest.raises(FarfeelError, match="is 180 minutes long, one clip may have 10; cut it"):
+    with pytest.raises(FarfeelError, match="lasts 180 minutes, expected at most 10; cut it"):
         read_audio(path, RATE)
     assert audio_info(path).seconds == 3 * 3600 > MAX_SECONDS
 
@@ -172,11 +172,11 @@ def test_a_span_of_a_long_file_is_read(tmp_path: Path) -> None:
 
 
 BAD = {
-    "text": (lambda path: path.write_text("no sound\n" * 50), "cannot be read as audio"),
+    "text": (lambda path: path.write_text("no audio\n" * 50), "cannot be read as audio"),
     "empty": (lambda path: path.write_bytes(b""), r"is empty \(0 bytes\)"),
     "silent": (lambda path: write(path, np.zeros((1, RATE), dtype=np.float32)), "is silent"),
-    "nan": (lambda path: write(path, np.full((1, RATE), np.nan, dtype=np.float32)), "holds NaN or infinite samples"),
-    "infinite": (lambda path: write(path, np.full((1, RATE), np.inf, dtype=np.float32)), "holds NaN or infinite"),
+    "nan": (lambda path: write(path, np.full((1, RATE), np.nan, dtype=np.float32)), "contains NaN or infinite samples"),
+    "infinite": (lambda path: write(path, np.full((1, RATE), np.inf, dtype=np.float32)), "contains NaN or infinite"),
     "8-bit": (lambda path: write(path, noise(), subtype="PCM_U8"), "is 8-bit audio, expected 16 bits"),
     "one sample": (lambda path: write(path, noise()[:, :1]), "has 0.1 ms of audio, expected at least 100 ms"),
     "no sample": (lambda path: write(path, noise()[:, :0]), "has 0.0 ms of audio"),
@@ -201,32 +201,32 @@ def test_a_bad_file_is_one_line_that_names_it_once(tmp_path: Path, kind: str, fo
 
 
 def test_a_name_that_is_not_utf8_is_one_line(tmp_path: Path) -> None:
-    with pytest.raises(FarfeelError, match="is not a name in UTF-8; rename the file"):
+    with pytest.raises(FarfeelError, match="is not valid UTF-8; rename the file"):
         audio_info(tmp_path / "na\udcffme.wav")
 
 
-def talkie(path: Path, samples: np.ndarray, codec: str, form: str) -> Path:
-    """(M, T) at RATE, in a container with a small film beside it where `form` can hold one."""
+def video_with_audio(path: Path, samples: np.ndarray, codec: str, form: str) -> Path:
+    """Write (M, T) samples at RATE to a container, with a small video if the format allows one."""
     layout = {1: "mono", 2: "stereo", 4: "4.0"}[len(samples)]
     with av.open(str(path), "w", format=form) as output:
-        film = None
+        video = None
         if form not in ("adts", "ipod"):
-            film = output.add_stream("flv" if form == "flv" else "mpeg4", rate=10)
-            film.width, film.height, film.pix_fmt = 64, 48, "yuv420p"
-        sound = output.add_stream(codec, rate=RATE, layout=layout)
-        resampler = av.AudioResampler(format=sound.format.name, layout=layout, rate=RATE)
-        if film is not None:
+            video = output.add_stream("flv" if form == "flv" else "mpeg4", rate=10)
+            video.width, video.height, video.pix_fmt = 64, 48, "yuv420p"
+        audio = output.add_stream(codec, rate=RATE, layout=layout)
+        resampler = av.AudioResampler(format=audio.format.name, layout=layout, rate=RATE)
+        if video is not None:
             for _ in range(10):
-                output.mux(film.encode(av.VideoFrame.from_ndarray(np.zeros((48, 64, 3), np.uint8), format="rgb24")))
-            output.mux(film.encode(None))
-        step = sound.codec_context.frame_size or 1024
+                output.mux(video.encode(av.VideoFrame.from_ndarray(np.zeros((48, 64, 3), np.uint8), format="rgb24")))
+            output.mux(video.encode(None))
+        step = audio.codec_context.frame_size or 1024
         for start in range(0, samples.shape[1], step):
             block = np.ascontiguousarray(samples[:, start : start + step])
             frame = av.AudioFrame.from_ndarray(block, format="fltp", layout=layout)
             frame.sample_rate, frame.time_base, frame.pts = RATE, Fraction(1, RATE), start
             for converted in resampler.resample(frame):
-                output.mux(sound.encode(converted))
-        output.mux(sound.encode(None))
+                output.mux(audio.encode(converted))
+        output.mux(audio.encode(None))
     return path
 
 
@@ -237,11 +237,11 @@ def talkie(path: Path, samples: np.ndarray, codec: str, form: str) -> Path:
         *[("matroska", "pcm_s16le", 4), ("matroska", "flac", 2), ("mov", "pcm_s24le", 4)],
     ],
 )
-def test_the_sound_of_films_is_read_whatever_they_are_called(
+def test_the_audio_track_of_a_video_is_read_whatever_the_file_is_called(
     tmp_path: Path, form: str, codec: str, channels: int
 ) -> None:
     samples = speech_band(channels, RATE)
-    path = talkie(tmp_path / "clip.wav", samples, codec, form)
+    path = video_with_audio(tmp_path / "clip.wav", samples, codec, form)
     info = audio_info(path)
     assert (info.channels, info.sample_rate) == (channels, RATE)
     assert info.seconds == pytest.approx(1.0, abs=0.15)
@@ -250,7 +250,7 @@ def test_the_sound_of_films_is_read_whatever_they_are_called(
     assert read.dtype == np.float32
     assert read.shape[0] == channels
     lossy = codec == "aac"
-    late = 1024 if form == "adts" else 0  # A bare AAC stream does not tell that its encoder began a block early.
+    late = 1024 if form == "adts" else 0  # A bare AAC stream does not state that its encoder began a block early.
     length = 14000
     difference = read[:, late : late + length] - samples[:, :length]
     assert np.std(difference[:, 2000:]) < (0.3 if lossy else 1e-3) * np.std(samples)
@@ -259,26 +259,26 @@ def test_the_sound_of_films_is_read_whatever_they_are_called(
 
 
 @pytest.mark.parametrize("form", ["matroska", "mp4", "flv"])
-def test_sound_that_ends_before_its_film_is_not_cut_off(tmp_path: Path, form: str) -> None:
-    path = talkie(tmp_path / "clip", speech_band(1, RATE, 0.5), "aac", form)
+def test_audio_that_ends_before_its_video_is_not_cut_off(tmp_path: Path, form: str) -> None:
+    path = video_with_audio(tmp_path / "clip", speech_band(1, RATE, 0.5), "aac", form)
     assert read_audio(path, RATE).shape[1] == pytest.approx(8000, abs=1100)
 
 
-def test_a_film_without_sound_is_one_line(tmp_path: Path) -> None:
-    write_film(tmp_path / "film.mp4", np.zeros((5, 48, 64, 3), np.uint8), fps=10)
-    with pytest.raises(FarfeelError, match=r"has no audio \(film only\), expected a sound track"):
-        read_audio(tmp_path / "film.mp4", RATE)
+def test_a_video_without_audio_is_one_line(tmp_path: Path) -> None:
+    write_film(tmp_path / "video.mp4", np.zeros((5, 48, 64, 3), np.uint8), fps=10)
+    with pytest.raises(FarfeelError, match="has video but no audio, expected an audio track; use a file with audio"):
+        read_audio(tmp_path / "video.mp4", RATE)
 
 
-def test_eight_bit_sound_in_a_film_is_refused_too(tmp_path: Path) -> None:
+def test_eight_bit_audio_in_a_video_is_refused_too(tmp_path: Path) -> None:
     with pytest.raises(FarfeelError, match="is 8-bit audio"):
-        read_audio(talkie(tmp_path / "old.avi", noise(), "pcm_u8", "avi"), RATE)
+        read_audio(video_with_audio(tmp_path / "old.avi", noise(), "pcm_u8", "avi"), RATE)
 
 
-def test_a_film_whose_sound_is_cut_off_is_one_line(tmp_path: Path) -> None:
-    path = cut_in_half(talkie(tmp_path / "clip.mkv", noise(2, seconds=3), "pcm_s16le", "matroska"))
+def test_a_video_with_a_cut_off_audio_track_is_one_line(tmp_path: Path) -> None:
+    path = cut_in_half(video_with_audio(tmp_path / "clip.mkv", noise(2, seconds=3), "pcm_s16le", "matroska"))
     with pytest.raises(FarfeelError, match=r"is cut off: .* samples; copy the file again"):
         read_audio(path, RATE)
-    path = cut_in_half(talkie(tmp_path / "clip.mp4", noise(2, seconds=3), "aac", "mp4"))
+    path = cut_in_half(video_with_audio(tmp_path / "clip.mp4", noise(2, seconds=3), "aac", "mp4"))
     with pytest.raises(FarfeelError, match="cannot be read as audio"):  # its index is at the end
         read_audio(path, RATE)

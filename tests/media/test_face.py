@@ -1,4 +1,4 @@
-"""Laws of the face crop: one square that stands still, on the right face, with a word where it is not sure."""
+"""Laws of the face crop: one square that does not move, on the right face, with a warning where that is uncertain."""
 
 import os
 from pathlib import Path
@@ -16,33 +16,33 @@ from farfeel.media.video import read_frames
 from farfeel.types import FACES, FarfeelError
 
 DATA = Path(os.environ.get("FARFEEL_DATA", "../shared/data")).resolve()
-FILMS = sorted((DATA / "ravdess-av").rglob("*.mp4"))
-real = pytest.mark.skipif(not FILMS, reason="no RAVDESS films here")
+VIDEOS = sorted((DATA / "ravdess-av").rglob("*.mp4"))
+real = pytest.mark.skipif(not VIDEOS, reason="no RAVDESS videos here")
 
 
-class Told(FaceDetector):
-    """Finds what it is told, look by look."""
+class FixedDetector(FaceDetector):
+    """Returns given boxes: the same for every frame, or one list for each searched frame."""
 
-    def __init__(self, *looks: list[tuple[float, ...]]) -> None:
-        self.looks = list(looks)
+    def __init__(self, *boxes: list[tuple[float, ...]]) -> None:
+        self.boxes = list(boxes)
 
     def find(self, frame: np.ndarray) -> np.ndarray:
-        boxes = self.looks[0] if len(self.looks) == 1 else self.looks.pop(0)
+        boxes = self.boxes[0] if len(self.boxes) == 1 else self.boxes.pop(0)
         return np.array(boxes, dtype=float).reshape(-1, 4)
 
 
 def picture(height: int = 120, width: int = 200) -> np.ndarray:
-    """(H, W, 3) whose red is the column and green the row: a pixel tells where it came from."""
+    """(H, W, 3) whose red is the column and green the row: the colour of a pixel is its position."""
     rows, columns = np.mgrid[:height, :width]
     return np.stack([columns, rows, np.full_like(rows, 9)], axis=-1).astype(np.uint8)
 
 
-def film(count: int = 8) -> np.ndarray:
+def video(count: int = 8) -> np.ndarray:
     return np.repeat(picture()[None], count, axis=0)
 
 
 def test_the_face_with_its_margin_fills_the_crop() -> None:
-    crop = crop_face(film(), 40, margin=0.25, detector=Told([(60, 30, 40, 40)]))
+    crop = crop_face(video(), 40, margin=0.25, detector=FixedDetector([(60, 30, 40, 40)]))
     assert crop.box == (50, 20, 60, 60)
     assert (crop.faces, crop.warnings) == (1, ())
     assert crop.pixels.shape == (8, 40, 40, 3)
@@ -56,8 +56,8 @@ def test_the_face_with_its_margin_fills_the_crop() -> None:
     margin=st.floats(0, 1),
 )
 @settings(max_examples=60)
-def test_any_box_gives_a_square_of_the_size_asked_for(box: tuple[float, ...], size: int, margin: float) -> None:
-    crop = crop_face(film(2), size, margin=margin, detector=Told([box]))
+def test_any_box_gives_a_square_of_the_requested_size(box: tuple[float, ...], size: int, margin: float) -> None:
+    crop = crop_face(video(2), size, margin=margin, detector=FixedDetector([box]))
     assert crop.pixels.shape == (2, size, size, 3)
     assert crop.pixels.dtype == np.uint8
     assert crop.box is not None
@@ -71,53 +71,53 @@ def test_any_box_gives_a_square_of_the_size_asked_for(box: tuple[float, ...], si
 
 
 def test_a_crop_larger_than_the_picture_repeats_its_edge() -> None:
-    crop = crop_face(film(1), 300, margin=0.5, detector=Told([(25, -15, 150, 150)]))
+    crop = crop_face(video(1), 300, margin=0.5, detector=FixedDetector([(25, -15, 150, 150)]))
     assert crop.box == (-50, -90, 300, 300)
-    assert not crop.pixels[0, :90, :, 1].any()  # above the picture its first row goes on
+    assert not crop.pixels[0, :90, :, 1].any()  # above the frame its first row is repeated
     assert (crop.pixels[0, 210:, :, 1] == 119).all()
 
 
-def test_one_window_for_all_frames_is_the_median_of_the_looks() -> None:
-    looks = [[(50 + 2 * i, 30, 40, 40)] for i in (0, 1, 2, 3, 10)]
-    crop = crop_face(film(), 40, margin=0, detector=Told(*looks))
+def test_the_crop_of_all_frames_is_the_median_of_the_searched_frames() -> None:
+    boxes = [[(50 + 2 * i, 30, 40, 40)] for i in (0, 1, 2, 3, 10)]
+    crop = crop_face(video(), 40, margin=0, detector=FixedDetector(*boxes))
     assert crop.box == (54, 30, 40, 40)
 
 
-def test_a_shadow_that_is_seen_once_is_no_face() -> None:
+def test_a_box_in_a_single_frame_is_not_a_face() -> None:
     face, shadow = (20, 20, 30, 30), (100, 20, 90, 90)
-    crop = crop_face(film(), 40, margin=0, detector=Told([face], [shadow, face], [face], [face], [face]))
+    crop = crop_face(video(), 40, margin=0, detector=FixedDetector([face], [shadow, face], [face], [face], [face]))
     assert crop.box == (20, 20, 30, 30)
     assert (crop.faces, crop.warnings) == (1, ())
 
 
 @pytest.mark.parametrize(("face", "box"), [("largest", 2), ("left", 0), ("right", 1)])
-def test_of_several_faces_it_is_the_one_asked_for_and_says_so(face: str, box: int) -> None:
+def test_of_several_faces_the_requested_one_is_cut_out_with_a_warning(face: str, box: int) -> None:
     boxes = [(10, 40, 30, 30), (150, 40, 30, 30), (70, 40, 50, 50)]
-    looks = [[boxes[i] for i in order] for order in ([2, 0, 1], [1, 2, 0], [0, 1, 2], [2, 1, 0], [1, 0, 2])]
-    crop = crop_face(film(), 40, face, margin=0, detector=Told(*looks))
+    searched = [[boxes[i] for i in order] for order in ([2, 0, 1], [1, 2, 0], [0, 1, 2], [2, 1, 0], [1, 0, 2])]
+    crop = crop_face(video(), 40, face, margin=0, detector=FixedDetector(*searched))
     assert crop.box == boxes[box]
     assert crop.faces == 3
     name = "the largest" if face == "largest" else f"the {face}most"
     assert crop.warnings == (f"3 faces found, {name} is used",)
 
 
-def test_without_a_face_it_is_the_whole_picture_and_says_so() -> None:
-    crop = crop_face(film(), 64, detector=Told([]))
-    np.testing.assert_array_equal(crop.pixels, fit(film(), 64))
+def test_without_a_face_the_whole_picture_is_used_with_a_warning() -> None:
+    crop = crop_face(video(), 64, detector=FixedDetector([]))
+    np.testing.assert_array_equal(crop.pixels, fit(video(), 64))
     assert (crop.box, crop.faces) == (None, 0)
     assert crop.warnings == ("no face found, the whole picture is used",)
 
 
-def test_the_whole_picture_is_taken_without_a_look(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_whole_picture_needs_no_search(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(FaceDetector, "find", lambda *of: pytest.fail("searched"))
-    crop = crop_face(film(), 64, "whole")
-    np.testing.assert_array_equal(crop.pixels, fit(film(), 64))
+    crop = crop_face(video(), 64, "whole")
+    np.testing.assert_array_equal(crop.pixels, fit(video(), 64))
     assert crop.warnings == ()
 
 
 def test_an_unknown_face_is_one_line() -> None:
-    with pytest.raises(FarfeelError, match="no face 'middle', expected largest, left, right, whole"):
-        crop_face(film(), 64, "middle")
+    with pytest.raises(FarfeelError, match="face is 'middle', expected largest, left, right, whole"):
+        crop_face(video(), 64, "middle")
 
 
 @pytest.mark.parametrize("shape", [(16, 16), (16, 400), (900, 20), (720, 1280)])
@@ -158,16 +158,16 @@ def test_boxes_of_yunet_are_in_pixels_of_the_frame(tmp_path: Path, monkeypatch: 
 
 @pytest.fixture(scope="module")
 def talking() -> list[np.ndarray]:
-    """Two films of one face each, (N, H, W, 3)."""
-    return [read_frames(path, [0.4, 1.2, 2.0, 2.8, 3.6]).pixels for path in FILMS[:2]]
+    """Two videos of one face each, (N, H, W, 3)."""
+    return [read_frames(path, [0.4, 1.2, 2.0, 2.8, 3.6]).pixels for path in VIDEOS[:2]]
 
 
 @real
-def test_a_real_face_is_found_in_every_look_and_fills_the_crop(talking: list[np.ndarray]) -> None:
+def test_a_real_face_is_found_in_every_frame_and_fills_the_crop(talking: list[np.ndarray]) -> None:
     detector = FaceDetector()
     for frames in talking:
         boxes = [detector.find(frame) for frame in frames]
-        assert [len(found) for found in boxes] == [1] * 5
+        assert [len(each) for each in boxes] == [1] * 5
         crop = crop_face(frames, 112, detector=detector)
         assert (crop.faces, crop.warnings) == (1, ())
         again = detector.find(crop.pixels[0])
@@ -177,17 +177,17 @@ def test_a_real_face_is_found_in_every_look_and_fills_the_crop(talking: list[np.
 
 @real
 @pytest.mark.parametrize("face", FACES[:3])
-def test_of_two_real_faces_the_crop_shows_the_one_asked_for(talking: list[np.ndarray], face: str) -> None:
+def test_of_two_real_faces_the_crop_shows_the_requested_one(talking: list[np.ndarray], face: str) -> None:
     both = np.concatenate(talking, axis=2)
     crop = crop_face(both, 112, face)
     assert crop.faces == 2
     assert crop.box is not None
     middle = crop.box[0] + crop.box[2] / 2
-    assert (middle > 600) == (face == "right")  # the face of the left film is also the larger
+    assert (middle > 600) == (face == "right")  # the face of the left video is also the larger
 
 
 @real
-def test_a_small_face_is_found_at_the_second_look(talking: list[np.ndarray]) -> None:
+def test_a_small_face_is_found_at_the_second_size(talking: list[np.ndarray]) -> None:
     small = cv2.copyMakeBorder(talking[0][0], 250, 250, 450, 450, cv2.BORDER_REPLICATE)
     boxes = FaceDetector().find(small)
     assert len(boxes) >= 1

@@ -1,4 +1,4 @@
-"""Laws of footage: a window shows the frames of its own time, a short film is decoded once, what it lacks is None."""
+"""Laws of face videos: a window gets the frames of its own time, and a short video is decoded only once."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -14,28 +14,28 @@ from farfeel.media.face_video import WHOLE_S, FaceVideo, middles
 from farfeel.recipe import Video
 from farfeel.types import FarfeelError
 
-KNOBS = Video(frames=4, size=16, crop="none")
+SETTINGS = Video(frames=4, size=16, crop="none")
 FPS = 10
 WINDOW_S = 2.0
 LEVEL = 5  # One frame is this much brighter than the one before it.
 
 
 def clock(path: Path, seconds: float = 4.0, fps: float = FPS, level: float = LEVEL) -> Path:
-    """A film whose grey tells its time: frame i has the level 5 i."""
+    """A video whose grey level shows its time: frame i has the level 5 i."""
     grey = (level * np.arange(round(seconds * fps))).astype(np.uint8)
     write_film(path, np.broadcast_to(grey[:, None, None, None], (len(grey), 32, 32, 3)), fps, quality=5)
     return path
 
 
 def times_s(frames: np.ndarray | None, level: float = LEVEL, fps: float = FPS) -> np.ndarray:
-    """The time in the film of each frame: the middle of its tenth of a second."""
+    """The time of each frame in the video: the middle of its tenth of a second."""
     assert frames is not None
     return (frames.mean(axis=(1, 2, 3)) / level).round() / fps + 0.5 / fps
 
 
 @pytest.fixture
-def film(tmp_path: Path) -> Path:
-    return clock(tmp_path / "film.mp4")
+def video(tmp_path: Path) -> Path:
+    return clock(tmp_path / "video.mp4")
 
 
 @pytest.fixture
@@ -52,8 +52,8 @@ def decodings(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return counts
 
 
-def near_s(footage: FaceVideo) -> float:
-    """A frame may be off by half of the spacing that films are decoded with, and by half a frame of the film."""
+def tolerance_s(footage: FaceVideo) -> float:
+    """Largest error of a frame's time: half the spacing of decoded frames, and half a frame of the video."""
     return footage.spacing_s / 2 + 0.5 / FPS + 1e-6
 
 
@@ -61,8 +61,8 @@ def test_middles_are_those_of_equal_parts() -> None:
     np.testing.assert_allclose(middles(1.0, 3.0, 4), [1.25, 1.75, 2.25, 2.75])
 
 
-def test_all_windows_of_a_short_film_come_from_one_decoding(film: Path, decodings: list[int]) -> None:
-    footage = FaceVideo(film, KNOBS, WINDOW_S)
+def test_all_windows_of_a_short_video_share_one_decoding(video: Path, decodings: list[int]) -> None:
+    footage = FaceVideo(video, SETTINGS, WINDOW_S)
     assert decodings == []
     for start_s in (0.0, 1.3, 2.0, 0.4):
         frames = footage.frames(start_s, start_s + WINDOW_S)
@@ -76,99 +76,103 @@ def test_all_windows_of_a_short_film_come_from_one_decoding(film: Path, decoding
 
 @pytest.mark.parametrize("start_s", [0.0, 0.37, 1.0, 2.0])
 @pytest.mark.parametrize("length_s", [0.5, 1.0, 2.0])
-def test_frames_are_those_nearest_to_the_times_of_the_window(film: Path, start_s: float, length_s: float) -> None:
-    footage = FaceVideo(film, KNOBS, WINDOW_S)
-    found = times_s(footage.frames(start_s, start_s + length_s))
-    np.testing.assert_allclose(found, middles(start_s, start_s + length_s, 4), atol=near_s(footage))
+def test_a_window_gets_the_frames_nearest_to_its_times(video: Path, start_s: float, length_s: float) -> None:
+    footage = FaceVideo(video, SETTINGS, WINDOW_S)
+    frames_s = times_s(footage.frames(start_s, start_s + length_s))
+    np.testing.assert_allclose(frames_s, middles(start_s, start_s + length_s, 4), atol=tolerance_s(footage))
 
 
 @pytest.mark.parametrize("offset_s", [-0.5, 0.0, 0.7, 1.5])
-def test_an_offset_moves_the_film_against_the_recording(film: Path, offset_s: float) -> None:
-    footage = FaceVideo(film, KNOBS, WINDOW_S, offset_s=offset_s)
+def test_an_offset_moves_the_video_against_the_recording(video: Path, offset_s: float) -> None:
+    footage = FaceVideo(video, SETTINGS, WINDOW_S, offset_s=offset_s)
     assert footage.seconds == pytest.approx(4.0 - offset_s)
-    found = times_s(footage.frames(0.5, 2.5))
-    np.testing.assert_allclose(found, middles(0.5, 2.5, 4) + offset_s, atol=near_s(footage))
+    frames_s = times_s(footage.frames(0.5, 2.5))
+    np.testing.assert_allclose(frames_s, middles(0.5, 2.5, 4) + offset_s, atol=tolerance_s(footage))
 
 
-def test_what_the_recording_has_no_part_in_is_not_shown(film: Path) -> None:
-    footage = FaceVideo(film, KNOBS, WINDOW_S, offset_s=1.0, end_s=1.0)
+def test_frames_outside_the_recording_are_not_shown(video: Path) -> None:
+    footage = FaceVideo(video, SETTINGS, WINDOW_S, offset_s=1.0, end_s=1.0)
     assert footage.seconds == 1.0
     shown = np.concatenate([times_s(footage.frames(start_s, start_s + 1)) for start_s in (0.0, 0.2, 0.5)])
     assert shown.min() >= 1.0
     assert shown.max() <= 2.0
 
 
-def test_a_window_is_shown_where_the_film_covers_half_of_it_or_more(film: Path) -> None:
-    footage = FaceVideo(film, KNOBS, WINDOW_S, offset_s=-1.0)  # the film is there from second 1 to second 5
+def test_a_window_gets_frames_if_the_video_covers_half_of_it_or_more(video: Path) -> None:
+    footage = FaceVideo(video, SETTINGS, WINDOW_S, offset_s=-1.0)  # the video lasts from second 1 to second 5
     assert footage.frames(-0.1, 1.9) is None
-    assert not footage.looked
+    assert not footage.was_used
     assert footage.frames(0.1, 2.1) is not None
-    assert footage.looked
+    assert footage.was_used
     assert footage.frames(3.9, 5.9) is not None
     assert footage.frames(4.1, 6.1) is None
     assert footage.frames(9.0, 11.0) is None
-    covered = times_s(footage.frames(0.0, 2.0))  # evenly over what it shows of it, its own first second
-    np.testing.assert_allclose(covered, middles(0.0, 1.0, 4), atol=near_s(footage))
+    covered = times_s(footage.frames(0.0, 2.0))  # evenly spaced over the covered part, the first second of the video
+    np.testing.assert_allclose(covered, middles(0.0, 1.0, 4), atol=tolerance_s(footage))
 
 
-def test_a_window_without_length_is_a_moment(film: Path) -> None:
-    footage = FaceVideo(film, KNOBS, WINDOW_S)
-    np.testing.assert_allclose(times_s(footage.frames(1.0, 1.0)), 1.0, atol=near_s(footage))
+def test_a_window_of_length_zero_gets_the_frame_of_its_time(video: Path) -> None:
+    footage = FaceVideo(video, SETTINGS, WINDOW_S)
+    np.testing.assert_allclose(times_s(footage.frames(1.0, 1.0)), 1.0, atol=tolerance_s(footage))
 
 
 @pytest.mark.parametrize("end_s", [None, 3.0, 30.0])
-def test_a_still_is_the_same_for_any_window_and_decoded_once(
+def test_a_still_picture_is_the_same_for_every_window_and_decoded_once(
     tmp_path: Path, decodings: list[int], end_s: float | None
 ) -> None:
     picture = np.random.default_rng(1).integers(0, 256, (32, 40, 3), dtype=np.uint8)
     cv2.imwrite(str(tmp_path / "face.png"), picture)
-    footage = FaceVideo(tmp_path / "face.png", KNOBS, WINDOW_S, offset_s=-5.0, end_s=end_s)
+    footage = FaceVideo(tmp_path / "face.png", SETTINGS, WINDOW_S, offset_s=-5.0, end_s=end_s)
     assert footage.seconds == (end_s or WINDOW_S)
-    seen = [footage.frames(start_s, start_s + 1.0) for start_s in np.arange(0, footage.seconds - 1, 0.7)]
-    assert all(frames is not None and frames.shape == (4, 16, 16, 3) for frames in seen)
-    assert all((frames == seen[0][0]).all() for frames in seen if frames is not None and seen[0] is not None)
+    frames_of = [footage.frames(start_s, start_s + 1.0) for start_s in np.arange(0, footage.seconds - 1, 0.7)]
+    assert all(frames is not None and frames.shape == (4, 16, 16, 3) for frames in frames_of)
+    assert all(
+        (frames == frames_of[0][0]).all() for frames in frames_of if frames is not None and frames_of[0] is not None
+    )
     assert decodings == [1]
 
 
-def test_a_long_film_is_decoded_window_by_window(tmp_path: Path, decodings: list[int]) -> None:
+def test_a_long_video_is_decoded_window_by_window(tmp_path: Path, decodings: list[int]) -> None:
     level = 250 / (12 * FPS)
     long = clock(tmp_path / "long.mp4", WHOLE_S + 2, level=level)
-    footage = FaceVideo(long, KNOBS, WINDOW_S)
+    footage = FaceVideo(long, SETTINGS, WINDOW_S)
     for number, start_s in enumerate((0.0, 9.3, 4.0), start=1):
-        found = times_s(footage.frames(start_s, start_s + WINDOW_S), level)
-        np.testing.assert_allclose(found, middles(start_s, start_s + WINDOW_S, 4), atol=0.11)
+        frames_s = times_s(footage.frames(start_s, start_s + WINDOW_S), level)
+        np.testing.assert_allclose(frames_s, middles(start_s, start_s + WINDOW_S, 4), atol=0.11)
         assert decodings == [4] * number
     assert len(footage.crops) == 3
-    part = FaceVideo(long, KNOBS, WINDOW_S, offset_s=1.0, end_s=3.0)  # A short part of a long film is a short film.
+    part = FaceVideo(
+        long, SETTINGS, WINDOW_S, offset_s=1.0, end_s=3.0
+    )  # A short part of a long video is treated as a short video.
     part.frames(0.0, 2.0)
     part.frames(1.0, 3.0)
     assert decodings[3:] == [6]
 
 
-def test_a_moving_picture_is_seen_through_one_window_and_its_warnings_are_told_once(film: Path) -> None:
-    footage = FaceVideo(film, Video(frames=4, size=16), WINDOW_S)
+def test_each_warning_about_the_frames_is_given_once(video: Path) -> None:
+    footage = FaceVideo(video, Video(frames=4, size=16), WINDOW_S)
     assert footage.warnings == ()
     footage.frames(0.0, 2.0)
     footage.frames(2.0, 4.0)
     assert footage.warnings == ("no face found, the whole picture is used",)
-    assert FaceVideo(film, Video(frames=4, size=16), WINDOW_S, face="whole").warnings == ()
+    assert FaceVideo(video, Video(frames=4, size=16), WINDOW_S, face="whole").warnings == ()
 
 
-def test_no_film_is_one_line(tmp_path: Path, film: Path) -> None:
-    soundfile.write(tmp_path / "sound.wav", np.random.default_rng(1).normal(0, 0.1, 16000), 16000)
-    with pytest.raises(FarfeelError, match=r"sound.wav has no film \(sound only\), expected a picture; name a film"):
-        FaceVideo(tmp_path / "sound.wav", KNOBS, WINDOW_S)
-    with pytest.raises(FarfeelError, match=r"lasts 4.0 s, the recording begins 4.5 s into it; correct the offset"):
-        FaceVideo(film, KNOBS, WINDOW_S, offset_s=4.5)
+def test_no_video_is_one_line(tmp_path: Path, video: Path) -> None:
+    soundfile.write(tmp_path / "audio.wav", np.random.default_rng(1).normal(0, 0.1, 16000), 16000)
+    with pytest.raises(FarfeelError, match=r"audio.wav has audio but no video, expected a video; use a video file"):
+        FaceVideo(tmp_path / "audio.wav", SETTINGS, WINDOW_S)
+    with pytest.raises(FarfeelError, match=r"lasts 4.0 s, but the recording begins at 4.5 s of it; correct the offset"):
+        FaceVideo(video, SETTINGS, WINDOW_S, offset_s=4.5)
     for offset_s in (-4.5, float("nan"), float("inf"), float("-inf")):
         with pytest.raises(FarfeelError, match="correct the offset"):
-            FaceVideo(film, KNOBS, WINDOW_S, offset_s=offset_s, end_s=4.0)
+            FaceVideo(video, SETTINGS, WINDOW_S, offset_s=offset_s, end_s=4.0)
 
 
-def test_a_clip_may_not_last_longer_than_a_feeling(tmp_path: Path) -> None:
+def test_a_clip_of_an_hour_is_refused(tmp_path: Path) -> None:
     hour = clock(tmp_path / "hour.mp4", 3600, fps=0.2, level=0.3)
-    with pytest.raises(FarfeelError, match="shows 60 minutes, one clip may have 10; cut it into clips"):
-        FaceVideo(hour, KNOBS, WINDOW_S)
-    part = FaceVideo(hour, KNOBS, WINDOW_S, offset_s=3000.0, end_s=60.0)
+    with pytest.raises(FarfeelError, match="lasts 60 minutes, expected at most 10; cut it into clips"):
+        FaceVideo(hour, SETTINGS, WINDOW_S)
+    part = FaceVideo(hour, SETTINGS, WINDOW_S, offset_s=3000.0, end_s=60.0)
     shown_s = times_s(part.frames(20.0, 40.0), 0.3, 0.2).mean()
     assert shown_s == pytest.approx(3030, abs=40)  # five seconds are a third of a grey level here

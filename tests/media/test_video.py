@@ -1,4 +1,4 @@
-"""Laws of films: frames arrive at the moments asked for, upright; what is no film is one clear line."""
+"""Laws of videos: the requested frames are returned, upright. A file that is not a video gives a one-line error."""
 
 import os
 import shutil
@@ -18,7 +18,7 @@ from farfeel.corpora import drawn_faces
 from farfeel.corpora.video_files import write_film
 from farfeel.media import container as container_module
 from farfeel.media import video as video_module
-from farfeel.media.video import VIDEO_SUFFIXES, media_info, read_frames, read_sound, sound_info
+from farfeel.media.video import VIDEO_SUFFIXES, audio_track_info, media_info, read_audio_track, read_frames
 from farfeel.types import FarfeelError
 
 DATA = Path(os.environ.get("FARFEEL_DATA", "../shared/data")).resolve()
@@ -51,7 +51,7 @@ def number(picture: np.ndarray) -> int:
     return sum(1 << bit for bit, mean in enumerate(means) if mean > 127)
 
 
-def film(
+def write_video(
     path: Path,
     frames: list[np.ndarray],
     codec: str = "libx264",
@@ -78,25 +78,25 @@ def film(
     return path
 
 
-def talkie(path: Path, samples: np.ndarray, codec: str, rate: int, layout: str, late_s: float = 0.0) -> Path:
-    """A film of 2 s with sound (M, T) float32 that starts `late_s` after it."""
+def video_with_audio(path: Path, samples: np.ndarray, codec: str, rate: int, layout: str, late_s: float = 0.0) -> Path:
+    """A video of 2 s with audio (M, T) float32 that starts `late_s` after it."""
     with av.open(str(path), "w") as output:
         pictures = output.add_stream("libx264" if path.suffix != ".webm" else "libvpx", rate=FPS)
         pictures.height, pictures.width, pictures.pix_fmt, pictures.thread_count = 64, 96, "yuv420p", 1
-        sound = output.add_stream(codec, rate=rate, layout=layout)
+        audio = output.add_stream(codec, rate=rate, layout=layout)
         for i in range(COUNT):
             output.mux(pictures.encode(av.VideoFrame.from_ndarray(counter(i), format="rgb24")))
         output.mux(pictures.encode(None))
-        step = sound.codec_context.frame_size or 1024
-        resampler = av.AudioResampler(format=sound.format.name, layout=layout, rate=rate)
+        step = audio.codec_context.frame_size or 1024
+        resampler = av.AudioResampler(format=audio.format.name, layout=layout, rate=rate)
         for start in range(0, samples.shape[1], step):
             block = np.ascontiguousarray(samples[:, start : start + step])
             frame = av.AudioFrame.from_ndarray(block, format="fltp", layout=layout)
             frame.sample_rate, frame.time_base = rate, Fraction(1, rate)
             frame.pts = start + round(late_s * rate)
             for converted in resampler.resample(frame):
-                output.mux(sound.encode(converted))
-        output.mux(sound.encode(None))
+                output.mux(audio.encode(converted))
+        output.mux(audio.encode(None))
     return path
 
 
@@ -115,18 +115,20 @@ def no_file_stays_open() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def films(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+def videos(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """The same 50 frames in all containers, and in H.264 with different arrangements of key frames."""
-    folder = tmp_path_factory.mktemp("films")
+    folder = tmp_path_factory.mktemp("videos")
     frames = [counter(i) for i in range(COUNT)]
-    made = {suffix: film(folder / f"film.{suffix}", frames, codec) for suffix, codec in CODECS.items()}
-    made["often"] = film(folder / "often.mp4", frames, options={"g": "8", "bf": "3"})
-    made["pyramid"] = film(folder / "pyramid.mkv", frames, options={"g": "24", "bf": "7", "b-pyramid": "normal"})
-    made["open"] = film(folder / "open.ts", frames, options={"g": "10", "bf": "3", "x264-params": "open-gop=1"})
-    made["fragments"] = film(
+    made = {suffix: write_video(folder / f"video.{suffix}", frames, codec) for suffix, codec in CODECS.items()}
+    made["often"] = write_video(folder / "often.mp4", frames, options={"g": "8", "bf": "3"})
+    made["pyramid"] = write_video(folder / "pyramid.mkv", frames, options={"g": "24", "bf": "7", "b-pyramid": "normal"})
+    made["open"] = write_video(folder / "open.ts", frames, options={"g": "10", "bf": "3", "x264-params": "open-gop=1"})
+    made["fragments"] = write_video(
         folder / "fragments.mp4", frames, options={"g": "10"}, container={"movflags": "frag_keyframe+empty_moov"}
     )
-    made["hevc"] = film(folder / "hevc.mp4", frames, "libx265", options={"x265-params": "log-level=none:pools=1"})
+    made["hevc"] = write_video(
+        folder / "hevc.mp4", frames, "libx265", options={"x265-params": "log-level=none:pools=1"}
+    )
     return made
 
 
@@ -136,58 +138,61 @@ ARRANGEMENTS = [*CODECS, "often", "pyramid", "open", "fragments", "hevc"]
 @pytest.mark.parametrize("kind", ARRANGEMENTS)
 @settings(max_examples=12)
 @given(moments=st.lists(st.floats(0, COUNT / FPS), min_size=1, max_size=8))
-def test_frames_arrive_at_the_moments_asked_for(films: dict[str, Path], kind: str, moments: list[float]) -> None:
-    found = read_frames(films[kind], moments)
+def test_the_frames_at_the_requested_times_are_returned(
+    videos: dict[str, Path], kind: str, moments: list[float]
+) -> None:
+    result = read_frames(videos[kind], moments)
     shown = np.minimum((np.array(moments) + 0.001) * FPS, COUNT - 1).astype(int)
-    assert [number(picture) for picture in found.pixels] == shown.tolist()
-    np.testing.assert_allclose(found.times_s, shown / FPS, atol=0.0011)
+    assert [number(picture) for picture in result.pixels] == shown.tolist()
+    np.testing.assert_allclose(result.times_s, shown / FPS, atol=0.0011)
 
 
 @pytest.mark.parametrize("kind", ARRANGEMENTS)
-def test_every_frame_is_found_at_its_own_time(films: dict[str, Path], kind: str) -> None:
-    found = read_frames(films[kind], [i / FPS for i in range(COUNT)])
-    assert [number(picture) for picture in found.pixels] == list(range(COUNT))
+def test_every_frame_is_found_at_its_own_time(videos: dict[str, Path], kind: str) -> None:
+    result = read_frames(videos[kind], [i / FPS for i in range(COUNT)])
+    assert [number(picture) for picture in result.pixels] == list(range(COUNT))
 
 
 @pytest.mark.parametrize("kind", ["often", "pyramid", "mp4", "hevc"])
-def test_what_is_skipped_does_not_change_a_pixel(films: dict[str, Path], kind: str) -> None:
-    with av.open(str(films[kind])) as container:
+def test_skipping_frames_does_not_change_a_pixel(videos: dict[str, Path], kind: str) -> None:
+    with av.open(str(videos[kind])) as container:
         every = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
     moments = [0.3, 0.7, 1.5, 1.9]
     whole = [every[int((moment + 0.001) * FPS)] for moment in moments]
-    np.testing.assert_array_equal(read_frames(films[kind], moments, exact=True).pixels, whole)
+    np.testing.assert_array_equal(read_frames(videos[kind], moments, exact=True).pixels, whole)
 
 
 def test_without_deblocking_a_face_keeps_its_grey_levels(tmp_path: Path) -> None:
     rng = np.random.default_rng(1)
     loudness = np.ones(COUNT)
     frames = drawn_faces.film(drawn_faces.draw_person(rng), drawn_faces.draw_expression("happy", rng), loudness, rng)
-    film(tmp_path / "film.mp4", [cv2.resize(frame, (256, 256)) for frame in frames])
+    write_video(tmp_path / "video.mp4", [cv2.resize(frame, (256, 256)) for frame in frames])
     quick, exact = (
-        read_frames(tmp_path / "film.mp4", [0.0, 0.9, 1.9], exact=exact).pixels.astype(float) for exact in (False, True)
+        read_frames(tmp_path / "video.mp4", [0.0, 0.9, 1.9], exact=exact).pixels.astype(float)
+        for exact in (False, True)
     )
     assert 0 < np.abs(quick - exact).mean() < 1.5
     np.testing.assert_allclose(quick.mean((1, 2)), exact.mean((1, 2)), atol=0.5)
 
 
-def test_moments_before_the_film_and_after_it_show_its_first_and_last_frame(films: dict[str, Path]) -> None:
-    found = read_frames(films["mp4"], [-3.0, 99.0, 1e9])
-    assert [number(picture) for picture in found.pixels] == [0, COUNT - 1, COUNT - 1]
+def test_times_before_and_after_the_video_give_its_first_and_last_frame(videos: dict[str, Path]) -> None:
+    result = read_frames(videos["mp4"], [-3.0, 99.0, 1e9])
+    assert [number(picture) for picture in result.pixels] == [0, COUNT - 1, COUNT - 1]
 
 
-def test_key_frames_save_decoding(films: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_key_frames_save_decoding(videos: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     sent: list[object] = []
     decoded = container_module.decoded
     monkeypatch.setattr(
         video_module, "decoded", lambda stream, packet: [sent.append(packet), decoded(stream, packet)][1]
     )
-    read_frames(films["often"], [0.33, 1.97])
+    read_frames(videos["often"], [0.33, 1.97])
     assert len(sent) < 20
 
 
 @pytest.mark.parametrize("suffix", sorted({suffix[1:] for suffix in VIDEO_SUFFIXES} & set(CODECS)))
-def test_a_container_tells_what_it_holds(films: dict[str, Path], suffix: str) -> None:
-    info = media_info(films[suffix])
+def test_a_container_tells_what_it_holds(videos: dict[str, Path], suffix: str) -> None:
+    info = media_info(videos[suffix])
     assert info.audio is None
     assert info.video is not None
     assert (info.video.width, info.video.height, info.video.is_still) == (96, 64, False)
@@ -201,25 +206,27 @@ def test_a_container_tells_what_it_holds(films: dict[str, Path], suffix: str) ->
 @pytest.mark.parametrize("suffix", ["mp4", "mkv"])
 def test_a_frame_stays_on_screen_until_the_next_one(tmp_path: Path, suffix: str) -> None:
     ticks = [0, 1, 2, 20, 21, 60, 61, 62, 63, 64]
-    path = film(tmp_path / f"variable.{suffix}", [counter(tick) for tick in ticks], ticks=ticks, options={"bf": "3"})
-    asked = np.arange(65)
-    found = read_frames(path, asked / FPS)
-    expected = [max(tick for tick in ticks if tick <= moment) for moment in asked]
-    assert [number(picture) for picture in found.pixels] == expected
+    path = write_video(
+        tmp_path / f"variable.{suffix}", [counter(tick) for tick in ticks], ticks=ticks, options={"bf": "3"}
+    )
+    ticks_read = np.arange(65)
+    result = read_frames(path, ticks_read / FPS)
+    expected = [max(tick for tick in ticks if tick <= moment) for moment in ticks_read]
+    assert [number(picture) for picture in result.pixels] == expected
 
 
 @pytest.mark.parametrize("suffix", ["mp4", "mkv", "ts"])
-def test_a_film_that_starts_late_in_its_container_starts_at_zero(tmp_path: Path, suffix: str) -> None:
+def test_a_video_that_starts_late_in_its_container_starts_at_zero(tmp_path: Path, suffix: str) -> None:
     ticks = [i + 100 for i in range(30)]
-    path = film(tmp_path / f"late.{suffix}", [counter(i) for i in range(30)], ticks=ticks)
-    found = read_frames(path, [0.0, 0.4, 1.0])
-    assert [number(picture) for picture in found.pixels] == [0, 10, 25]
-    np.testing.assert_allclose(found.times_s, [0.0, 0.4, 1.0], atol=0.0011)
+    path = write_video(tmp_path / f"late.{suffix}", [counter(i) for i in range(30)], ticks=ticks)
+    result = read_frames(path, [0.0, 0.4, 1.0])
+    assert [number(picture) for picture in result.pixels] == [0, 10, 25]
+    np.testing.assert_allclose(result.times_s, [0.0, 0.4, 1.0], atol=0.0011)
 
 
 @pytest.mark.parametrize("degrees", [0, 90, 180, 270])
 @pytest.mark.parametrize("mirrored", [False, True])
-def test_pictures_are_upright_whatever_the_container_asks_for(tmp_path: Path, degrees: int, mirrored: bool) -> None:
+def test_frames_are_upright_for_every_rotation_in_the_container(tmp_path: Path, degrees: int, mirrored: bool) -> None:
     upright = np.full((96, 64, 3), 30, dtype=np.uint8)
     upright[:32, :32] = 220  # a light mark at the top left
     stored = upright[:, ::-1] if mirrored else upright
@@ -228,7 +235,7 @@ def test_pictures_are_upright_whatever_the_container_asks_for(tmp_path: Path, de
     def turn(stream: av.VideoStream) -> None:
         stream.set_display_rotation(degrees, hflip=mirrored)
 
-    path = film(tmp_path / "turned.mp4", [stored] * 3, setup=turn)
+    path = write_video(tmp_path / "turned.mp4", [stored] * 3, setup=turn)
     picture = read_frames(path, [0.0]).pixels[0]
     assert picture.shape == upright.shape
     np.testing.assert_allclose(picture, upright, atol=20)
@@ -243,51 +250,55 @@ def test_pixels_that_are_not_square_are_made_square(tmp_path: Path) -> None:
     def widen(stream: av.VideoStream) -> None:
         stream.codec_context.sample_aspect_ratio = Fraction(4, 3)
 
-    path = film(tmp_path / "wide.mkv", [counter(5)] * 3, setup=widen)
+    path = write_video(tmp_path / "wide.mkv", [counter(5)] * 3, setup=widen)
     assert read_frames(path, [0.0]).pixels.shape == (1, 64, 128, 3)
 
 
 @given(width=st.integers(16, 140), height=st.integers(16, 140), max_side=st.sampled_from([32, 100, 720]))
 @settings(max_examples=15)
-def test_odd_sizes_come_back_and_large_ones_come_smaller(
+def test_odd_sizes_are_kept_and_large_frames_are_reduced(
     tmp_path_factory: pytest.TempPathFactory, width: int, height: int, max_side: int
 ) -> None:
     frames = [counter(9, height, width)] * 2
-    path = film(tmp_path_factory.mktemp("odd") / "odd.avi", frames, "mjpeg")
+    path = write_video(tmp_path_factory.mktemp("odd") / "odd.avi", frames, "mjpeg")
     pixels = read_frames(path, [0.0], max_side).pixels
     scale = min(1, max_side / max(width, height))
     assert pixels.shape[1:3] == pytest.approx((height * scale, width * scale), abs=0.51)
 
 
-def test_eight_k_is_scaled_while_it_is_read(tmp_path: Path) -> None:
-    path = film(tmp_path / "8k.avi", [counter(200, 4320, 7680)], "mjpeg")
-    found = read_frames(path, [0.0, 1.0], max_side=360)
-    assert found.pixels.shape == (2, 202, 360, 3)
-    assert [number(picture) for picture in found.pixels] == [200, 200]
+def test_eight_k_is_reduced_while_it_is_read(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "8k.avi", [counter(200, 4320, 7680)], "mjpeg")
+    result = read_frames(path, [0.0, 1.0], max_side=360)
+    assert result.pixels.shape == (2, 202, 360, 3)
+    assert [number(picture) for picture in result.pixels] == [200, 200]
 
 
-def test_of_an_hour_only_what_is_asked_for_is_decoded_and_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = film(tmp_path / "hour.mp4", [counter(i % 256, 32, 64) for i in range(3600)], fps=1, options={"g": "20"})
-    sent: list[object] = []
-    decoded = container_module.decoded
-    monkeypatch.setattr(
-        video_module, "decoded", lambda stream, packet: [sent.append(packet is None), decoded(stream, packet)][1]
+def test_only_the_requested_part_of_an_hour_is_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write_video(
+        tmp_path / "hour.mp4", [counter(i % 256, 32, 64) for i in range(3600)], fps=1, options={"g": "20"}
     )
-    found = read_frames(path, [10, 1800, 3590])
-    assert [number(picture) for picture in found.pixels] == [10, 1800 % 256, 3590 % 256]
+    sent: list[object] = []
+    decode_packet = container_module.decode_packet
+    monkeypatch.setattr(
+        video_module,
+        "decode_packet",
+        lambda stream, packet: [sent.append(packet is None), decode_packet(stream, packet)][1],
+    )
+    result = read_frames(path, [10, 1800, 3590])
+    assert [number(picture) for picture in result.pixels] == [10, 1800 % 256, 3590 % 256]
     assert len(sent) < 3 * 30
     info = media_info(path)
     assert info.seconds == pytest.approx(3600)
 
 
 @pytest.mark.parametrize("suffix", ["jpg", "png", "bmp", "webp"])
-def test_a_still_is_a_film_of_one_frame(tmp_path: Path, suffix: str) -> None:
+def test_a_still_picture_is_a_video_of_one_frame(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"still.{suffix}"
     assert cv2.imwrite(str(path), counter(77, 63, 95))
-    found = read_frames(path, [0.0, 0.5, 60.0])
-    assert [number(picture) for picture in found.pixels] == [77, 77, 77]
-    assert found.pixels.shape == (3, 63, 95, 3)
-    np.testing.assert_array_equal(found.times_s, 0)
+    result = read_frames(path, [0.0, 0.5, 60.0])
+    assert [number(picture) for picture in result.pixels] == [77, 77, 77]
+    assert result.pixels.shape == (3, 63, 95, 3)
+    np.testing.assert_array_equal(result.times_s, 0)
     info = media_info(path).video
     assert info is not None
     assert info.is_still
@@ -295,14 +306,14 @@ def test_a_still_is_a_film_of_one_frame(tmp_path: Path, suffix: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "rename", ["film.wav", "film.mp3", "film.jpg", "film%03d.mp4", "concat:film", "http:film.m3u8"]
+    "rename", ["video.wav", "video.mp3", "video.jpg", "video%03d.mp4", "concat:video", "http:video.m3u8"]
 )
-def test_the_content_decides_and_not_the_name(films: dict[str, Path], tmp_path: Path, rename: str) -> None:
-    path = Path(shutil.copy(films["mp4"], tmp_path / rename))
+def test_the_content_decides_and_not_the_file_name(videos: dict[str, Path], tmp_path: Path, rename: str) -> None:
+    path = Path(shutil.copy(videos["mp4"], tmp_path / rename))
     assert number(read_frames(path, [1.0]).pixels[0]) == FPS
 
 
-def test_a_name_that_looks_like_a_pattern_finds_no_other_file(films: dict[str, Path], tmp_path: Path) -> None:
+def test_a_name_that_looks_like_a_pattern_finds_no_other_file(videos: dict[str, Path], tmp_path: Path) -> None:
     for i in range(3):
         cv2.imwrite(str(tmp_path / f"picture{i}.jpg"), counter(i))
     with pytest.raises(FarfeelError, match="does not exist"):
@@ -310,24 +321,24 @@ def test_a_name_that_looks_like_a_pattern_finds_no_other_file(films: dict[str, P
 
 
 PLAYLISTS = {
-    "hls": "#EXTM3U\n#EXT-X-VERSION:3\n#EXT-X-TARGETDURATION:2\n#EXTINF:2,\n{film}\n#EXT-X-ENDLIST\n",
-    "concat": "ffconcat version 1.0\nfile '{film}'\n",
+    "hls": "#EXTM3U\n#EXT-X-VERSION:3\n#EXT-X-TARGETDURATION:2\n#EXTINF:2,\n{video}\n#EXT-X-ENDLIST\n",
+    "concat": "ffconcat version 1.0\nfile '{video}'\n",
     "dash": '<?xml version="1.0"?><MPD xmlns="urn:mpeg:dash:schema:mpd:2011" type="static"><Period><AdaptationSet>'
-    '<Representation id="0"><BaseURL>{film}</BaseURL></Representation></AdaptationSet></Period></MPD>',
+    '<Representation id="0"><BaseURL>{video}</BaseURL></Representation></AdaptationSet></Period></MPD>',
     "sdp": "v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nt=0 0\nm=video 5004 RTP/AVP 96\n",
-    "svg": '<svg xmlns="http://www.w3.org/2000/svg"><image href="{film}"/></svg>',
+    "svg": '<svg xmlns="http://www.w3.org/2000/svg"><image href="{video}"/></svg>',
 }
 
 
 @pytest.mark.parametrize("kind", PLAYLISTS)
-@pytest.mark.parametrize("read", [media_info, lambda path: read_frames(path, [0.0]), read_sound])
-def test_what_refers_to_other_files_is_refused_and_opens_none_of_them(
-    films: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, read: Callable[[Path], object]
+@pytest.mark.parametrize("read", [media_info, lambda path: read_frames(path, [0.0]), read_audio_track])
+def test_a_file_that_refers_to_others_is_refused_and_opens_none_of_them(
+    videos: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, read: Callable[[Path], object]
 ) -> None:
     monkeypatch.setattr(container_module, "_refuse_reference", lambda *of: pytest.fail("a reference was followed"))
     path = tmp_path / "meeting.mp4"
-    path.write_text(PLAYLISTS[kind].format(film=films["ts"]))
-    with pytest.raises(FarfeelError, match="cannot be read as film"):
+    path.write_text(PLAYLISTS[kind].format(video=videos["ts"]))
+    with pytest.raises(FarfeelError, match="cannot be read as video"):
         read(path)
 
 
@@ -342,26 +353,26 @@ def zeros_wav(path: Path) -> None:
 
 
 BAD: dict[str, tuple[Callable[[Path, dict[str, Path]], object], str]] = {
-    "absent": (lambda path, films: None, "does not exist; expected a film"),
-    "folder": (lambda path, films: path.mkdir(), "is a folder; expected a film"),
-    "empty": (lambda path, films: path.write_bytes(b""), r"is empty \(0 bytes\)"),
-    "text": (lambda path, films: path.write_text("no film\n" * 500), "cannot be read as film"),
-    "zeros": (lambda path, films: path.write_bytes(bytes(10000)), "cannot be read as film"),
-    "sound": (lambda path, films: zeros_wav(path), r"has no film \(sound only\)"),
-    "no frame": (lambda path, films: film_without_frames(path), "no film|no frame|cannot be read"),
+    "absent": (lambda path, videos: None, "does not exist; expected a video file"),
+    "folder": (lambda path, videos: path.mkdir(), "is a folder; expected a video file"),
+    "empty": (lambda path, videos: path.write_bytes(b""), r"is empty \(0 bytes\)"),
+    "text": (lambda path, videos: path.write_text("no video\n" * 500), "cannot be read as video"),
+    "zeros": (lambda path, videos: path.write_bytes(bytes(10000)), "cannot be read as video"),
+    "audio": (lambda path, videos: zeros_wav(path), "has audio but no video"),
+    "no frame": (lambda path, videos: video_without_frames(path), "neither video nor audio|no frame|cannot be read"),
     "tiny": (
-        lambda path, films: (
+        lambda path, videos: (
             cv2.imwrite(str(path.with_suffix(".png")), counter(1, 1, 1)) and path.with_suffix(".png").rename(path)
         ),
         "has pictures of 1×1 pixels, expected 16×16 or more",
     ),
-    "no moov": (lambda path, films: cut(films["mp4"], path, 0.8), "cannot be read as film"),
-    "cut in its first frame": (lambda path, films: cut(films["mkv"], path, 0.12), "cannot be read|no frame|cut off"),
-    "not UTF-8": (lambda path, films: None, "does not exist"),
+    "no moov": (lambda path, videos: cut(videos["mp4"], path, 0.8), "cannot be read as video"),
+    "cut in its first frame": (lambda path, videos: cut(videos["mkv"], path, 0.12), "cannot be read|no frame|cut off"),
+    "not UTF-8": (lambda path, videos: None, "does not exist"),
 }
 
 
-def film_without_frames(path: Path) -> None:
+def video_without_frames(path: Path) -> None:
     with av.open(str(path), "w", format="matroska") as output:
         stream = output.add_stream("mpeg4", rate=25)
         stream.height, stream.width, stream.pix_fmt = 64, 96, "yuv420p"
@@ -369,22 +380,22 @@ def film_without_frames(path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", BAD)
-def test_a_bad_film_is_one_line_and_nothing_else(
-    films: dict[str, Path], tmp_path: Path, kind: str, capfd: pytest.CaptureFixture[str]
+def test_a_bad_video_is_one_line_and_nothing_else(
+    videos: dict[str, Path], tmp_path: Path, kind: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
     make, expected = BAD[kind]
-    path = tmp_path / "film.mp4"
-    make(path, films)
+    path = tmp_path / "video.mp4"
+    make(path, videos)
     with pytest.raises(FarfeelError, match=expected) as raised:
         read_frames(path, [0.0, 1.0])
     message = str(raised.value)
     assert message.startswith(f"{path} ")
-    assert message.count("film.mp4") == 1
+    assert message.count("video.mp4") == 1
     assert "\n" not in message
     assert capfd.readouterr() == ("", "")
 
 
-def test_names_that_no_file_can_have_are_one_line(tmp_path: Path) -> None:
+def test_impossible_file_names_are_one_line(tmp_path: Path) -> None:
     for name in ("na\udcffme.mp4", "na\0me.mp4"):
         with pytest.raises(FarfeelError) as raised:
             read_frames(tmp_path / name, [0.0])
@@ -392,10 +403,10 @@ def test_names_that_no_file_can_have_are_one_line(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("suffix", ["mp4", "mkv", "webm"])
-def test_a_film_cut_short_shows_what_is_left_and_says_where_it_ends(tmp_path: Path, suffix: str) -> None:
+def test_a_video_cut_short_gives_the_frames_that_are_left_and_reports_its_end(tmp_path: Path, suffix: str) -> None:
     rng = np.random.default_rng(1)
     frames = [cv2.resize(rng.integers(0, 255, (8, 12, 3), dtype=np.uint8), (96, 64)) for _ in range(100)]
-    whole = film(
+    whole = write_video(
         tmp_path / f"whole.{suffix}",
         frames,
         CODECS[suffix],
@@ -410,13 +421,13 @@ def test_a_film_cut_short_shows_what_is_left_and_says_where_it_ends(tmp_path: Pa
 
 @given(seed=st.integers(0, 10**6), kind=st.sampled_from(ARRANGEMENTS))
 @settings(max_examples=60)
-def test_no_damage_makes_anything_but_pictures_or_one_line(
-    films: dict[str, Path], tmp_path_factory: pytest.TempPathFactory, seed: int, kind: str
+def test_damage_gives_frames_or_a_one_line_error(
+    videos: dict[str, Path], tmp_path_factory: pytest.TempPathFactory, seed: int, kind: str
 ) -> None:
     rng = np.random.default_rng(seed)
-    content = np.frombuffer(films[kind].read_bytes(), dtype=np.uint8).copy()
+    content = np.frombuffer(videos[kind].read_bytes(), dtype=np.uint8).copy()
     content[rng.integers(0, len(content), 20)] = rng.integers(0, 256, 20)
-    path = tmp_path_factory.mktemp("damaged") / "film.mp4"
+    path = tmp_path_factory.mktemp("damaged") / "video.mp4"
     path.write_bytes(content.tobytes())
     try:
         pixels = read_frames(path, [0.0, 1.0, 1.9]).pixels
@@ -426,13 +437,13 @@ def test_no_damage_makes_anything_but_pictures_or_one_line(
         assert pixels.shape[0] == 3
 
 
-def test_no_moments_or_endless_ones_are_one_line(films: dict[str, Path]) -> None:
+def test_no_times_and_infinite_times_are_one_line(videos: dict[str, Path]) -> None:
     for moments in ([], [float("nan")], [float("inf")]):
         with pytest.raises(FarfeelError, match="expected one or more, all finite"):
-            read_frames(films["mp4"], moments)
+            read_frames(videos["mp4"], moments)
 
 
-SOUNDS = {  # container: codec, rate, channels, layout, error relative to the sound (a sample's delay makes 0.12)
+AUDIO_TRACKS = {  # container: codec, rate, channels, layout, error relative to the audio (a sample's delay makes 0.12)
     "mkv": ("pcm_s16le", 16000, 4, "4.0", 1e-4),
     "mov": ("pcm_f32le", 48000, 6, "5.1", 1e-6),
     "avi": ("pcm_s16le", 44100, 2, "stereo", 1e-4),
@@ -441,25 +452,25 @@ SOUNDS = {  # container: codec, rate, channels, layout, error relative to the so
 }
 
 
-def error(heard: np.ndarray, said: np.ndarray) -> float:
-    return float(np.sqrt(np.mean((heard - said) ** 2) / np.mean(said**2)))
+def relative_error(read: np.ndarray, written: np.ndarray) -> float:
+    return float(np.sqrt(np.mean((read - written) ** 2) / np.mean(written**2)))
 
 
-@pytest.mark.parametrize("suffix", SOUNDS)
-def test_all_channels_of_a_films_sound_come_back_in_time(tmp_path: Path, suffix: str) -> None:
-    codec, rate, channels, layout, tolerance = SOUNDS[suffix]
+@pytest.mark.parametrize("suffix", AUDIO_TRACKS)
+def test_all_channels_of_an_audio_track_are_read_at_their_times(tmp_path: Path, suffix: str) -> None:
+    codec, rate, channels, layout, tolerance = AUDIO_TRACKS[suffix]
     samples = chirp(channels, rate)
-    path = talkie(tmp_path / f"talk.{suffix}", samples, codec, rate, layout)
-    heard, heard_rate = read_sound(path)
-    assert heard_rate == rate
-    assert heard.dtype == np.float32
-    assert heard.shape[0] == channels
-    assert heard.shape[1] == pytest.approx(samples.shape[1], abs=2100)
-    assert error(heard[:, 2400:90000], samples[:, 2400:90000]) < tolerance  # A codec takes a moment to begin.
+    path = video_with_audio(tmp_path / f"talk.{suffix}", samples, codec, rate, layout)
+    read, read_rate = read_audio_track(path)
+    assert read_rate == rate
+    assert read.dtype == np.float32
+    assert read.shape[0] == channels
+    assert read.shape[1] == pytest.approx(samples.shape[1], abs=2100)
+    assert relative_error(read[:, 2400:90000], samples[:, 2400:90000]) < tolerance  # A codec takes a moment to begin.
     for start, stop in [(0.0, 0.3), (0.1, 0.9), (1.0, 1.5)]:
-        part, _ = read_sound(path, start, stop)
-        np.testing.assert_allclose(part, heard[:, round(start * rate) : round(stop * rate)], atol=1e-3)
-    info = sound_info(path)
+        part, _ = read_audio_track(path, start, stop)
+        np.testing.assert_allclose(part, read[:, round(start * rate) : round(stop * rate)], atol=1e-3)
+    info = audio_track_info(path)
     assert info is not None
     assert (info.channels, info.sample_rate) == (channels, rate)
     assert info.seconds == pytest.approx(2.0, abs=0.06)
@@ -467,44 +478,45 @@ def test_all_channels_of_a_films_sound_come_back_in_time(tmp_path: Path, suffix:
 
 
 @pytest.mark.parametrize("suffix", ["mkv", "mov"])
-def test_sound_that_starts_later_than_the_film_is_heard_at_its_moment(tmp_path: Path, suffix: str) -> None:
+def test_audio_that_starts_later_than_the_video_is_read_at_its_time(tmp_path: Path, suffix: str) -> None:
     samples = chirp(1, 16000, 1.0)
-    path = talkie(tmp_path / f"late.{suffix}", samples, "pcm_s16le", 16000, "mono", late_s=0.5)
-    heard, _ = read_sound(path)
-    assert not heard[0, :7900].any()
-    np.testing.assert_allclose(heard[0, 8000:24000], samples[0], atol=0.06)  # a tick of Matroska is 16 samples
+    path = video_with_audio(tmp_path / f"late.{suffix}", samples, "pcm_s16le", 16000, "mono", late_s=0.5)
+    read, _ = read_audio_track(path)
+    assert not read[0, :7900].any()
+    np.testing.assert_allclose(read[0, 8000:24000], samples[0], atol=0.06)  # a tick of Matroska is 16 samples
 
 
-def test_a_film_without_sound_says_so(films: dict[str, Path]) -> None:
-    assert sound_info(films["mp4"]) is None
-    with pytest.raises(FarfeelError, match=r"has no audio \(film only\)"):
-        read_sound(films["mp4"])
+def test_a_video_without_audio_is_reported(videos: dict[str, Path]) -> None:
+    assert audio_track_info(videos["mp4"]) is None
+    with pytest.raises(FarfeelError, match="has video but no audio"):
+        read_audio_track(videos["mp4"])
 
 
-def test_a_call_whose_picture_changes_its_size_keeps_the_first_one(tmp_path: Path) -> None:
+def test_a_call_that_changes_its_picture_size_keeps_the_first_one(tmp_path: Path) -> None:
     sizes = {"small": (48, 64), "large": (96, 128)}
     parts = [
-        film(tmp_path / f"{i}.ts", [counter(i, *size)] * 10, "mpeg2video") for i, size in enumerate(sizes.values())
+        write_video(tmp_path / f"{i}.ts", [counter(i, *size)] * 10, "mpeg2video")
+        for i, size in enumerate(sizes.values())
     ]
     path = tmp_path / "call.ts"
     path.write_bytes(b"".join(part.read_bytes() for part in parts))
     assert read_frames(path, [0.0, 0.2, 0.39]).pixels.shape == (3, 48, 64, 3)
 
 
-def test_what_farfeel_films_it_reads(tmp_path: Path) -> None:
+def test_a_video_written_by_farfeel_is_read(tmp_path: Path) -> None:
     write_film(tmp_path / "own.mp4", np.stack([counter(i) for i in range(20)]), fps=12.5)
-    found = read_frames(tmp_path / "own.mp4", [0.0, 0.8, 1.55])
-    assert [number(picture) for picture in found.pixels] == [0, 10, 19]
+    result = read_frames(tmp_path / "own.mp4", [0.0, 0.8, 1.55])
+    assert [number(picture) for picture in result.pixels] == [0, 10, 19]
 
 
-@pytest.mark.skipif(not (DATA / "ravdess-av").is_dir(), reason="no RAVDESS films here")
-def test_real_films_are_read() -> None:
+@pytest.mark.skipif(not (DATA / "ravdess-av").is_dir(), reason="no RAVDESS videos here")
+def test_real_videos_are_read() -> None:
     for path in sorted((DATA / "ravdess-av").rglob("*.mp4")):
         info = media_info(path)
         assert info.video is not None
         assert info.audio is not None
         assert info.seconds > 3
-        found = read_frames(path, [0.1, 1.0, 3.0])
-        assert found.pixels.shape == (3, info.video.height, info.video.width, 3)
-        heard, rate = read_sound(path)
-        assert heard.shape[1] / rate == pytest.approx(info.audio.seconds, abs=0.1)
+        result = read_frames(path, [0.1, 1.0, 3.0])
+        assert result.pixels.shape == (3, info.video.height, info.video.width, 3)
+        read, rate = read_audio_track(path)
+        assert read.shape[1] / rate == pytest.approx(info.audio.seconds, abs=0.1)

@@ -29,7 +29,8 @@ from farfeel.recipe import Recipe
 from farfeel.rooms.acoustics import remove_common_delay
 from farfeel.rooms.bank import Bank
 from farfeel.rooms.reverb import convolve
-from farfeel.shards.prepare import in_room, prepare
+from farfeel.rooms.scene import in_room
+from farfeel.shards.prepare import prepare
 from farfeel.shards.reading import clips_of
 from farfeel.shards.store import Shards
 from farfeel.training.examples import at_microphones, collate
@@ -170,9 +171,9 @@ def test_other_things_do_not_replace_what_is_there(
     prepared: Path, clips: list[Clip], bank: Bank, small: Small, tmp_path: Path
 ) -> None:
     shutil.copytree(prepared, tmp_path / "there")
-    with pytest.raises(FarfeelError, match=r"other things \(.*renderings.* differ"):
+    with pytest.raises(FarfeelError, match=r"other parameters \(renderings 2, requested 1"):
         prepare(clips, small(), bank, tmp_path / "there", [0, 1, 2], renderings=1, per_shard=10)
-    with pytest.raises(FarfeelError, match=r"other things \(clips"):
+    with pytest.raises(FarfeelError, match=r"other parameters \(clips 32, requested 31"):
         prepare(clips[1:], small(), bank, tmp_path / "there", [0, 1, 2], renderings=2, per_shard=10)
     assert contents(tmp_path / "there") == contents(prepared)
     (tmp_path / "mine").mkdir()
@@ -324,7 +325,7 @@ def test_prepared_clips_have_the_noise_that_needs_no_place(prepared: Path, small
     shards = Shards.open(prepared)
     every = PreparedTrainingSet(clips_of(shards), small("rooms.noise=[white, babble, fan]"), shards)
     assert every.noises == ["white"]
-    with pytest.raises(FarfeelError, match=r"no place for others.*rooms\.noise=\[white\]"):
+    with pytest.raises(FarfeelError, match=r"prepared clips have none.*rooms\.noise=\[white\]"):
         PreparedTrainingSet(clips_of(shards), small("rooms.noise=[babble, fan]"), shards)
 
 

@@ -19,15 +19,17 @@ from farfeel.models.logmel import LogMel, front_end
 from farfeel.recipe import Recipe
 from farfeel.recognise.windows import Recording, recording_windows
 from farfeel.rooms.bank import Bank
+from farfeel.rooms.noise import kind_of
 from farfeel.training.examples import (
     TrainingSet,
     Unmixed,
     at_microphones,
     collate,
     divide_rooms,
-    place,
+    draw_position_in_window,
 )
 from farfeel.types import FarfeelError
+from farfeel.variants import NOISES
 
 Small = Callable[..., Recipe]
 BUSY = (
@@ -76,20 +78,20 @@ def test_no_room_and_no_noise_leave_the_dry_clip(split: Split, small: Small) -> 
     torch.testing.assert_close(batch.audio[0], item.dry.expand(3, -1), atol=1e-6, rtol=0)
 
 
+@pytest.mark.parametrize("kind", NOISES)
 @pytest.mark.parametrize("channels", [1, 3])
 def test_asked_snr_is_what_the_microphones_hear(
-    tmp_path: Path, split: Split, bank: Bank, small: Small, channels: int
+    tmp_path: Path, split: Split, bank: Bank, small: Small, channels: int, kind: str
 ) -> None:
     noise = np.random.default_rng(1).normal(0, 0.1, (30000, channels))
     soundfile.write(tmp_path / "noise.wav", noise, 16000)
     quiet = ("augment.gain_db=0", "rooms.dry=0", f"rooms.noise_folder={tmp_path}")
-    for kind in ("white", "babble", "fan", "recorded"):
-        clips = TrainingSet(split.train, small(*quiet, "rooms.snr_db=[7, 7]", f"rooms.noise=[{kind}]"), bank)
-        sources = collate([clips[0]])
-        clean = at_microphones(replace(sources, snr_db=torch.tensor([float("inf")]))).audio
-        noise = at_microphones(sources).audio - clean
-        snr_db = 10 * torch.log10(clean.square().sum() / noise.square().sum())
-        assert snr_db.item() == pytest.approx(7.0, abs=0.01)
+    clips = TrainingSet(split.train, small(*quiet, "rooms.snr_db=[7, 7]", f"rooms.noise=[{kind}]"), bank)
+    sources = collate([clips[0]])
+    clean = at_microphones(replace(sources, snr_db=torch.tensor([float("inf")]))).audio
+    noise = at_microphones(sources).audio - clean
+    snr_db = 10 * torch.log10(clean.square().sum() / noise.square().sum())
+    assert snr_db.item() == pytest.approx(7.0, abs=0.01)
 
 
 def test_a_noise_folder_without_sound_is_one_clear_line(tmp_path: Path, split: Split, bank: Bank, small: Small) -> None:
@@ -112,28 +114,30 @@ def test_validation_rooms_are_never_trained_in(bank: Bank) -> None:
 
 def test_what_a_test_clip_hears_does_not_depend_on_the_others(split: Split, bank: Bank, small: Small) -> None:
     recordings = EvaluationSet(split.test, small(), [bank])
-    together = {(take.clip.id, take.room): take.recording.audio for take in recordings}
+    together = {(item.clip.id, item.room): item.recording.audio for item in recordings}
     assert len(together) == len(split.test) * len(bank.rooms)
     for clip in split.test[:3]:
         for alone in EvaluationSet([clip], small(), [bank]):
             np.testing.assert_array_equal(together[clip.id, alone.room], alone.recording.audio)
 
 
-@pytest.mark.parametrize("noise", ["white", "babble", "fan"])
+@pytest.mark.parametrize("noise", NOISES)
 def test_noise_of_a_test_has_its_level_and_depends_on_names_alone(
-    voices: Path, bank: Bank, small: Small, noise: str
+    voices: Path, bank: Bank, small: Small, noise: str, tmp_path: Path
 ) -> None:
+    soundfile.write(tmp_path / "noise.wav", np.random.default_rng(1).normal(0, 0.1, 30000), 16000)
+    recipe = small(f"rooms.noise_folder={tmp_path}")
     clips = load_clips("synthetic", voices)
-    quiet = EvaluationSet(clips, small(), [bank])
-    noisy = EvaluationSet(clips, small(), [bank], conditions=Conditions(snr_db=7, noise=noise))
+    quiet = EvaluationSet(clips, recipe, [bank])
+    noisy = EvaluationSet(clips, recipe, [bank], conditions=Conditions(snr_db=7, noise=noise))
     for index in (0, 5, 40):
         speech, heard = quiet[index].recording.audio, noisy[index].recording.audio
         added = heard - speech
         assert 10 * np.log10((speech**2).sum() / (added**2).sum()) == pytest.approx(7, abs=1e-2)
-        if noise == "white":
+        if kind_of(noise).OF_EACH_MICROPHONE:
             each = 10 * np.log10((speech**2).sum(axis=1) / (added**2).sum(axis=1))
             assert each == pytest.approx([7, 7, 7], abs=0.2)
-        again = EvaluationSet(clips, small(), [bank], conditions=Conditions(snr_db=7, noise=noise))[index]
+        again = EvaluationSet(clips, recipe, [bank], conditions=Conditions(snr_db=7, noise=noise))[index]
         np.testing.assert_array_equal(again.recording.audio, heard)
 
 
@@ -143,14 +147,19 @@ def test_dead_microphones_of_a_test_are_silent_and_drawn(voices: Path, bank: Ban
         EvaluationSet(clips, small(), [bank]),
         EvaluationSet(clips, small(), [bank], conditions=Conditions(dead_mics=2)),
     )
-    living = [np.abs(take.recording.audio).max(axis=1) > 0 for take in rest]
-    assert all(alive.sum() == 1 for alive in living)
-    assert np.stack(living).any(axis=0).all()
+    working = [np.abs(item.recording.audio).max(axis=1) > 0 for item in rest]
+    assert all(works.sum() == 1 for works in working)
+    assert np.stack(working).any(axis=0).all()
     for index in (0, 7):
-        alive = living[index]
-        np.testing.assert_array_equal(rest[index].recording.audio[alive], whole[index].recording.audio[alive])
-    with pytest.raises(FarfeelError, match="leave one alive"):
+        works = working[index]
+        np.testing.assert_array_equal(rest[index].recording.audio[works], whole[index].recording.audio[works])
+    with pytest.raises(FarfeelError, match="3 of 3 microphones would be dead, expected 2 at most"):
         _ = EvaluationSet(clips, small(), [bank], conditions=Conditions(dead_mics=3))[0]
+
+
+def test_a_test_with_recorded_noise_needs_recordings(voices: Path, bank: Bank, small: Small) -> None:
+    with pytest.raises(FarfeelError, match=r"rooms\.noise_folder \(None\) has no audio file"):
+        EvaluationSet(load_clips("synthetic", voices), small(), [bank], conditions=Conditions(5, "recorded"))
 
 
 def test_babble_needs_another_speaker(voices: Path, bank: Bank, small: Small) -> None:
@@ -164,14 +173,14 @@ def test_a_single_training_speaker_has_every_noise_but_babble(voices: Path, bank
     noises = "rooms.noise=[white, babble, fan]"
     assert TrainingSet(alone, small(noises), bank).noises == ["white", "fan"]
     assert TrainingSet(alone, small("rooms.noise=[babble]", "rooms.snr_db=null"), bank)[0].snr_db == float("inf")
-    with pytest.raises(FarfeelError, match="second training speaker"):
+    with pytest.raises(FarfeelError, match="babble: it needs a second speaker, found 1"):
         TrainingSet(alone, small("rooms.noise=[babble]"), bank)
 
 
 def test_without_rooms_a_recording_is_the_file(split: Split, small: Small) -> None:
     recordings = EvaluationSet(split.test, small())
-    assert {take.room for take in recordings} == {"clean"}
-    assert all(take.recording.audio.shape[0] == 1 for take in recordings)
+    assert {item.room for item in recordings} == {"clean"}
+    assert all(item.recording.audio.shape[0] == 1 for item in recordings)
 
 
 def test_choosing_microphones_keeps_their_order(split: Split, bank: Bank, small: Small) -> None:
@@ -211,7 +220,7 @@ def test_trimming_removes_silence_and_nothing_else() -> None:
 @given(st.integers(1, 5000), st.integers(1, 5000), st.integers(0, 2**31))
 def test_a_placed_clip_is_whole_or_fills_the_window(length: int, samples: int, seed: int) -> None:
     dry = np.arange(1, length + 1, dtype=np.float32)
-    window, start = place(dry, samples, 0.0, np.random.default_rng(seed))
+    window, start = draw_position_in_window(dry, samples, 0.0, np.random.default_rng(seed))
     assert window.shape == (samples,)
     assert window[max(0, start)] == 1 + max(0, -start)  # where the clip begins
     assert np.count_nonzero(window) == min(length, samples)

@@ -117,7 +117,7 @@ def test_an_example_follows_from_seed_epoch_and_index_alone(split: Split, bank: 
         assert all(same(first[i], backwards[i]) for i in range(len(first)))
     other = TrainingSet(mixed(split.train), filmed(*BUSY, "seed=2"), bank)
     other.set_epoch(1)
-    assert not any(torch.equal(first[i].film, other[i].film) for i in range(len(first)) if first[i].video_mask)
+    assert not any(torch.equal(first[i].video, other[i].video) for i in range(len(first)) if first[i].video_mask)
 
 
 def test_a_film_changes_nothing_about_what_is_heard(split: Split, bank: Bank, small: Small, filmed: Small) -> None:
@@ -125,7 +125,7 @@ def test_a_film_changes_nothing_about_what_is_heard(split: Split, bank: Bank, sm
     for index in range(4):
         for name in ("dry", "taps", "noise", "snr_db", "gain", "mic_mask"):
             assert torch.equal(getattr(heard[index], name), getattr(both[index], name))
-        assert heard[index].film.numel() == 0
+        assert heard[index].video.numel() == 0
 
 
 @pytest.mark.parametrize("speed", [0.0, 0.3])
@@ -151,7 +151,7 @@ def test_the_frames_shown_are_those_of_the_stretch_that_is_heard(
             item = clips[0]
             assert item.video_mask
             heard_s.append(float((item.dry[item.dry > 0.05].mean() - 0.1) / 0.1))
-            shown_s.append(told_s(item.film.numpy()).mean() - offset_s)
+            shown_s.append(told_s(item.video.numpy()).mean() - offset_s)
     # Half a frame of the film, and half of the spacing of the frames that are kept of it.
     np.testing.assert_allclose(shown_s, heard_s, atol=0.05 + recipe.audio.seconds / 4 / 2)
     assert abs(np.mean(np.array(shown_s) - heard_s)) < 0.04
@@ -169,7 +169,7 @@ def test_silence_that_is_trimmed_off_is_not_shown_either(tmp_path: Path, filmed:
         clips.set_epoch(epoch)
         item = clips[0]
         heard_s = float((item.dry[item.dry > 0.05].mean() - 0.1) / 0.1)
-        assert told_s(item.film.numpy()).mean() == pytest.approx(heard_s, abs=0.4)
+        assert told_s(item.video.numpy()).mean() == pytest.approx(heard_s, abs=0.4)
 
 
 def test_a_short_film_is_kept_from_epoch_to_epoch_and_a_long_one_leaves_nothing(tmp_path: Path, filmed: Small) -> None:
@@ -218,7 +218,7 @@ def test_what_a_clip_lacks_is_masked_and_the_model_trains_on_the_rest(
         item = clips[index]
         assert bool(item.video_mask) == (clip.video is not None)
         assert bool(item.mic_mask.any()) == (clip.audio is not None)
-        assert bool(item.film.any()) == (clip.video is not None)
+        assert bool(item.video.any()) == (clip.video is not None)
         assert bool(item.dry.any()) == (clip.audio is not None)
     batch = at_microphones(collate([clips[index] for index in range(len(train))]))
     assert batch.audio.isfinite().all()
@@ -410,10 +410,10 @@ def test_a_camera_is_off_by_the_names_of_the_clips_alone_and_more_so_with_a_larg
     names = {}
     for share in (0.0, 0.2, 0.5, 1.0):
         recordings = EvaluationSet(clips, filmed(), conditions=Conditions(camera_off=share))
-        names[share] = {clip.id for clip in clips if not recordings.is_filmed(clip)}
+        names[share] = {clip.id for clip in clips if not recordings.has_video(clip)}
         assert len(names[share]) == pytest.approx(1000 * share, abs=100)
         some = EvaluationSet(clips[::-7], filmed(), conditions=Conditions(camera_off=share))
-        assert {clip.id for clip in clips[::-7] if not some.is_filmed(clip)} == names[share] & {
+        assert {clip.id for clip in clips[::-7] if not some.has_video(clip)} == names[share] & {
             clip.id for clip in clips[::-7]
         }
     assert names[0.0] < names[0.2] < names[0.5] < names[1.0]
@@ -505,7 +505,7 @@ def test_damaged_sound_leaves_the_film_and_a_warning(tmp_path: Path, recognizer:
     found = recognizer.predict(voice(tmp_path / "near.wav"), audio=voice(tmp_path / "far.wav", channels=3))
     assert found.microphones == 3
     assert found.modalities == ("audio",)
-    assert "near.wav has no film (sound only)" in found.warnings[0]
+    assert "near.wav has audio but no video" in found.warnings[0]
 
 
 @pytest.mark.parametrize(
@@ -553,7 +553,7 @@ def test_an_offset_moves_the_sound_within_the_film(tmp_path: Path, recognizer: R
     assert "the film is not used: it shows less than half of what is heard" in hardly.warnings
     beyond = recognizer.predict(film, audio=sound, audio_offset_s=5.0)
     assert beyond.modalities == ("audio",)
-    assert "lasts 4.0 s, the recording begins 5.0 s into it" in beyond.warnings[0]
+    assert "lasts 4.0 s, but the recording begins at 5.0 s of it" in beyond.warnings[0]
 
 
 @pytest.mark.parametrize("face", ["largest", "left", "right", "whole"])
@@ -561,7 +561,7 @@ def test_the_face_that_is_asked_for_is_looked_for(tmp_path: Path, recognizer: Re
     recording, _ = open_recording(clock(tmp_path / "film.mp4", 2), recognizer.recipe, Options(face=face))
     assert recording.footage
     assert recording.footage.face == face
-    with pytest.raises(FarfeelError, match="there is no face 'middle', expected largest"):
+    with pytest.raises(FarfeelError, match="face is 'middle', expected largest"):
         recognizer.predict(tmp_path / "film.mp4", face="middle")
 
 
@@ -590,9 +590,9 @@ def test_a_checkpoint_that_only_sees_or_only_hears_is_asked_for_nothing_else(tmp
         hearing.predict(film, modalities="video")
     with pytest.raises(FarfeelError, match="takes video, --modalities asks for audio; leave it out"):
         seeing.predict(film, modalities="audio")
-    with pytest.raises(FarfeelError, match=r"sound.wav has no film \(sound only\), expected a picture"):
+    with pytest.raises(FarfeelError, match=r"sound\.wav has audio but no video, expected a video"):
         seeing.predict(sound)
-    with pytest.raises(FarfeelError, match=r"film.mp4 has no audio \(film only\), expected a sound track"):
+    with pytest.raises(FarfeelError, match=r"film\.mp4 has video but no audio, expected an audio track"):
         hearing.predict(film)
 
 

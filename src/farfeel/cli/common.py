@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from farfeel.support.console import note
+from farfeel.support.text import one_line
 from farfeel.types import FarfeelError
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ class Source:
 
 
 def fail(message: str) -> int:
-    print(f"farfeel: error: {' '.join(message.split())}", file=sys.stderr)
+    print(f"farfeel: error: {one_line(message)}", file=sys.stderr)
     return 1
 
 

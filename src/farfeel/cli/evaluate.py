@@ -29,8 +29,7 @@ from farfeel.cli.common import (
 )
 from farfeel.support.console import note
 from farfeel.types import FarfeelError
-
-NOISES = ("white", "babble", "fan")
+from farfeel.variants import NOISES
 
 if TYPE_CHECKING:
     from farfeel.recipe import Recipe
@@ -60,10 +59,10 @@ def _evaluate_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--snr", type=float, metavar="DB", help="add noise this far below the speech (default none)")
     parser.add_argument(
         "--noise",
-        choices=NOISES,
+        choices=NOISES.names,
         default="white",
-        help="with --snr: white, of each microphone by itself (default); babble, four others talking in the room; or "
-        "fan, steady pink noise from one place in it",
+        help="kind of noise for --snr (default white). "
+        + " ".join(f"{name}: {NOISES.summary(name)}" for name in NOISES).replace("%", "%%"),
     )
     parser.add_argument(
         "--dead-mics",

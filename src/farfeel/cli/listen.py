@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from farfeel.cli.common import Command, device, device_argument, share
 from farfeel.support.console import note
+from farfeel.support.text import one_line
 from farfeel.types import FarfeelError
 
 if TYPE_CHECKING:
@@ -134,7 +135,7 @@ def _card(wanted: str | None, mics: int | None) -> Iterator[tuple[int, int, Iter
         about = cards.query_devices(which, "input")
     except (ValueError, cards.PortAudioError) as error:
         raise FarfeelError(
-            f"no sound card {wanted or 'to listen to'} ({' '.join(str(error).split())}); see farfeel listen --list"
+            f"no sound card {wanted or 'to listen to'} ({one_line(error)}); see farfeel listen --list"
         ) from None
     there, rate = int(about["max_input_channels"]), round(about["default_samplerate"])
     if mics is not None and not 1 <= mics <= there:

@@ -8,8 +8,6 @@ your own clips. Nothing here imports torch.
 
 from __future__ import annotations
 
-import difflib
-
 from farfeel.corpora.corpus import Corpus
 from farfeel.corpora.crema_d import CREMA_D
 from farfeel.corpora.emodb import EMODB
@@ -20,6 +18,7 @@ from farfeel.corpora.stills import STILLS
 from farfeel.corpora.synthetic import SYNTHETIC
 from farfeel.corpora.tess import TESS
 from farfeel.corpora.urdu import URDU
+from farfeel.support.registry import nearest
 from farfeel.types import FarfeelError
 
 CORPORA: dict[str, Corpus] = {
@@ -31,8 +30,8 @@ def get_corpus(name: str) -> Corpus:
     """The corpus of that name. Raises FarfeelError that names the nearest one."""
     if name in CORPORA:
         return CORPORA[name]
-    near = difflib.get_close_matches(name.lower(), CORPORA, n=1)
-    remedy = f"did you mean {near[0]}?" if near else "choose one of them, or name a manifest file"
+    near = nearest(name, list(CORPORA))
+    remedy = f"did you mean {near}?" if near else "choose one of them, or name a manifest file"
     raise FarfeelError(f"corpus {name} is not one of {', '.join(CORPORA)}; {remedy}")
 
 

@@ -15,7 +15,10 @@ CACHE_BYTES = 4 << 30  # Dry clips kept in memory; RAVDESS whole takes 0.3 GB.
 
 
 class DecodedClips:
-    """Decoded clips of a corpus, cached in memory: what the recipe's modalities need of them."""
+    """Decoded clips, cached in memory: the audio and the video that the recipe's modalities need.
+
+    trim: cut off the silence before and after the speech.
+    """
 
     def __init__(self, clips: Sequence[Clip], recipe: Recipe, trim: bool) -> None:
         self.clips, self.recipe, self.trim = list(clips), recipe, trim
@@ -27,7 +30,10 @@ class DecodedClips:
         return len(self.clips)
 
     def dry(self, index: int) -> tuple[np.ndarray, float] | None:
-        """The clip's sound (T,), mono, and the second at which it begins: 0 but for silence trimmed off."""
+        """The clip's audio (T,) float32, mono, and where it begins in the clip in seconds: 0 without trimming.
+
+        None where the clip has no audio or the recipe uses none. Raises FarfeelError where the file cannot be read.
+        """
         clip = self.clips[index]
         if clip.audio is None or self.recipe.modalities == "video":
             return None
@@ -42,17 +48,22 @@ class DecodedClips:
         return found
 
     def footage(self, index: int) -> FaceVideo | None:
-        """The clip's film, in the time of its sound."""
+        """The clip's video, in the time of its audio; None where it has none or the recipe uses none."""
         clip = self.clips[index]
         if clip.video is None or self.recipe.modalities == "audio":
             return None
         found = self._footage.get(index)
         if found is None:
             found = face_video_of(clip, self.recipe)
-            # One that is decoded anew for each window would only gather its crops, epoch after epoch.
-            if found.is_one_view and self._fits(found.decoded_bytes):
+            # A long video is decoded anew for each window: it would only collect its crops, epoch after epoch.
+            if found.is_decoded_once and self._fits(found.decoded_bytes):
                 self._footage[index] = found
         return found
+
+    def others(self, index: int) -> list[int]:
+        """The clips with audio of other speakers than the clip's."""
+        speaker = self.clips[index].speaker
+        return [i for i, clip in enumerate(self.clips) if clip.speaker != speaker and clip.audio is not None]
 
     def _fits(self, size: int) -> bool:
         if self._cached_bytes + size > CACHE_BYTES:
@@ -62,8 +73,11 @@ class DecodedClips:
 
 
 def usable_clips(clips: Sequence[Clip], recipe: Recipe, what: str, to_train: bool = True) -> list[Clip]:
-    """Clips whose emotion the recipe knows and that have what it takes: sound, film, or one of the two; an error where
-    there is none, and where films are to be trained on and no clip has one. `what` names them in the error."""
+    """The clips of the recipe's emotions that have what its modalities need: audio, video, or one of the two.
+
+    what: names the clips in errors. Raises FarfeelError where no clip is left, and where a model of both modalities is
+    to be trained and no clip has video.
+    """
     known = [clip for clip in clips if clip.emotion in recipe.data.emotions]
     if not known:
         found = sorted({clip.emotion for clip in clips})
@@ -71,13 +85,13 @@ def usable_clips(clips: Sequence[Clip], recipe: Recipe, what: str, to_train: boo
             f"{what} has no clip of {', '.join(recipe.data.emotions)}; found {', '.join(found) or 'no clip'}; "
             "choose other data or data.emotions"
         )
-    heard = [clip for clip in known if clip.audio is not None]
-    seen = [clip for clip in known if clip.video is not None]
-    usable = {"audio": heard, "video": seen, "both": known}[recipe.modalities]
-    if not usable or (to_train and recipe.modalities == "both" and not seen):
-        lacking, rest = ("sound", "video") if recipe.modalities == "audio" else ("film", "audio")
+    with_audio = [clip for clip in known if clip.audio is not None]
+    with_video = [clip for clip in known if clip.video is not None]
+    usable = {"audio": with_audio, "video": with_video, "both": known}[recipe.modalities]
+    if not usable or (to_train and recipe.modalities == "both" and not with_video):
+        lacking, rest = ("audio", "video") if recipe.modalities == "audio" else ("video", "audio")
         raise FarfeelError(
-            f"{what}: none of {len(known)} clips has a {lacking}, the recipe's modalities are {recipe.modalities}; "
-            f"add the {lacking}s, or set modalities={rest} (in a test of both: --modalities {rest})"
+            f"{what}: none of {len(known)} clips has {lacking}, the recipe's modalities are {recipe.modalities}; "
+            f"add the {lacking}, or set modalities={rest} (in a test of both: --modalities {rest})"
         )
     return usable

@@ -24,7 +24,6 @@ clips are scanned, trained on or tested with.
 from __future__ import annotations
 
 import csv
-import difflib
 import io
 import math
 import os
@@ -36,6 +35,7 @@ from farfeel.corpora.corpus import SURROGATE, Corpus, Listing, few, media_files
 from farfeel.media.audio import MIN_SECONDS, SPEECH_SUFFIXES
 from farfeel.media.video import VIDEO_SUFFIXES
 from farfeel.support.files import require_folder
+from farfeel.support.registry import nearest
 from farfeel.types import EMOTIONS, Clip, FarfeelError
 
 TABLE = "clips.csv"
@@ -228,8 +228,8 @@ def _require_columns(table: Path, columns: list[str]) -> None:
         )
     for column in columns:  # Passed over in silence, `start` for start_s would train on whole files.
         if column not in COLUMNS:
-            near = difflib.get_close_matches(column, COLUMNS, n=1)
-            remedy = f"did you mean {near[0]}?" if near else "remove it"
+            near = nearest(column, COLUMNS)
+            remedy = f"did you mean {near}?" if near else "remove it"
             raise FarfeelError(f"{table}, row 1: column {column[:40]!r} is none of {', '.join(COLUMNS)}; {remedy}")
         if columns.count(column) > 1:
             raise FarfeelError(f"{table}, row 1: column {column} is there twice, expected once; remove one")
@@ -238,8 +238,8 @@ def _require_columns(table: Path, columns: list[str]) -> None:
 def _read_row(row: dict[str, str], root: Path, where: str) -> Clip:
     emotion = _EMOTION_OF.get(row["emotion"].lower())
     if emotion is None:
-        near = difflib.get_close_matches(row["emotion"].lower(), _EMOTION_OF, n=1)
-        remedy = f"did you mean {near[0]}?" if near else "choose one of them, or remove the row"
+        near = nearest(row["emotion"], list(_EMOTION_OF))
+        remedy = f"did you mean {near}?" if near else "choose one of them, or remove the row"
         raise FarfeelError(f"{where}: emotion {row['emotion'][:40]!r} is none of {_KNOWN}; {remedy}")
     path = _file(row["path"], "path", root, where)
     start_s = _seconds(row, "start_s", where)

@@ -17,7 +17,6 @@ is tested.
 
 from __future__ import annotations
 
-import difflib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
@@ -27,6 +26,7 @@ from farfeel.corpora import CORPORA
 from farfeel.corpora.corpus import SURROGATE
 from farfeel.corpora.iemocap import EXCITED, IEMOCAP
 from farfeel.recipe import Data
+from farfeel.support.registry import nearest
 from farfeel.types import EMOTIONS, Clip, FarfeelError
 
 _CALM = {"calm": "neutral"}
@@ -48,10 +48,10 @@ def label_set(name: str) -> dict[str, Any]:
         return LABEL_SETS[name]
     emotions = tuple(part.strip() for part in name.split(","))
     if unknown := [emotion for emotion in emotions if emotion not in EMOTIONS]:
-        near = difflib.get_close_matches(unknown[0], (*LABEL_SETS, *EMOTIONS), n=1)
+        near = nearest(unknown[0], (*LABEL_SETS, *EMOTIONS))
         raise FarfeelError(
             f"--emotions {name} is neither one of {', '.join(LABEL_SETS)} nor a list of {', '.join(EMOTIONS)}; "
-            + (f"did you mean {near[0]}?" if near else "choose among these")
+            + (f"did you mean {near}?" if near else "choose among these")
         )
     return {"emotions": emotions, "merge": {}}
 

@@ -6,7 +6,6 @@ format's version are in the table's metadata, so that data and manifest can move
 
 from __future__ import annotations
 
-import difflib
 import json
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -23,6 +22,8 @@ from farfeel.corpora.folder import FOLDER, is_unknown, nothing_here, speaker_not
 from farfeel.media.audio import MIN_SECONDS, audio_info
 from farfeel.media.video import media_info
 from farfeel.support.files import replacing_file, require_folder
+from farfeel.support.registry import nearest
+from farfeel.support.text import one_line
 from farfeel.types import EMOTIONS, FACES, Clip, FarfeelError
 
 MANIFEST_VERSION = 2
@@ -237,7 +238,7 @@ def read_manifest(path: Path, root: Path | None = None) -> list[Clip]:
     try:
         table = pq.read_table(path)
     except (pa.ArrowException, OSError) as error:
-        reason = " ".join(str(error).split())
+        reason = one_line(error)
         raise FarfeelError(
             f"{path} cannot be read as Parquet ({reason}); expected a manifest; write it again with farfeel scan"
         ) from None
@@ -412,8 +413,8 @@ def _known_emotions(emotions: Sequence[str] | None) -> tuple[str, ...]:
         return EMOTIONS
     for emotion in emotions:
         if emotion not in EMOTIONS:
-            near = difflib.get_close_matches(emotion, EMOTIONS, n=1)
-            remedy = f"did you mean {near[0]}?" if near else "choose among them"
+            near = nearest(emotion, EMOTIONS)
+            remedy = f"did you mean {near}?" if near else "choose among them"
             raise FarfeelError(f"emotion {emotion} is not one of {', '.join(EMOTIONS)}; {remedy}")
     return tuple(emotions)
 

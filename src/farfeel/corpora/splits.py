@@ -19,7 +19,6 @@ by corpus.
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections import defaultdict
 from collections.abc import Sequence
@@ -28,6 +27,7 @@ from dataclasses import dataclass, field
 from farfeel.corpora import CORPORA
 from farfeel.corpora.corpus import SURROGATE, few
 from farfeel.corpora.stills import SPLITS as STILL_PARTS
+from farfeel.support.registry import nearest
 from farfeel.types import Clip, FarfeelError
 
 PARTS = ("train", "val", "test")
@@ -67,8 +67,8 @@ class Split:
     def part(self, name: str) -> tuple[Clip, ...]:
         """The clips of "train", "val", "test" or "all" of them. Raises FarfeelError where there is none."""
         if name not in (*PARTS, "all"):
-            near = difflib.get_close_matches(name, (*PARTS, "all"), n=1)
-            remedy = f"did you mean {near[0]}?" if near else "choose one of them"
+            near = nearest(name, (*PARTS, "all"))
+            remedy = f"did you mean {near}?" if near else "choose one of them"
             raise FarfeelError(f"split part {name} is not one of {', '.join(PARTS)}, all; {remedy}")
         clips = self.train + self.val + self.test if name == "all" else getattr(self, name)
         if not clips:
@@ -171,9 +171,9 @@ def _parse(split: str) -> tuple[int, int] | None:
             "published",
             *(f"folds-{count}:{fold}" for count in (5, 6, 7) for fold in range(1, count + 1)),
         )
-        begun = [name for name in known if split and name.startswith(split)]
-        near = begun or difflib.get_close_matches(split, known, n=1)
-        remedy = f"did you mean {near[0]}?" if near else "choose one of these"
+        begun = next((name for name in known if split and name.startswith(split)), None)
+        near = begun or nearest(split, known)
+        remedy = f"did you mean {near}?" if near else "choose one of these"
         raise FarfeelError(f"split {split} is not paper, published or folds-N:K, e.g. folds-6:1; {remedy}")
     count, fold = int(parts[1]), int(parts[2])
     if count < 3:  # one fold each for test and validation, one or more for training

@@ -33,6 +33,7 @@ import pyarrow.parquet as pq
 
 from farfeel.corpora.corpus import Corpus
 from farfeel.support.files import replacing_folder, require_only
+from farfeel.support.text import one_line
 from farfeel.types import EMOTIONS, Clip, FarfeelError
 
 SPLITS = ("train", "validation", "test")
@@ -185,7 +186,7 @@ def _rows(table: Path) -> tuple[int, Iterator[Row]]:
             columns = next(csv.reader(file), [])
         _require_columns(table, columns, ("emotion", "pixels", "Usage"))
     except (pa.ArrowException, OSError, csv.Error, UnicodeDecodeError) as error:
-        reason = " ".join(str(error).split())
+        reason = one_line(error)
         raise FarfeelError(
             f"{table} cannot be read as Parquet or CSV ({reason}); expected FER2013's table; copy it again"
         ) from None

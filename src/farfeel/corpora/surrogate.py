@@ -35,9 +35,10 @@ from farfeel.corpora.scan import write_manifest
 from farfeel.corpora.splits import PARTS, split_clips
 from farfeel.corpora.video_files import write_film
 from farfeel.media.audio import audio_info
-from farfeel.media.camera import shoot
+from farfeel.media.camera import simulate_camera
 from farfeel.recipe import Camera
 from farfeel.support.files import replacing_file, require_folder_place, require_only
+from farfeel.support.parameters import read_parameters, require_same
 from farfeel.types import Clip, FarfeelError
 
 VERSION = 1  # Raise it when films change: folders of another version are refused.
@@ -166,15 +167,12 @@ def _start_or_resume(out: Path, pairs: Sequence[Pair], split: str, seed: int) ->
             path.write_text(json.dumps(made_from), encoding="utf-8")
         return
     require_only(out, (_MARKER, MANIFEST, PAIRS, "films", ".*.partial"), "a surrogate corpus")
-    try:
-        found = json.loads(marker.read_text(encoding="utf-8"))
-    except ValueError:
-        found = {}
-    if differ := [name for name, value in made_from.items() if found.get(name) != value]:
-        raise FarfeelError(
-            f"{out} holds a surrogate corpus made with another {' and '.join(differ)}; expected the same arguments; "
-            "choose another --out or remove the folder"
-        )
+    require_same(
+        read_parameters(marker),
+        made_from,
+        f"{out} holds a surrogate corpus made with other parameters",
+        "repeat that command, choose another --out, or remove the folder",
+    )
 
 
 def _make_film(one: Pair, film: Path, seed: int) -> None:
@@ -188,7 +186,7 @@ def _make_film(one: Pair, film: Path, seed: int) -> None:
     end_s = clip.end_s if clip.end_s is not None or clip.audio is None else audio_info(clip.audio).seconds
     count = max(1, round(((end_s or 0.0) - clip.start_s) * FPS))
     rng = np.random.default_rng((seed, zlib.crc32(clip.id.encode())))
-    write_film(film, shoot(still[None], SIDE, count, CAMERA, rng), FPS, QUALITY)
+    write_film(film, simulate_camera(still[None], SIDE, count, CAMERA, rng), FPS, QUALITY)
 
 
 def _path(still: Clip) -> Path:

@@ -7,7 +7,6 @@ what it announces, and its checksum what was seen first.
 
 from __future__ import annotations
 
-import difflib
 import re
 import struct
 from collections import Counter
@@ -23,6 +22,7 @@ from farfeel.corpora import CORPORA
 from farfeel.download.archives import is_inside
 from farfeel.download.record import CHECKSUM, Item, git_name_of
 from farfeel.download.web import Web, in_parallel
+from farfeel.support.registry import nearest
 from farfeel.types import FarfeelError
 
 Advance = Callable[[int, int], None]
@@ -79,8 +79,8 @@ def get_source(name: str) -> Source:
     """The source of that name. Raises FarfeelError that names the nearest one."""
     if name in SOURCES:
         return SOURCES[name]
-    near = difflib.get_close_matches(name.lower(), SOURCES, n=1)
-    remedy = f"did you mean {near[0]}?" if near else "choose one of them"
+    near = nearest(name, list(SOURCES))
+    remedy = f"did you mean {near}?" if near else "choose one of them"
     raise FarfeelError(f"{name} is not one of {', '.join(SOURCES)}; {remedy}")
 
 

@@ -23,6 +23,7 @@ from urllib.parse import urljoin, urlsplit, urlunsplit
 import requests
 import urllib3
 
+from farfeel.support.text import one_line
 from farfeel.types import FarfeelError
 
 Found = TypeVar("Found")
@@ -317,7 +318,7 @@ def _reason(error: Exception) -> str:
     inner: Any = error
     while isinstance(getattr(inner, "reason", None) or (inner.args or [None])[0], Exception):
         inner = getattr(inner, "reason", None) or inner.args[0]
-    return " ".join(str(inner).split()) or type(inner).__name__
+    return one_line(inner) or type(inner).__name__
 
 
 def _validator(partial: Path) -> Path:

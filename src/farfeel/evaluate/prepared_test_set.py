@@ -1,4 +1,4 @@
-"""What a model is tested on where the corpus was prepared (`farfeel.shards`): the rooms have acted already."""
+"""The recordings that a model is tested on where the corpus was prepared in rooms (`farfeel.shards`)."""
 
 from __future__ import annotations
 
@@ -13,8 +13,11 @@ from farfeel.types import Clip
 
 
 class PreparedEvaluationSet(Sequence[EvaluationItem]):
-    """The takes of a test or of a validation: of each clip the first rendering in each room, as in a test with banks a
-    clip is heard in a room once; with `one_each`, the first of all."""
+    """The recordings of a test or of a validation.
+
+    Of each clip, it has the first rendering in each room: as in a test with RIR banks, a clip is in each room once.
+    With `one_each`, it has the first rendering alone. `mics` are the microphones of the shards, all by default.
+    """
 
     def __init__(
         self,
@@ -26,25 +29,26 @@ class PreparedEvaluationSet(Sequence[EvaluationItem]):
     ) -> None:
         require_heard_alike(shards, recipe, to_train=False)
         self.recipe, self.shards, self.mics = recipe, shards, mics
-        self.places: list[tuple[Clip, int]] = []
-        for clip, places in zip(clips, examples_of(shards, clips), strict=True):
-            first = {shards.rows[place]["room"]: place for place in reversed(places)}
-            self.places += [(clip, place) for place in (places[:1] if one_each else sorted(first.values()))]
+        self.examples: list[tuple[Clip, int]] = []
+        for clip, indices in zip(clips, examples_of(shards, clips), strict=True):
+            first_in = {shards.rows[index]["room"]: index for index in reversed(indices)}
+            self.examples += [(clip, index) for index in (indices[:1] if one_each else sorted(first_in.values()))]
 
     def __len__(self) -> int:
-        return len(self.places)
+        return len(self.examples)
 
     def __getitem__(self, index: int) -> EvaluationItem:  # type: ignore[override]
         if not 0 <= index < len(self):
             raise IndexError(index)
-        (clip, place), modalities = self.places[index], self.recipe.modalities
-        example, row = self.shards[place], self.shards.rows[place]
-        film = modalities != "audio" and clip.video is not None and example.frames is not None
+        (clip, stored), modalities = self.examples[index], self.recipe.modalities
+        example, row = self.shards[stored], self.shards.rows[stored]
+        has_video = modalities != "audio" and clip.video is not None and example.frames is not None
         audio = None if clip.audio is None or modalities == "video" else example.audio
         if audio is not None and self.mics is not None:
             audio = audio[list(self.mics)]
-        footage = StoredFaceVideo(example, self.recipe.video) if film else None
-        return EvaluationItem(clip, row["room"] or "clean", row["position"], Recording(audio, footage))
+        video = StoredFaceVideo(example, self.recipe.video) if has_video else None
+        return EvaluationItem(clip, row["room"] or "clean", row["position"], Recording(audio, video))
 
-    def is_filmed(self, clip: Clip) -> bool:
+    def has_video(self, clip: Clip) -> bool:
+        """Whether the clip is tested with its video."""
         return clip.video is not None

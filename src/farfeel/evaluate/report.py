@@ -29,6 +29,7 @@ from farfeel.evaluate.metrics import (
 )
 from farfeel.evaluate.table import FILE, aligned, checked, emotions_of, probabilities_of, targets_of
 from farfeel.support.files import replacing_folder
+from farfeel.support.text import one_line
 from farfeel.types import FarfeelError
 
 FILES = (FILE, "metrics.json", "report.md", "report.html")
@@ -217,7 +218,7 @@ def decimal(interval: Interval) -> str:
 
 def markdown(text: object) -> str:
     """Text that Markdown shows as it is, on one line: neither HTML nor a table's end."""
-    line = " ".join(str(text).split())
+    line = one_line(text)
     for mark in "\\`*_[]|":
         line = line.replace(mark, "\\" + mark)
     return line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

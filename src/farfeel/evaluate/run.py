@@ -49,7 +49,7 @@ def run_evaluation(
     with progress("evaluating", "recordings") as advance:
         table = in_classes(prediction_table(recognizer, recordings, advance), data)
     heard = sum(clip.audio is not None for clip in clips) * (recipe.modalities != "video")
-    filmed = sum(recordings.is_filmed(clip) for clip in clips) * (recipe.modalities != "audio")
+    filmed = sum(recordings.has_video(clip) for clip in clips) * (recipe.modalities != "audio")
     microphones = ", ".join(map(str, mics)) if banks or shards else "the dry signal"
     fewer = f"{', '.join(data.emotions)}; the checkpoint's others count as these or are out of the question"
     about = {

@@ -1,11 +1,14 @@
-"""Several microphones, one talker: what comes from elsewhere is taken away, without knowing where anything is.
+"""Blind MVDR beamforming: several microphones suppress everything that does not come from the talker.
 
-    (M, T) -- STFT --> (F, N, M) -- covariances (F, M, M) of the loud frames and of the quiet ones
+    (M, T) -- STFT --> (F, N, M) -- covariances (F, M, M) of the loud frames and of the quiet frames
            -- MVDR, once for each reference microphone --> (M, T)
 
-Blind: no geometry, no calibration, no training, any number of microphones. Each output is what the beamformer hears
-with that microphone as its reference: its level, its colour, its delay, less noise; so whatever took M microphones
-takes these. The talker is who is loud; what is heard while he pauses is noise, and goes on while he speaks.
+The beamformer is blind. It needs no array geometry, no calibration and no training, and it accepts any number of
+microphones. It returns one output for each microphone. Output m has the level, the spectrum and the delay of microphone
+m, with less noise. So the output can be used wherever the M microphones can be used.
+
+Loud frames are taken as the talker. Quiet frames, in which the talker pauses, are taken as noise. The noise is assumed
+to continue while the talker speaks.
 
 Source: minimum variance distortionless response (Capon, 1969), steered by covariance whitening (Markovich, Gannot and
 Cohen, 2009).
@@ -20,72 +23,95 @@ import numpy as np
 from farfeel.media.blocks import in_blocks
 
 FRAME_S = 0.032
-LOUDNESS_HZ = (200.0, 5000.0)  # where the loudness of a frame is measured
-QUIET, LOUD = 0.25, 0.5  # quantiles of the frames' loudness below which there is noise, above which there is the talker
-NOISE_LOADING = 1e-3  # of the noise's covariance: an array of 10 cm is one point at low frequencies.
-TALKER_LOADING = 1e-2  # the same as a share of the talker's power: what is 20 dB below him is not worth a distortion.
-ENOUGH_DB = 25.0  # Noise this far below the talker, or further, is left alone: there is nothing to win.
+LOUDNESS_HZ = (200.0, 5000.0)  # The loudness of a frame is measured in this band.
+# Quantiles of the frames' loudness: frames below the first are noise, frames above the second are the talker.
+QUIET_QUANTILE, LOUD_QUANTILE = 0.25, 0.5
+# Diagonal loading of the noise covariance. At low frequencies an array of 10 cm acts like a single point.
+NOISE_LOADING = 1e-3  # as a share of the noise power
+TALKER_LOADING = 1e-2  # as a share of the talker's power: noise 20 dB below the talker is not worth a distortion
+CLEAN_SNR_DB = 25.0  # At this SNR the beamformed and the original signal are mixed half and half.
 TINY = 1e-12
 
 
 def beamform(audio: np.ndarray, sample_rate: int) -> np.ndarray:
-    """(M, T) living microphones → (M, T) float32, the same with less of what does not come from the talker.
+    """Suppress noise and other talkers. A single microphone, or less than four frames of audio, is returned unchanged.
 
-    One microphone, or less sound than a few frames, is returned as it is.
+    Args:
+        audio: (M, T) samples of M working microphones. Dead microphones must be removed before.
+        sample_rate: In hertz.
+
+    Returns:
+        (M, T) float32, one output for each microphone, in the same order.
     """
     return in_blocks(audio, sample_rate, lambda block: _beamform_block(block, sample_rate))
 
 
 def _beamform_block(audio: np.ndarray, sample_rate: int) -> np.ndarray:
-    from scipy.signal import ShortTimeFFT, get_window  # half a second, which those without a beamformer do not wait
+    from scipy.signal import ShortTimeFFT, get_window  # The import takes half a second.
 
     frame = 2 * round(FRAME_S * sample_rate / 2)
     if len(audio) < 2 or audio.shape[1] < 4 * frame:
         return audio
-    # Gains mean nothing, and the loudest microphone must not be all that directions are made of.
+    # All microphones are brought to one level: otherwise the loudest alone would decide about the directions.
     level = np.sqrt(np.mean(np.square(audio, dtype=np.float64), axis=1, keepdims=True)) + TINY
     transform = ShortTimeFFT(get_window("hann", frame), frame // 2, sample_rate, phase_shift=None)
-    heard = transform.stft(audio / level).transpose(1, 2, 0)  # (F, N, M)
-    level_db = _loudness_db(heard, transform.f)
-    quiet, loud = np.quantile(level_db, (QUIET, LOUD))
-    filters = gated_mvdr(_covariance(heard[:, level_db >= loud]), _covariance(heard[:, level_db <= quiet]))
-    found = (heard @ filters.conj()).transpose(2, 0, 1)
-    return np.asarray(transform.istft(found, k1=audio.shape[1]) * level, dtype=np.float32)
+    spectrum = transform.stft(audio / level).transpose(1, 2, 0)  # (F, N, M)
+    loudness_db = _loudness_db(spectrum, transform.f)
+    quiet_db, loud_db = np.quantile(loudness_db, (QUIET_QUANTILE, LOUD_QUANTILE))
+    talker, noise = _covariance(spectrum[:, loudness_db >= loud_db]), _covariance(spectrum[:, loudness_db <= quiet_db])
+    filters = gated_mvdr(talker, noise)
+    beamformed = (spectrum @ filters.conj()).transpose(2, 0, 1)
+    return np.asarray(transform.istft(beamformed, k1=audio.shape[1]) * level, dtype=np.float32)
 
 
-def gated_mvdr(talker: np.ndarray, rest: np.ndarray) -> np.ndarray:
-    """`mvdr` in frequencies with noise, the microphones as they are in those without, and a mean of both between."""
-    of_talker, of_rest = (np.trace(each, axis1=1, axis2=2).real for each in (talker, rest))
-    needed = 1 / (1 + of_talker / (10 ** (ENOUGH_DB / 10) * of_rest + TINY))
-    needed = needed[:, None, None]
-    return np.asarray(needed * mvdr(talker, rest) + (1 - needed) * np.eye(talker.shape[1]))
+def gated_mvdr(talker: np.ndarray, noise: np.ndarray) -> np.ndarray:
+    """`mvdr` filters at noisy frequencies, identity filters at clean ones, and a weighted mean of both in between.
+
+    Args:
+        talker: (F, M, M) covariances of the frames with the talker.
+        noise: (F, M, M) covariances of the frames without.
+
+    Returns:
+        (F, M, M) complex filters, one column for each reference microphone.
+    """
+    talker_power, noise_power = (np.trace(each, axis1=1, axis2=2).real for each in (talker, noise))
+    weight = 1 / (1 + talker_power / (10 ** (CLEAN_SNR_DB / 10) * noise_power + TINY))
+    weight = weight[:, None, None]
+    return np.asarray(weight * mvdr(talker, noise) + (1 - weight) * np.eye(talker.shape[1]))
 
 
-def mvdr(talker: np.ndarray, rest: np.ndarray) -> np.ndarray:
-    """Covariances (F, M, M) of talker and rest → filters (F, M, M), one column for each reference microphone.
+def mvdr(talker: np.ndarray, noise: np.ndarray) -> np.ndarray:
+    """MVDR filters. They pass the talker's direction unchanged and suppress everything else as far as possible.
 
-    What stands out most from the rest is the talker's direction d, the greatest generalised eigenvector times the rest;
-    the filter lets d pass unchanged and everything else as little as it can. (Souden's form, rest^-1 talker / trace,
-    needs no d, and gives 1/M of a frequency in which talker and rest are alike: a colour that nobody spoke.)
+    The direction is the principal generalised eigenvector of the two covariances, multiplied by the noise covariance.
+    Souden's form (noise^-1 talker / trace) needs no direction. But it attenuates a frequency to 1/M where talker and
+    noise have the same covariance, which changes the talker's spectrum.
+
+    Args:
+        talker: (F, M, M) covariances of the frames with the talker.
+        noise: (F, M, M) covariances of the frames without.
+
+    Returns:
+        (F, M, M) complex filters, one column for each reference microphone.
     """
     mics = talker.shape[1]
-    of_talker, of_rest = (np.trace(each, axis1=1, axis2=2).real / mics for each in (talker, rest))
-    loading = NOISE_LOADING * of_rest + TALKER_LOADING * of_talker + TINY
-    root = np.linalg.cholesky(rest + loading[:, None, None] * np.eye(mics))
+    talker_power, noise_power = (np.trace(each, axis1=1, axis2=2).real / mics for each in (talker, noise))
+    loading = NOISE_LOADING * noise_power + TALKER_LOADING * talker_power + TINY
+    root = np.linalg.cholesky(noise + loading[:, None, None] * np.eye(mics))
     whitened = np.linalg.solve(root, np.linalg.solve(root, talker).conj().swapaxes(1, 2))  # L^-1 talker L^-H
     _, vectors = np.linalg.eigh((whitened + whitened.conj().swapaxes(1, 2)) / 2)
-    best = vectors[..., -1:]
-    direction = root @ best
-    filters = np.linalg.solve(root.conj().swapaxes(1, 2), best)  # L^-H v
+    principal = vectors[..., -1:]
+    direction = root @ principal
+    filters = np.linalg.solve(root.conj().swapaxes(1, 2), principal)  # L^-H v
     return np.asarray(filters * direction.conj().swapaxes(1, 2))
 
 
-def _covariance(heard: np.ndarray) -> np.ndarray:
-    """(F, N, M) → (F, M, M) mean of x x^H."""
-    return np.asarray(heard.swapaxes(1, 2) @ heard.conj()) / heard.shape[1]
+def _covariance(spectrum: np.ndarray) -> np.ndarray:
+    """(F, N, M) → (F, M, M), the mean of x x^H over frames."""
+    return np.asarray(spectrum.swapaxes(1, 2) @ spectrum.conj()) / spectrum.shape[1]
 
 
-def _loudness_db(heard: np.ndarray, hz: np.ndarray) -> np.ndarray:
-    """(F, N, M) → (N,)"""
-    speech = (hz >= LOUDNESS_HZ[0]) & (hz <= LOUDNESS_HZ[1])
-    return np.asarray(10 * np.log10(np.mean(np.abs(heard[speech]) ** 2, axis=(0, 2)) + TINY))
+def _loudness_db(spectrum: np.ndarray, hz: np.ndarray) -> np.ndarray:
+    """(F, N, M) spectrum and its (F,) frequencies → (N,) loudness of each frame."""
+    in_band = (hz >= LOUDNESS_HZ[0]) & (hz <= LOUDNESS_HZ[1])
+    return np.asarray(10 * np.log10(np.mean(np.abs(spectrum[in_band]) ** 2, axis=(0, 2)) + TINY))

@@ -1,4 +1,4 @@
-"""A long recording in blocks that overlap, each treated by itself: people and things move."""
+"""Long recordings are processed in overlapping blocks, because people and things move."""
 
 from __future__ import annotations
 
@@ -9,21 +9,31 @@ import numpy as np
 BLOCK_S = 8.0
 
 
-def in_blocks(audio: np.ndarray, sample_rate: int, treat: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
-    """(M, T) → (M, T) float32: `treat` on blocks that overlap by half, faded into each other; on the whole where it is
-    no longer than a block."""
+def in_blocks(audio: np.ndarray, sample_rate: int, process: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    """Apply a function to a recording, block by block. The blocks overlap by half and are cross-faded.
+
+    A recording that is no longer than one block is processed at once.
+
+    Args:
+        audio: (M, T) samples of M microphones.
+        sample_rate: In hertz.
+        process: Maps (M, n) samples to (M, n) samples.
+
+    Returns:
+        (M, T) float32.
+    """
     block = round(BLOCK_S * sample_rate)
     if audio.shape[1] <= block:
-        return treat(audio)
+        return process(audio)
     step = block // 2
     starts = range(0, audio.shape[1] - step, step)
-    rise = (np.arange(step, dtype=np.float32) + 0.5) / step
-    found = np.zeros(audio.shape, np.float32)
+    fade_in = (np.arange(step, dtype=np.float32) + 0.5) / step
+    processed = np.zeros(audio.shape, np.float32)
     for start in starts:
-        piece = treat(audio[:, start : start + block]).copy()
+        piece = process(audio[:, start : start + block]).copy()
         if start != starts[0]:
-            piece[:, :step] *= rise
+            piece[:, :step] *= fade_in
         if start != starts[-1]:
-            piece[:, step:] *= 1 - rise
-        found[:, start : start + block] += piece
-    return found
+            piece[:, step:] *= 1 - fade_in
+        processed[:, start : start + block] += piece
+    return processed

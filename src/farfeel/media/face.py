@@ -1,7 +1,9 @@
-"""Faces in film frames: found by OpenCV, and cut out as one square that stands still for the whole window.
+"""Face detection with OpenCV, and the face crop: one square that stays at the same position for a whole window.
 
-Boxes are left, top, width, height in pixels of the upright frame. The Haar cascade (Viola and Jones, 2001) comes with
-OpenCV; YuNet (Wu, Peng and Yu, 2023) is used where the user has its model file.
+A box is (left, top, width, height) in pixels of the upright frame.
+
+Sources: the Haar cascade (Viola and Jones, 2001), which OpenCV includes, and YuNet (Wu, Peng and Yu, 2023), which is
+used if the user provides its model file.
 """
 
 from __future__ import annotations
@@ -16,19 +18,24 @@ import numpy as np
 from farfeel.media.camera import fit
 from farfeel.types import FACES, FarfeelError
 
-LOOKS = 5  # frames of a window that are searched: a face moves little between them, and a look costs more than a frame
-SIDES = (320, 480)  # pixels of the longer side to search in: time goes with the area. The second where none was found.
-SMALLEST = 24  # pixels: a fourteenth of the width at 320, and a little more than the cascade's own window
-STEP = 1.2  # between the sizes of face that Haar tries: half the time of 1.1, and the median smooths what it costs
-NEIGHBOURS = 4  # Overlapping hits that make a Haar face: with OpenCV's 3, hair and folds of clothes are faces too.
-CONFIDENCE = 0.7  # of a YuNet face
-SAME = 0.1  # Boxes of two looks that overlap by more (intersection over union) are one face that moves.
+SEARCHED_FRAMES = 5  # Faces are detected in this many frames of a window: a search takes longer than decoding a frame.
+SEARCH_SIDES = (320, 480)  # Frames are reduced to the first longer side, in pixels; to the second if no face was found.
+MIN_FACE = 24  # Smallest face in the reduced frame, in pixels. The cascade's own window is a little smaller.
+SCALE_STEP = 1.2  # Ratio between the face sizes that Haar tries. It takes half the time of 1.1.
+MIN_NEIGHBOURS = 4  # Overlapping hits that make a Haar face. With OpenCV's 3, hair and folds of clothes count as faces.
+YUNET_CONFIDENCE = 0.7
+SAME_FACE_IOU = 0.1  # Boxes of two searched frames are the same face if their intersection over union is larger.
 
 
 @dataclass(frozen=True)
 class Crop:
-    """pixels (N, size, size, 3) uint8. `box`: where they were cut out, with its margin; None where they are whole
-    pictures. `faces`: how many were seen."""
+    """The face crop of a window.
+
+    pixels: (N, size, size, 3) uint8.
+    box: The square that was cut out, margin included. None if whole frames are used.
+    faces: Number of faces found.
+    warnings: What the user should know about the crop.
+    """
 
     pixels: np.ndarray
     box: tuple[float, float, float, float] | None
@@ -37,30 +44,41 @@ class Crop:
 
 
 class FaceDetector:
-    """Haar's frontal faces; YuNet's where `model`, a file `face_detection_yunet_*.onnx`, is given."""
+    """Detects faces with OpenCV's Haar cascade for frontal faces, or with YuNet.
+
+    Args:
+        model: A YuNet model file, `face_detection_yunet_*.onnx`. None: the Haar cascade.
+
+    Raises:
+        FarfeelError: The model file cannot be read.
+    """
 
     def __init__(self, model: Path | None = None) -> None:
         self._yunet = None if model is None else _yunet(Path(model))
-        # Its boxes keep their place and size from frame to frame better than those of `frontalface_default`.
+        # The boxes of alt2 are steadier from frame to frame than those of `frontalface_default`.
         self._haar = cv2.CascadeClassifier(str(Path(cv2.__file__).parent / "data/haarcascade_frontalface_alt2.xml"))
 
     def find(self, frame: np.ndarray) -> np.ndarray:
-        """(H, W, 3) uint8 RGB → (F, 4) float boxes, the largest first."""
+        """Detect the faces in one frame, (H, W, 3) uint8 RGB.
+
+        Returns:
+            (N, 4) float boxes of N faces, the largest first.
+        """
         height, width = frame.shape[:2]
         boxes = np.zeros((0, 4))
-        for side in SIDES:
+        for side in SEARCH_SIDES:
             scale = min(1.0, side / max(height, width))
             small = cv2.resize(frame, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA) if scale < 1 else frame
-            boxes = self._search(small) * np.tile([width / small.shape[1], height / small.shape[0]], 2)
+            boxes = self._detect(small) * np.tile([width / small.shape[1], height / small.shape[0]], 2)
             if len(boxes) or scale == 1:
                 break
         return boxes[np.argsort(-boxes[:, 2] * boxes[:, 3], kind="stable")]
 
-    def _search(self, picture: np.ndarray) -> np.ndarray:
+    def _detect(self, picture: np.ndarray) -> np.ndarray:
         if self._yunet is None:
             grey = cv2.equalizeHist(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY))
-            found = self._haar.detectMultiScale(grey, STEP, NEIGHBOURS, minSize=(SMALLEST, SMALLEST))
-            return np.asarray(found, dtype=float).reshape(-1, 4)
+            boxes = self._haar.detectMultiScale(grey, SCALE_STEP, MIN_NEIGHBOURS, minSize=(MIN_FACE, MIN_FACE))
+            return np.asarray(boxes, dtype=float).reshape(-1, 4)
         self._yunet.setInputSize((picture.shape[1], picture.shape[0]))
         _, faces = self._yunet.detect(cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
         return np.zeros((0, 4)) if faces is None else np.asarray(faces, dtype=float)[:, :4]
@@ -69,62 +87,73 @@ class FaceDetector:
 def crop_face(
     frames: np.ndarray, size: int, face: str = "largest", margin: float = 0.25, detector: FaceDetector | None = None
 ) -> Crop:
-    """frames (N, H, W, 3) uint8 RGB → the face in all of them through one square window, (N, size, size, 3).
+    """Cut one face out of all frames of a window, with one square. Without a face, whole frames are used.
 
-    `face` is one of FACES: the largest, the leftmost or the rightmost one; `whole` takes the whole picture. `margin` is
-    added on each side, relative to the face. Without a face it is the whole picture, with a warning.
+    Args:
+        frames: (N, H, W, 3) uint8 RGB.
+        size: Side of the crop, in pixels.
+        face: One of FACES: the largest, the leftmost or the rightmost face. `whole` uses whole frames.
+        margin: Added to the face on each side, as a share of the face's size.
+        detector: Default: the Haar cascade.
+
+    Returns:
+        The crop, with a warning if there are several faces or none.
+
+    Raises:
+        FarfeelError: `face` is not one of FACES.
     """
     if face not in FACES:
-        raise FarfeelError(f"there is no face {face!r}, expected {', '.join(FACES)}; name one of these")
+        raise FarfeelError(f"face is {face!r}, expected {', '.join(FACES)}; choose one of these")
     if face == "whole":
         return Crop(fit(frames, size), None, 0, ())
-    detector = detector or _haar()
-    looks = np.unique(np.linspace(0, len(frames) - 1, min(LOOKS, len(frames))).round().astype(int))
-    seen = [detector.find(frames[look]) for look in looks]
-    tracks = _tracks(seen)
+    detector = detector or _haar_detector()
+    searched = np.unique(np.linspace(0, len(frames) - 1, min(SEARCHED_FRAMES, len(frames))).round().astype(int))
+    tracks = _tracks([detector.find(frames[index]) for index in searched])
     if not tracks:
         return Crop(fit(frames, size), None, 0, ("no face found, the whole picture is used",))
-    # What is seen once in a while is a shadow: a face is there in half of the looks, or as often as the best.
-    often = min(max(len(track) for track in tracks), (len(looks) + 1) // 2)
-    tracks = [track for track in tracks if len(track) >= often]
+    # A false detection appears in few frames. A face appears in half of them, or as often as the most frequent track.
+    min_boxes = min(max(len(track) for track in tracks), (len(searched) + 1) // 2)
+    tracks = [track for track in tracks if len(track) >= min_boxes]
     if face == "largest":
         chosen = max(tracks, key=lambda track: sum(box[2] * box[3] for box in track))
     else:
-        ends = max if face == "right" else min
-        chosen = ends(tracks, key=lambda track: float(np.median([box[0] + box[2] / 2 for box in track])))
+        outermost = max if face == "right" else min
+        chosen = outermost(tracks, key=lambda track: float(np.median([box[0] + box[2] / 2 for box in track])))
     left, top, width, height = np.median(chosen, axis=0)
     side = max(width, height) * (1 + 2 * margin)
-    box = _inside(left + width / 2 - side / 2, top + height / 2 - side / 2, side, frames.shape[2], frames.shape[1])
-    which = "the largest" if face == "largest" else f"the {face}most"
-    warnings = (f"{len(tracks)} faces found, {which} is used",) if len(tracks) > 1 else ()
+    box = _shift_inside(
+        left + width / 2 - side / 2, top + height / 2 - side / 2, side, frames.shape[2], frames.shape[1]
+    )
+    used = "the largest" if face == "largest" else f"the {face}most"
+    warnings = (f"{len(tracks)} faces found, {used} is used",) if len(tracks) > 1 else ()
     return Crop(np.stack([_cut(frame, box, size) for frame in frames]), box, len(tracks), warnings)
 
 
 @cache
-def _haar() -> FaceDetector:
-    """One for all films whose caller brings none: reading the cascade takes ten milliseconds."""
+def _haar_detector() -> FaceDetector:
+    """The default detector, made only once: reading the cascade takes ten milliseconds."""
     return FaceDetector()
 
 
 def _yunet(model: Path) -> cv2.FaceDetectorYN:
     remedy = "name a face_detection_yunet_*.onnx file"
     if not model.is_file():
-        raise FarfeelError(f"{model} is no file, expected a YuNet model; {remedy}")
+        raise FarfeelError(f"{model} is not a file, expected a YuNet model; {remedy}")
     try:
-        return cv2.FaceDetectorYN.create(str(model), "", (SIDES[0], SIDES[0]), CONFIDENCE)
+        return cv2.FaceDetectorYN.create(str(model), "", (SEARCH_SIDES[0], SEARCH_SIDES[0]), YUNET_CONFIDENCE)
     except cv2.error:
         raise FarfeelError(f"{model} cannot be read as a network, expected a YuNet model; {remedy}") from None
 
 
-def _tracks(seen: list[np.ndarray]) -> list[list[np.ndarray]]:
-    """Boxes of each frame → one list of boxes per face; a box joins the face whose last box it overlaps most."""
+def _tracks(boxes_of_frames: list[np.ndarray]) -> list[list[np.ndarray]]:
+    """Boxes of each frame → one list of boxes per face. A box joins the track whose last box it overlaps most."""
     tracks: list[list[np.ndarray]] = []
-    for boxes in seen:
-        free = list(tracks)
+    for boxes in boxes_of_frames:
+        open_tracks = list(tracks)
         for box in boxes:
-            overlaps = [_overlap(track[-1], box) for track in free]
-            if max(overlaps, default=0) > SAME:
-                free.pop(int(np.argmax(overlaps))).append(box)
+            overlaps = [_overlap(track[-1], box) for track in open_tracks]
+            if max(overlaps, default=0) > SAME_FACE_IOU:
+                open_tracks.pop(int(np.argmax(overlaps))).append(box)
             else:
                 tracks.append([box])
     return tracks
@@ -137,20 +166,20 @@ def _overlap(a: np.ndarray, b: np.ndarray) -> float:
     return float(common / (a[2] * a[3] + b[2] * b[3] - common))
 
 
-def _inside(left: float, top: float, side: float, width: int, height: int) -> tuple[float, float, float, float]:
-    """The square, shifted into a picture of width × height as far as it fits."""
+def _shift_inside(left: float, top: float, side: float, width: int, height: int) -> tuple[float, float, float, float]:
+    """A square, shifted into a frame of width × height. A square that is larger than the frame is centred."""
     left = min(max(left, 0.0), width - side) if side <= width else (width - side) / 2
     top = min(max(top, 0.0), height - side) if side <= height else (height - side) / 2
     return float(left), float(top), float(side), float(side)
 
 
 def _cut(frame: np.ndarray, box: tuple[float, float, float, float], size: int) -> np.ndarray:
-    """(H, W, 3) → (size, size, 3); outside the picture its edge is repeated."""
+    """(H, W, 3) → (size, size, 3). Areas outside the frame repeat its edge."""
     left, top, side = (round(value) for value in box[:3])
     side = max(side, 1)
     height, width = frame.shape[:2]
     inner = frame[max(top, 0) : top + side, max(left, 0) : left + side]
-    beyond = (max(-top, 0), max(top + side - height, 0), max(-left, 0), max(left + side - width, 0))
-    if any(beyond):
-        inner = cv2.copyMakeBorder(inner, *beyond, cv2.BORDER_REPLICATE)
+    border = (max(-top, 0), max(top + side - height, 0), max(-left, 0), max(left + side - width, 0))
+    if any(border):
+        inner = cv2.copyMakeBorder(inner, *border, cv2.BORDER_REPLICATE)
     return cv2.resize(inner, (size, size), interpolation=cv2.INTER_AREA if side > size else cv2.INTER_LINEAR)

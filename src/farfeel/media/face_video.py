@@ -1,8 +1,8 @@
-"""The face in one film, looked at window by window: which frames, cropped how.
+"""The face in one video, window by window: which frames a window gets, and how they are cropped.
 
-Times are those of the recording that the film belongs to: 0 is where its sound begins. A film of some seconds is
-decoded once, at the spacing that a window's frames have, with one steady crop, and every window takes the frames
-nearest to its times; a longer one is decoded anew for each window, which then has a crop of its own.
+Times are those of the recording: time 0 is the beginning of its audio. A short video is decoded once, with one crop, at
+the frame spacing of a window. Every window then takes the frames closest to its times. A longer video is decoded again
+for each window, and each window has its own crop.
 """
 
 from __future__ import annotations
@@ -18,107 +18,138 @@ from farfeel.media.video import VideoInfo, media_info, read_frames
 from farfeel.recipe import Recipe, Video
 from farfeel.types import Clip, FarfeelError
 
-WHOLE_S = 10.0  # A film up to this long is one view of one face; a longer one may cut or pan.
+WHOLE_S = 10.0  # A video up to this long is decoded once. A longer one may contain cuts or camera movements.
 KEPT_CROPS = 64
-COVERED = 0.5  # Share of a window that the film must cover for its frames to stand for the window.
+COVERED = 0.5  # A window gets frames only if the video covers at least this share of it.
 
 
 class FaceVideo:
-    """A film and the span of it that a recording is about. Nothing is decoded before `frames` asks for it.
+    """The face in a video, or in a part of it. Nothing is decoded before `frames` or `all_frames` is called.
 
-    `offset_s`: the film's moment at which the recording begins. `end_s`: where it ends, in the recording's time; None:
-    with the film. `film`: its description, where the caller has it already. `by_window`: a film of any length, each
-    window decoded by itself, as a live camera would be. Raises FarfeelError where the file has no
-    film, or shows nothing of the recording or too much.
+    Args:
+        path: The video file, or a still picture.
+        settings: The recipe's `video` section.
+        window_s: Length of a window, in seconds.
+        offset_s: Time in the video at which the recording begins, in seconds.
+        end_s: End of the recording, in seconds of the recording's time. None: the end of the video.
+        face: One of FACES.
+        detector: Default: the Haar cascade.
+        video_info: Description of the video, if the caller has it already.
+        by_window: Decode each window separately, as for a live camera. The video may then have any length.
+
+    Attributes:
+        begin_s, end_s: The part of the recording that the video covers, in seconds of the recording's time.
+        video_end_s: End of the video in the recording's time; infinite for a still picture.
+        crops: The latest crops, for previews.
+        was_used: Whether any window got frames.
+
+    Raises:
+        FarfeelError: The file contains no video, or the video does not overlap the recording, or it is too long.
     """
 
     def __init__(
         self,
         path: Path,
-        knobs: Video,
+        settings: Video,
         window_s: float,
         offset_s: float = 0.0,
         end_s: float | None = None,
         face: str = "largest",
         detector: FaceDetector | None = None,
-        film: VideoInfo | None = None,
+        video_info: VideoInfo | None = None,
         by_window: bool = False,
     ) -> None:
-        info = film or media_info(path).video
+        info = video_info or media_info(path).video
         if info is None:
-            raise FarfeelError(f"{path} has no film (sound only), expected a picture; name a film")
-        self.path, self.knobs, self.offset_s = path, knobs, offset_s
-        self.face = "whole" if knobs.crop == "none" else face
-        self.spacing_s = window_s / knobs.frames
-        self.filmed_s = filmed_s = float("inf") if info.is_still else info.seconds - offset_s  # in the recording's time
-        self.end_s = min(filmed_s, window_s if info.is_still and end_s is None else end_s or filmed_s)
-        # The recording's part before the film began is not seen.
-        self.begin_s = 0.0 if info.is_still else max(0.0, -offset_s)
+            raise FarfeelError(f"{path} has audio but no video, expected a video; use a video file")
+        self.path, self.settings, self.offset_s = path, settings, offset_s
+        self.face = "whole" if settings.crop == "none" else face
+        self.spacing_s = window_s / settings.frames
+        self.video_end_s = video_end_s = float("inf") if info.is_still else info.seconds - offset_s
+        self.end_s = min(video_end_s, window_s if info.is_still and end_s is None else end_s or video_end_s)
+        self.begin_s = 0.0 if info.is_still else max(0.0, -offset_s)  # The video may begin later than the recording.
         self.is_still = info.is_still
-        if not self.end_s > self.begin_s:  # nor where the offset is no number
+        if not self.end_s > self.begin_s:  # also refuses an offset that is NaN
             raise FarfeelError(
-                f"{path} lasts {info.seconds:.1f} s, the recording begins {offset_s:.1f} s into it; "
-                "correct the offset between sound and film"
+                f"{path} lasts {info.seconds:.1f} s, but the recording begins at {offset_s:.1f} s of it; "
+                "correct the offset between audio and video"
             )
         if not info.is_still and not by_window and self.end_s - self.begin_s > MAX_SECONDS:
             raise FarfeelError(
-                f"{path} shows {(self.end_s - self.begin_s) / 60:.0f} minutes, one clip may have "
-                f"{MAX_SECONDS / 60:.0f}; cut it into clips or ask for a timeline"
+                f"{path} lasts {(self.end_s - self.begin_s) / 60:.0f} minutes, expected at most "
+                f"{MAX_SECONDS / 60:.0f}; cut it into clips or request a timeline"
             )
         is_short = self.end_s - self.begin_s <= WHOLE_S and not by_window
-        self.is_one_view = info.is_still or is_short  # decoded once, and kept
-        self.crops: deque[Crop] = deque(maxlen=KEPT_CROPS)  # the latest, for those who want to look
-        self.looked = False  # whether any window got frames
+        self.is_decoded_once = info.is_still or is_short
+        self.crops: deque[Crop] = deque(maxlen=KEPT_CROPS)
+        self.was_used = False
         self._detector = detector
-        self._warnings: dict[str, None] = {}  # each once, in their order
-        self._whole: tuple[np.ndarray, np.ndarray] | None = None
+        self._warnings: dict[str, None] = {}  # used as an ordered set
+        self._all_frames: tuple[np.ndarray, np.ndarray] | None = None
 
     @property
     def seconds(self) -> float:
-        """From the recording's begin to the film's last frame."""
+        """Seconds from the beginning of the recording to the last frame."""
         return self.end_s
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What was noticed in the frames decoded so far."""
+        """Warnings about the frames decoded so far, each once."""
         return tuple(self._warnings)
 
     @property
     def decoded_bytes(self) -> int:
-        """What its frames take in memory once they are decoded: an upper bound."""
+        """Upper bound of the memory that the decoded frames take, in bytes."""
         count = min(self.end_s - self.begin_s, WHOLE_S) / self.spacing_s + 1
-        return int(count * 3 * self.knobs.size**2)
+        return int(count * 3 * self.settings.size**2)
 
     def frames(self, start_s: float, end_s: float) -> np.ndarray | None:
-        """(N, S, S, 3) uint8, evenly over what the film shows of a window; None where it shows less than half."""
+        """The frames of one window, evenly spaced over the part of it that the video covers.
+
+        Args:
+            start_s: Beginning of the window, in seconds of the recording's time.
+            end_s: End of the window.
+
+        Returns:
+            (N, S, S, 3) uint8, with N frames and side S as in the recipe. None if the video covers less than half of
+            the window.
+
+        Raises:
+            FarfeelError: The video is damaged.
+        """
         first_s, last_s = max(start_s, self.begin_s), min(end_s, self.end_s)
         if last_s - first_s < COVERED * (end_s - start_s):
             return None
-        self.looked = True
-        times_s = middles(first_s, last_s, self.knobs.frames)
-        if not self.is_one_view:
+        self.was_used = True
+        times_s = middles(first_s, last_s, self.settings.frames)
+        if not self.is_decoded_once:
             return self._decode(times_s)
-        at_s, pixels = self.whole()
-        return pixels[np.abs(times_s[:, None] - at_s).argmin(axis=1)]
+        decoded_times_s, pixels = self.all_frames()
+        return pixels[np.abs(times_s[:, None] - decoded_times_s).argmin(axis=1)]
 
-    def whole(self) -> tuple[np.ndarray, np.ndarray]:
-        """(N,) seconds, (N, S, S, 3) uint8: all that windows are made of, with one crop."""
-        if self._whole is None:
+    def all_frames(self) -> tuple[np.ndarray, np.ndarray]:
+        """All frames that windows can get from a short video, with one crop: (N,) seconds, (N, S, S, 3) uint8."""
+        if self._all_frames is None:
             count = 1 if self.is_still else max(1, int(np.ceil((self.end_s - self.begin_s) / self.spacing_s)))
-            at_s = middles(self.begin_s, self.end_s, count)
-            self._whole = at_s, self._decode(at_s)
-        return self._whole
+            times_s = middles(self.begin_s, self.end_s, count)
+            self._all_frames = times_s, self._decode(times_s)
+        return self._all_frames
 
     def _decode(self, times_s: np.ndarray) -> np.ndarray:
-        found = read_frames(self.path, list(times_s + self.offset_s)).pixels
-        crop = crop_face(found, self.knobs.size, self.face, self.knobs.margin, self._detector)
+        """(N,) times in the recording → (N, S, S, 3) uint8 crops."""
+        frames = read_frames(self.path, list(times_s + self.offset_s)).pixels
+        crop = crop_face(frames, self.settings.size, self.face, self.settings.margin, self._detector)
         self.crops.append(crop)
         self._warnings |= dict.fromkeys(crop.warnings)
         return crop.pixels
 
 
 def face_video_of(clip: Clip, recipe: Recipe) -> FaceVideo:
-    """The film of a clip that has one, seen as the recipe sees films."""
+    """The face video of a clip, with the settings of a recipe. The clip must have a video.
+
+    Raises:
+        FarfeelError: As FaceVideo does.
+    """
     assert clip.video is not None
     end_s = None if clip.end_s is None else clip.end_s - clip.start_s
     offset_s = clip.video_offset_s + clip.start_s
@@ -126,5 +157,5 @@ def face_video_of(clip: Clip, recipe: Recipe) -> FaceVideo:
 
 
 def middles(start_s: float, end_s: float, count: int) -> np.ndarray:
-    """(count,) middles of as many equal parts of a span."""
+    """Divide a time span into equal parts → (count,) the middle of each part, in seconds."""
     return start_s + (np.arange(count) + 0.5) * (end_s - start_s) / count

@@ -14,6 +14,7 @@ from torch import Tensor
 from farfeel.models.emotion import EmotionModel
 from farfeel.recipe import Recipe, apply_override, as_yaml, recipe_from_tree, save_recipe
 from farfeel.support.files import replacing_folder, require_folder_place, require_only
+from farfeel.support.text import one_line
 from farfeel.types import FarfeelError
 
 WEIGHTS, RECIPE, CARD = "model.safetensors", "recipe.yaml", "card.md"
@@ -116,9 +117,7 @@ def read_checkpoint_recipe(folder: Path) -> Recipe:
     try:
         tree = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
-        raise FarfeelError(
-            f"checkpoint {folder}: recipe.yaml cannot be read ({' '.join(str(error).split())})"
-        ) from None
+        raise FarfeelError(f"checkpoint {folder}: recipe.yaml cannot be read ({one_line(error)})") from None
     if not isinstance(tree, dict):
         raise FarfeelError(f"checkpoint {folder}: recipe.yaml holds no recipe; restore the folder as it was written")
     return recipe_from_tree(tree, source=f"checkpoint {folder}")
@@ -130,9 +129,7 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
     try:
         return load_file(path)
     except (SafetensorError, OSError) as error:
-        raise FarfeelError(
-            f"checkpoint {path} is damaged or cut off ({' '.join(str(error).split())[:100]}); copy it again"
-        ) from None
+        raise FarfeelError(f"checkpoint {path} is damaged or cut off ({one_line(error, 100)}); copy it again") from None
 
 
 def read_card(folder: Path) -> str:

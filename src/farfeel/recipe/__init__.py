@@ -40,6 +40,7 @@ from farfeel.recipe.sections import (
 )
 from farfeel.support.files import replacing_file
 from farfeel.support.registry import Registry, nearest
+from farfeel.support.text import one_line
 from farfeel.types import FarfeelError
 
 __all__ = [
@@ -107,7 +108,7 @@ def load_recipe(name_or_file: str | Path, overrides: Sequence[str] = ()) -> Reci
     try:
         tree = yaml.load(text, _OnceOnly) or {}
     except yaml.YAMLError as error:
-        reason = " ".join(str(error).replace(' in "<unicode string>"', "").split())
+        reason = one_line(str(error).replace(' in "<unicode string>"', ""))
         raise FarfeelError(f"{name} is not YAML ({reason}); correct that line") from None
     if not isinstance(tree, dict):
         raise FarfeelError(
@@ -164,7 +165,7 @@ def as_yaml(recipe: Recipe) -> str:
         return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, default_flow_style=None, width=100)
     except (PydanticSerializationError, yaml.YAMLError) as error:
         raise FarfeelError(
-            f"recipe {recipe.name} cannot be written as YAML ({' '.join(str(error).split())[:100]}), expected "
+            f"recipe {recipe.name} cannot be written as YAML ({one_line(error, 100)}), expected "
             "options of numbers, texts, lists and dictionaries; change them"
         ) from None
 
@@ -173,7 +174,7 @@ def describe() -> Iterator[tuple[str, str, str]]:
     """Every setting as (dotted key, default, meaning), for help and documentation."""
     for key, section, name in settings():
         field = section.model_fields[name]
-        yield key, _plain(field.default), " ".join((field.description or "").split())
+        yield key, _plain(field.default), one_line(field.description or "")
 
 
 def choices() -> dict[str, dict[str, str]]:

@@ -22,7 +22,7 @@ from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from farfeel.support.registry import Registry
 from farfeel.types import EMOTIONS, FarfeelError
-from farfeel.variants import AUDIO_NETWORKS, FUSIONS, MICROPHONES, VIDEO_NETWORKS
+from farfeel.variants import AUDIO_NETWORKS, FUSIONS, MICROPHONES, NOISES, VIDEO_NETWORKS
 
 UNKNOWN_NAME = "unknown_name"  # pydantic's type of the error below
 TAKES = ("any", "one", "as trained")  # how many microphones a strategy can use
@@ -199,10 +199,9 @@ class Rooms(Section):
     """Share of training clips without a room: all microphones get the dry clip."""
     snr_db: Range | None = None
     """Range of the signal-to-noise ratio, over all microphones together. null: no noise is added."""
-    noise: Annotated[tuple[Literal["white", "babble", "fan", "recorded"], ...], Field(min_length=1)] = ("white",)
-    """Kinds to draw from. babble: other training speakers, elsewhere in the room. fan: steady pink noise from one point
-    of the room. recorded: files of noise_folder. With prepared clips, babble and fan are not used. With a single
-    training speaker, babble is not used, if there is another kind."""
+    noise: Annotated[tuple[Annotated[str, Named(NOISES)], ...], Field(min_length=1)] = ("white",)
+    """Kinds of noise to draw from. A kind that the clips do not allow is not used, if another kind is named: prepared
+    clips have no positions for babble and fan, and a single training speaker has no other speakers for babble."""
     renderings: Annotated[int, Field(ge=0)] = 0
     """Versions of each training clip (room, noise, speed, position in the window). They are computed once, kept in
     memory as log-mels, and used in turn. 0: a new version in every epoch. For modalities=audio only."""

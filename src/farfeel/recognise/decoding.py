@@ -81,7 +81,7 @@ def open_recording(
 
     sound, footage, notes = open_parts(path, recipe, options, hear, detector)
     if footage and sound is not None and not footage.is_still:
-        rest_s = footage.filmed_s - sound.shape[1] / rate
+        rest_s = footage.video_end_s - sound.shape[1] / rate
         if abs(rest_s) > MISMATCH_S:
             notes.append(f"the {'film' if rest_s > 0 else 'sound'} goes on for {abs(rest_s):.1f} s alone")
     return Recording(sound, footage), notes
@@ -139,8 +139,8 @@ def prepare_recording(
     modalities = ["audio"] * bool(living)
     if footage is not None:
         notes += footage.warnings
-        modalities += ["video"] * footage.looked
-        if not footage.looked:
+        modalities += ["video"] * footage.was_used
+        if not footage.was_used:
             notes.append("the film is not used: it shows less than half of what is heard")
     seconds = footage.seconds if footage and audio is None else 0.0
     if audio is not None:

@@ -18,6 +18,7 @@ import yaml
 
 from farfeel.support.console import note
 from farfeel.support.files import replacing_folder, require_folder_place, require_only
+from farfeel.support.text import one_line
 from farfeel.types import FarfeelError
 
 if TYPE_CHECKING:
@@ -202,7 +203,7 @@ def _require_whole(address: str, weights: Path) -> None:
             pass
     except (SafetensorError, OSError) as error:
         raise FarfeelError(
-            f"{address}: {WEIGHTS} is damaged or cut off ({_line(error)[:100]}); delete {weights.parents[2]} to have "
+            f"{address}: {WEIGHTS} is damaged or cut off ({one_line(error, 100)}); delete {weights.parents[2]} to have "
             "it fetched again, or tell its owner"
         ) from None
 
@@ -232,8 +233,8 @@ def _reason(error: Exception) -> str:
     """The hub's own words where it has answered, else those of the error, in one line."""
     if refusal := _refusal(error):
         answer = refusal.response
-        return f"{answer.status_code}: {_line(refusal.server_message or answer.reason_phrase)[:200]}"
-    return _line(error)[:200] or type(error).__name__
+        return f"{answer.status_code}: {one_line(refusal.server_message or answer.reason_phrase, 200)}"
+    return one_line(error, 200) or type(error).__name__
 
 
 def _refusal(error: BaseException | None) -> HfHubHTTPError | None:
@@ -243,7 +244,3 @@ def _refusal(error: BaseException | None) -> HfHubHTTPError | None:
     while error is not None and not isinstance(error, HfHubHTTPError):
         error = error.__cause__
     return error
-
-
-def _line(text: object) -> str:
-    return " ".join(str(text).split())

@@ -8,18 +8,14 @@ from __future__ import annotations
 import functools
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
 from dataclasses import dataclass
-from multiprocessing import get_context
 from pathlib import Path
 from typing import TypeVar
 
 from farfeel.recipe import Recipe
 from farfeel.recognise.decoding import DEFAULTS, Options, Prepared, prepare
 from farfeel.recognise.recognizer import Recognizer
-from farfeel.support.pool import Runner
+from farfeel.support.pool import Runner, run_in_order
 from farfeel.types import FarfeelError, Prediction
 
 T = TypeVar("T")
@@ -84,42 +80,12 @@ def _loaded(loading: LoadOptions) -> Recognizer:
 def _prepared(
     paths: Sequence[Path], recipes: Sequence[Recipe], options: Options, workers: int
 ) -> Iterator[Prepared | FarfeelError]:
-    if not workers:
-        yield from (_prepare(path, recipes, options) for path in paths)
-        return
-    rest = list(paths)
-    while rest:
-        done = 0
-        try:
-            with _pool(workers) as pool:
-                for result in _in_order(pool, rest, recipes, options, AHEAD * workers):
-                    done += 1
-                    yield result
-        except BrokenProcessPool:  # A decoder crashed, and took all others with it: which file it was is not told.
-            yield _alone(rest[done], recipes, options)
-            done += 1
-        rest = rest[done:]
+    work = functools.partial(_prepare, recipes=recipes, options=options)
+    return run_in_order(work, paths, workers, AHEAD * workers, _crashed)
 
 
-def _in_order(
-    pool: ProcessPoolExecutor, paths: Sequence[Path], recipes: Sequence[Recipe], options: Options, ahead: int
-) -> Iterator[Prepared | FarfeelError]:
-    waiting: list[Future[Prepared | FarfeelError]] = []
-    for path in paths:
-        waiting.append(pool.submit(_prepare, path, recipes, options))
-        if len(waiting) > ahead:
-            yield waiting.pop(0).result()
-    for future in waiting:
-        yield future.result()
-
-
-def _alone(path: Path, recipes: Sequence[Recipe], options: Options) -> Prepared | FarfeelError:
-    """In a process of its own, whose death says that it was this file."""
-    try:
-        with _pool(1) as pool:
-            return pool.submit(_prepare, path, recipes, options).result()
-    except BrokenProcessPool:
-        return FarfeelError(f"{path} crashed the decoder, expected a recording; convert the file")
+def _crashed(path: Path) -> FarfeelError:
+    return FarfeelError(f"{path} crashed the decoder, expected a recording; convert the file")
 
 
 def _prepare(path: Path, recipes: Sequence[Recipe], options: Options) -> Prepared | FarfeelError:
@@ -127,16 +93,6 @@ def _prepare(path: Path, recipes: Sequence[Recipe], options: Options) -> Prepare
         return prepare(path, recipes, options)
     except FarfeelError as error:  # the other files are still worth recognising
         return error
-
-
-@contextmanager
-def _pool(workers: int) -> Iterator[ProcessPoolExecutor]:
-    # Not forked: the threads of a network that is loaded already would not be copied, and their locks would.
-    pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"))
-    try:
-        yield pool
-    finally:
-        pool.shutdown(cancel_futures=True)
 
 
 def _batched(items: Iterable[T], size: int) -> Iterator[tuple[T, ...]]:

@@ -1,6 +1,6 @@
-"""A room acts on dry speech: convolution with its responses, and noise at a given level. Torch, batched, on the device.
+"""What microphones record: dry speech convolved with the room's responses, and noise at a given level.
 
-Letters: B batch, M microphones, T samples, L taps.
+In PyTorch, in batches, on the device of the model. Letters: B batch, M microphones, T samples, L taps.
 """
 
 from __future__ import annotations
@@ -21,11 +21,20 @@ def convolve(dry: Tensor, taps: Tensor) -> Tensor:
 
 
 def add_noise(clean: Tensor, noise: Tensor, snr_db: Tensor) -> Tensor:
-    """clean (B, M, T) + noise (B, M, T), scaled so that the energies over all microphones have the ratio snr_db (B,).
+    """clean (B, M, T), noise (B, M, T), snr_db (B,) → (B, M, T): their sum, the noise at the level asked.
 
-    One gain for all microphones keeps the levels between them. Infinite snr_db, silent noise, silent speech: no noise.
+    The energies over all microphones have the ratio snr_db. One gain for all microphones keeps the levels between them.
+    No noise is added where snr_db is infinite, or where the noise or the speech is silent.
     """
     energy = noise.square().sum(dim=(1, 2))
     energy = torch.where(energy > 0, energy, 1.0)  # Silence stays silent at any gain.
     gain = 10 ** (-snr_db / 20) * (clean.square().sum(dim=(1, 2)) / energy).sqrt()
     return clean + gain[:, None, None] * noise
+
+
+def record(wet: Tensor, noise: Tensor, snr_db: Tensor, working: Tensor) -> Tensor:
+    """Speech in the room (B, M, T), noise (B, M, T), its level snr_db (B,) → (B, M, T), what is recorded.
+
+    working (B, M) bool: a dead microphone records nothing.
+    """
+    return add_noise(wet, noise, snr_db) * working[..., None]

@@ -30,6 +30,7 @@ from farfeel.rooms import gpurir
 from farfeel.rooms.acoustics import measure
 from farfeel.rooms.bank import PARAMETERS, Bank, check_replaceable, is_bank, write_bank
 from farfeel.support.files import replacing_file
+from farfeel.support.parameters import read_parameters, require_same
 from farfeel.support.pool import Runner, run_all
 from farfeel.types import FarfeelError, Rir, Room
 
@@ -165,9 +166,14 @@ def simulate(
     waiting = out.with_name(f".{out.name}.partial")
     check_replaceable(out)
     if is_bank(out):
-        bank = _same_bank(out, count, parameters)
+        require_same(
+            read_parameters(out / PARAMETERS),
+            {"count": count, **parameters},
+            f"{out} is a bank with other parameters",
+            "choose another --out or remove it",
+        )
         shutil.rmtree(waiting, ignore_errors=True)  # where the last run was killed in its last line
-        return bank
+        return Bank.open(out)
     room_of(0, ranges, mics, seed)  # Ranges that cannot be met are an error before anything is kept.
     _start_or_resume(waiting, parameters)
     done = {path.name for path in waiting.iterdir()}
@@ -319,35 +325,12 @@ def _start_or_resume(waiting: Path, parameters: dict[str, Any]) -> None:
         shutil.rmtree(waiting, ignore_errors=True)  # Responses of unknown parameters are not to be mixed in.
         with replacing_file(waiting / PARAMETERS) as path:
             path.write_text(json.dumps(parameters, indent=1), encoding="utf-8")
-    elif difference := _difference(_read_parameters(waiting / PARAMETERS), parameters):
-        raise FarfeelError(
-            f"{waiting} keeps an interrupted simulation with other parameters ({difference}); "
-            "repeat that command, choose another --out, or remove the folder"
+    else:
+        require_same(
+            read_parameters(waiting / PARAMETERS),
+            parameters,
+            f"{waiting} keeps an interrupted simulation with other parameters",
+            "repeat that command, choose another --out, or remove the folder",
         )
     for path in waiting.glob(".*.partial"):  # what a killed process was writing
         path.unlink(missing_ok=True)
-
-
-def _same_bank(out: Path, count: int, parameters: dict[str, Any]) -> Bank:
-    found = _read_parameters(out / PARAMETERS)
-    if difference := _difference(found, {"count": count, **parameters}):
-        raise FarfeelError(f"{out} is a bank with other parameters ({difference}); choose another --out or remove it")
-    return Bank.open(out)
-
-
-def _read_parameters(path: Path) -> dict[str, Any]:
-    try:
-        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return found
-
-
-def _difference(found: dict[str, Any], asked: dict[str, Any]) -> str:
-    """What differs, in words; empty where nothing does."""
-    if not found:
-        return "none are recorded in it"
-    flat_found, flat_asked = ({**tree, **tree.get("ranges", {})} for tree in (found, asked))
-    names = sorted((flat_found.keys() | flat_asked.keys()) - {"ranges"})
-    differ = [name for name in names if flat_found.get(name) != flat_asked.get(name)]
-    return ", ".join(f"{name} {flat_found.get(name)}, asked {flat_asked.get(name)}" for name in differ)

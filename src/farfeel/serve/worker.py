@@ -33,6 +33,8 @@ from farfeel.serve.limits import MEGABYTE, Limits, Refusal
 from farfeel.serve.pictures import mel_picture
 from farfeel.show.predictions import as_dict
 from farfeel.show.timeline import as_json
+from farfeel.support.pool import end_with_parent
+from farfeel.support.text import one_line
 from farfeel.types import FarfeelError, Prediction, Timeline
 
 NAMES = ("the recording", "the sound file")  # of the files, in what is said about them
@@ -85,6 +87,7 @@ def start() -> None:
 def work(pipe: Connection, engines: Sequence[tuple[Recipe, np.ndarray]], job: Job) -> None:
     """The whole life of the process: the job's answer, or a refusal, goes into the pipe. `engines`: recipe and
     temperature of each network."""
+    end_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the server, which ends its workers.
     files = [Path(f"/dev/fd/{reduction.recv_handle(pipe)}") for _ in range(job.files)]
     _confine(job.limits, job.limits.stream_s if job.wants == ("stream",) else job.limits.decode_s)
@@ -186,7 +189,7 @@ def _said(sentence: str, files: Sequence[Path], names: Sequence[str] = NAMES) ->
     """A sentence for the command line, in the words of a request."""
     for file, name in zip(files, names, strict=False):
         sentence = sentence.replace(str(file), name)
-    return " ".join(sentence.replace(" --", " ").split())
+    return one_line(sentence.replace(" --", " "))
 
 
 def _as_dict(prediction: Prediction, job: Job, files: Sequence[Path]) -> dict[str, Any]:

@@ -20,13 +20,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy.fft import irfft, next_fast_len, rfft
 
 from farfeel.media.audio import read_audio
 from farfeel.media.face_video import face_video_of
 from farfeel.recipe import Recipe
-from farfeel.rooms.acoustics import remove_common_delay
 from farfeel.rooms.bank import TABLE, Bank
+from farfeel.rooms.scene import in_room, response_of
 from farfeel.shards.store import (
     INDEX,
     MOST_CHANNELS,
@@ -39,11 +38,12 @@ from farfeel.shards.store import (
     write_shard,
 )
 from farfeel.support.files import replacing_file, require_folder_place, require_only
+from farfeel.support.parameters import read_parameters, require_same
 from farfeel.support.pool import Runner, run_all
 from farfeel.types import Clip, FarfeelError
 
 PER_SHARD = 128  # examples: some 50 MB of seven microphones
-PLACES, ORDER = 1, 2  # last words of seeds
+POSITIONS, ORDER = 1, 2  # last words of seeds
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,13 @@ def prepare(
     job = Job(tuple(clips), recipe, bank.path if bank else None, tuple(mics), renderings, seed, per_shard, out)
     parameters = _require_possible(job, bank)
     require_only(out, (INDEX, PARAMETERS, PATTERN, ".*.partial"), "a prepared corpus")
-    _require_same(out, parameters)
+    if (out / PARAMETERS).exists():
+        require_same(
+            read_parameters(out / PARAMETERS),
+            parameters,
+            f"{out} was prepared with other parameters",
+            "prepare the same, choose another --out, or remove the folder",
+        )
     with replacing_file(out / PARAMETERS) as partial:
         partial.write_text(json.dumps(parameters, indent=2, sort_keys=True) + "\n")
     todo = [number for number in range(job.shards) if not job.file(number).exists()]
@@ -119,31 +125,22 @@ def _examples(job: Job, bank: Bank | None, number: int) -> Iterator[tuple[dict[s
         clip = job.clips[which]
         about: dict[str, Any] = {"key": key_of(clip, rendering), "clip": clip.id, "rendering": rendering}
         about |= {name: getattr(clip, name) for name in ("corpus", "speaker", "emotion", "sentence", "intensity")}
-        heard = None
+        audio = None
         if clip.audio is not None and job.recipe.modalities != "video":
-            sound = read_audio(clip.audio, job.recipe.audio.sample_rate, clip.start_s, clip.end_s)
-            heard = sound.mean(axis=0, keepdims=True)
+            channels = read_audio(clip.audio, job.recipe.audio.sample_rate, clip.start_s, clip.end_s)
+            audio = channels.mean(axis=0, keepdims=True)
         about |= {"room": "", "position": ""}
-        if bank is not None and heard is not None:
-            rng = np.random.default_rng((job.seed, PLACES, zlib.crc32(f"{clip.corpus}|{clip.id}".encode())))
+        if bank is not None and audio is not None:
+            rng = np.random.default_rng((job.seed, POSITIONS, zlib.crc32(f"{clip.corpus}|{clip.id}".encode())))
             response = int(rng.permutation(len(bank))[rendering])
             about |= {"room": bank[response].room, "position": bank[response].position}
-            heard = in_room(heard[0], remove_common_delay(bank.taps(response, job.mics)))
+            audio = in_room(audio[0], response_of(bank, response, job.mics))
         if clip.video is None or job.recipe.modalities == "audio":
-            yield about, Example(heard)
+            yield about, Example(audio)
         else:
             footage = face_video_of(clip, job.recipe)
-            at_s, frames = footage.whole()
-            yield about, Example(heard, frames, at_s, footage.begin_s, footage.end_s)
-
-
-def in_room(dry: np.ndarray, taps: np.ndarray) -> np.ndarray:
-    """(T,), (M, L) → (M, T) float32: as `reverb.convolve`, and to the same bit in every process."""
-    samples = len(dry)
-    taps = taps[:, :samples]
-    n_fft = next_fast_len(samples + taps.shape[1] - 1, real=True)
-    wet = irfft(rfft(dry, n_fft) * rfft(taps, n_fft, axis=1), n_fft, axis=1)
-    return np.asarray(wet[:, :samples], dtype=np.float32)
+            at_s, frames = footage.all_frames()
+            yield about, Example(audio, frames, at_s, footage.begin_s, footage.end_s)
 
 
 def key_of(clip: Clip, rendering: int) -> str:
@@ -196,17 +193,3 @@ def bank_digest(bank: Bank | None) -> str:
     if bank is None:
         return ""
     return hashlib.sha256((bank.path / TABLE).read_bytes() + f"|{len(bank)}|{bank.mics}".encode()).hexdigest()
-
-
-def _require_same(out: Path, parameters: dict[str, Any]) -> None:
-    if not (out / PARAMETERS).exists():
-        return
-    try:
-        before = json.loads((out / PARAMETERS).read_text())
-    except ValueError:
-        raise FarfeelError(f"{out / PARAMETERS} is damaged; delete {out} and prepare again") from None
-    if differing := [name for name in parameters if before.get(name) != parameters[name]]:
-        raise FarfeelError(
-            f"{out} was prepared of other things ({', '.join(differing[:4])} differ); prepare the same, or choose "
-            "another --out"
-        )

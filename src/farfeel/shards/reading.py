@@ -51,11 +51,11 @@ class StoredFaceVideo(FaceVideo):
     def __init__(self, example: Example, knobs: Video) -> None:
         assert example.frames is not None
         assert example.at_s is not None
-        self.knobs, self.begin_s, self.end_s = knobs, example.begin_s, example.end_s
-        self.is_one_view = True
-        self.looked = False
+        self.settings, self.begin_s, self.end_s = knobs, example.begin_s, example.end_s
+        self.is_decoded_once = True
+        self.was_used = False
         self._warnings = {}
-        self._whole = example.at_s, example.frames
+        self._all_frames = example.at_s, example.frames
 
 
 def examples_of(shards: Shards, clips: Sequence[Clip]) -> list[list[int]]:

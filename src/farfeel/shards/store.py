@@ -32,6 +32,7 @@ import soundfile
 from fsspec.core import url_to_fs
 
 from farfeel.support.files import replacing_file
+from farfeel.support.text import one_line
 from farfeel.types import EMOTIONS, FarfeelError
 
 VERSION = 1
@@ -109,7 +110,7 @@ class Shards:
             table = pq.read_table(io.BytesIO(held))
             facts = json.loads((table.schema.metadata or {})[METADATA])
         except (pa.ArrowException, KeyError, ValueError) as error:
-            reason = " ".join(str(error).split())[:80]
+            reason = one_line(error, 80)
             raise FarfeelError(f"{place}/{INDEX} is damaged or no index ({reason}); {AGAIN}") from None
         if facts.get("version") != VERSION:
             raise FarfeelError(f"{place} has version {facts.get('version')}, expected {VERSION}; {AGAIN}")
@@ -251,14 +252,10 @@ def _reaching(place: str) -> Iterator[None]:
     except ImportError as error:
         raise FarfeelError(f"{place} needs a package that is not installed ({error}); install it") from None
     except PermissionError as error:
-        raise FarfeelError(f"{place} may not be read ({_said(error)}); check the access rights") from None
+        raise FarfeelError(f"{place} may not be read ({one_line(error, 120)}); check the access rights") from None
     except FileNotFoundError:
         raise FarfeelError(f"{place} does not exist; expected a prepared corpus; correct the place") from None
     except Exception as error:  # each kind of place has errors of its own
         raise FarfeelError(
-            f"{place} cannot be read ({type(error).__name__}: {_said(error)}); try again, or correct the place"
+            f"{place} cannot be read ({type(error).__name__}: {one_line(error, 120)}); try again, or correct the place"
         ) from None
-
-
-def _said(error: Exception) -> str:
-    return " ".join(str(error).split())[:120]

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
+from farfeel.support.text import one_line
 from farfeel.types import FarfeelError
 
 Item = TypeVar("Item")
@@ -46,7 +47,7 @@ def run_all(work: Callable[[Item], Result], items: Sequence[Item], workers: int)
                     raise result
                 yield result
         except RayError as error:
-            reason = " ".join(str(error).split())[:160]
+            reason = one_line(error, 160)
             raise FarfeelError(f"Ray gave up ({type(error).__name__}: {reason}); run the same command again") from None
 
 
@@ -72,7 +73,7 @@ def _cluster(workers: int) -> Iterator[None]:
             try:
                 ray.init(**quiet)
             except ConnectionError as error:
-                place, reason = os.environ["RAY_ADDRESS"], " ".join(str(error).split())[:120]
+                place, reason = os.environ["RAY_ADDRESS"], one_line(error, 120)
                 raise FarfeelError(
                     f"no Ray cluster answers at {place} ({reason}); correct RAY_ADDRESS, or unset it to work here"
                 ) from None

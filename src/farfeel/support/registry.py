@@ -23,6 +23,7 @@ from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
+from farfeel.support.text import one_line
 from farfeel.types import FarfeelError
 
 T = TypeVar("T")
@@ -92,7 +93,7 @@ class Variant:
             if not self.package:
                 raise
             raise FarfeelError(
-                f"{self.name} of {self.package} cannot be loaded ({_one_line(error)}); expected "
+                f"{self.name} of {self.package} cannot be loaded ({_reason(error)}); expected "
                 f"{self.module}:{self.attribute}; repair or uninstall that package"
             ) from None
 
@@ -167,8 +168,7 @@ class Registry(Generic[T]):
             if not variant.package:
                 raise
             raise FarfeelError(
-                f"{name} of {variant.package} cannot be built ({_one_line(error)}); correct {setting}, or ask its "
-                "authors"
+                f"{name} of {variant.package} cannot be built ({_reason(error)}); correct {setting}, or ask its authors"
             ) from None
 
     def summary(self, name: str) -> str:
@@ -301,5 +301,5 @@ def _misfit(name: str, setting: str, options: Mapping[str, Any], free: Sequence[
     return f"{setting}: {name} has no option {wrong[0]}, expected {' or '.join(free) or 'none'}; {remedy}"
 
 
-def _one_line(error: Exception) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:160]}"
+def _reason(error: Exception) -> str:
+    return f"{type(error).__name__}: {one_line(error, 160)}"

@@ -45,6 +45,7 @@ from farfeel.recipe import Train as TrainKnobs
 from farfeel.recognise.engines.pytorch import TorchEngine
 from farfeel.recognise.recognizer import Recognizer
 from farfeel.support.files import replacing_file
+from farfeel.support.parameters import require_same
 from farfeel.training.distributed import (
     BatchParts,
     average_statistics,
@@ -332,25 +333,16 @@ def _restore(
     for knobs in (theirs["train"], ours["train"]):
         for how in ("workers", "devices", "strategy"):  # not what is learned, but by whom
             knobs.pop(how)
-    if theirs != ours:
-        before, now = _flat(theirs), _flat(ours)
-        differing = [key for key in sorted(now | before) if now.get(key) != before.get(key)]
-        raise FarfeelError(
-            f"{run_dir} was trained with another recipe ({', '.join(differing[:3])} differ); resume with the same, "
-            "or choose another --out"
-        )
+    require_same(
+        theirs,
+        ours,
+        f"{run_dir} was trained with another recipe",
+        "resume with the same, or choose another --out",
+    )
     model.load_state_dict(with_temperature(state["model"]))
     if averaged:
         averaged.load_state_dict(state["averaged"])
     return [EpochReport(**row) for row in state["history"]], state["optimizer"]
-
-
-def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested dictionaries → dotted keys."""
-    flat: dict[str, Any] = {}
-    for key, value in tree.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
-    return flat
 
 
 def _start_afresh(run_dir: Path, recipe: Recipe) -> None:

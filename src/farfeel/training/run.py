@@ -64,8 +64,8 @@ def run_training(
         clips = TrainingSet(train, recipe, bank, training_rooms)
         banks = [bank] if bank else []
         validation = EvaluationSet(val, recipe, banks, mics, validation_rooms, one_room_each=True)
-    if recipe.rooms.snr_db and (absent := sorted(set(recipe.rooms.noise) - set(clips.noises))):
-        note(f"noise without {' and '.join(absent)}: prepared clips have no place for it, a speaker alone no others")
+    for kind, lacks in clips.lacking.items():
+        note(f"trained without {kind} noise: {lacks}")
     note(f"{sum(p.numel() for p in model.parameters()) / 1e6:.2f} M parameters; run in {out}")
     with progress("training", "clips") as advance:
 

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torchvision.models.video import R2Plus1D_18_Weights
 
 from farfeel import recipe
+from farfeel.support.text import one_line
 from farfeel.types import FarfeelError
 from farfeel.variants import VIDEO_NETWORKS
 
@@ -82,7 +83,7 @@ def kinetics_weights() -> dict[str, Tensor]:
         state: dict[str, Tensor] = weights.get_state_dict(progress=False, check_hash=True, weights_only=True)
     except (URLError, OSError, RuntimeError) as error:  # RuntimeError: another checksum
         raise FarfeelError(
-            f"the Kinetics weights are not in torch's cache and cannot be downloaded ({' '.join(str(error).split())}); "
+            f"the Kinetics weights are not in torch's cache and cannot be downloaded ({one_line(error)}); "
             f"fetch {weights.url} elsewhere and name it with --video-weights FILE, or go without: --video-weights none"
         ) from None
     return state

@@ -11,6 +11,7 @@ import numpy as np
 import yaml
 
 from farfeel.recipe import Recipe, recipe_from_tree
+from farfeel.support.text import one_line
 from farfeel.types import FarfeelError
 
 # It would tell its maker about this machine, and write down a number for it. Read when the library is loaded.
@@ -120,4 +121,4 @@ def _temperature(path: Path, metadata: dict[str, str]) -> np.ndarray:
 
 def _line(error: Exception) -> str:
     """What ONNX Runtime says, without its preamble."""
-    return " ".join(str(error).split()).split(" : ")[-1][:120].rstrip(" .")
+    return one_line(error).split(" : ")[-1][:120].rstrip(" .")
