@@ -182,9 +182,9 @@ def test_times_before_and_after_the_video_give_its_first_and_last_frame(videos: 
 
 def test_key_frames_save_decoding(videos: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     sent: list[object] = []
-    decoded = container_module.decoded
+    decode_packet = container_module.decode_packet
     monkeypatch.setattr(
-        video_module, "decoded", lambda stream, packet: [sent.append(packet), decoded(stream, packet)][1]
+        video_module, "decode_packet", lambda stream, packet: [sent.append(packet), decode_packet(stream, packet)][1]
     )
     read_frames(videos["often"], [0.33, 1.97])
     assert len(sent) < 20
