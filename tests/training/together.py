@@ -20,7 +20,6 @@ from farfeel.training.examples import TrainingSet
 from farfeel.training.loop import fit
 from farfeel.training.processes import here
 
-
 BLOCKS = HTSAT.sharded
 UNDIVIDED = "undivided"  # the run whose audio network names no blocks to FSDP
 

@@ -132,7 +132,7 @@ def _average(args: argparse.Namespace) -> None:
     models = [load_checkpoint(path) for path in args.checkpoints]
     first = models[0].recipe
     for path, model in zip(args.checkpoints, models, strict=True):
-        for what in ("model", "audio", "microphones.strategy", "data.emotions"):
+        for what in ("model", "audio", "microphones.strategy", "microphones.options", "data.emotions"):
             if attrgetter(what)(model.recipe) != attrgetter(what)(first):
                 raise FarfeelError(f"{path} has another {what} than {args.checkpoints[0]}; average like with like")
     names = ", ".join(map(str, args.checkpoints))

@@ -16,6 +16,7 @@ import importlib.util
 import inspect
 import pkgutil
 import re
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.machinery import ModuleSpec, PathFinder
@@ -203,9 +204,20 @@ def _attribute_like(module: str) -> str:
     raise LookupError(f"{module} has nothing named like itself")
 
 
-@functools.cache
 def _plug_ins(group: str) -> tuple[Variant, ...]:
-    return tuple(_variant(each) for each in entry_points(group=group))
+    """The entry points of a group, of the packages that are on the path now."""
+    return _selected(group, tuple(sys.path))
+
+
+@functools.cache
+def _selected(group: str, path: tuple[str, ...]) -> tuple[Variant, ...]:
+    return tuple(_variant(each) for each in _installed(path).select(group=group))
+
+
+@functools.cache
+def _installed(path: tuple[str, ...]) -> Any:
+    """All entry points. To read them once takes less than once for each group."""
+    return entry_points()
 
 
 def _variant(point: EntryPoint) -> Variant:
