@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from farfeel.cli import main
 from farfeel.models.emotion import EmotionModel
-from farfeel.recipe import RANGES, Recipe, Section, describe, load_recipe, recipe_names, save_recipe
+from farfeel.recipe import RANGES, Recipe, Section, choices, describe, load_recipe, recipe_names, save_recipe
 from farfeel.types import EMOTIONS, FarfeelError
 
 SETTINGS = sorted(key for key, _, _ in describe())
@@ -240,3 +240,59 @@ def test_a_recipe_cannot_be_changed() -> None:
 def test_emotions_keep_the_order_of_the_recipe() -> None:
     assert load_recipe("tiny", ["data.emotions=[sad, happy]"]).data.emotions == ("sad", "happy")
     assert load_recipe("tiny").data.emotions == EMOTIONS
+
+
+def test_every_setting_with_choices_is_listed_with_all_of_them(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["recipe"]) == 0
+    entries = capsys.readouterr().out.split("settings, with their defaults:")[1].split("\n  ")[1:]
+    listed: dict[str, str] = {}
+    for entry in entries:
+        if " = " in entry.splitlines()[0] and not entry.startswith(" "):
+            key = entry.partition(" = ")[0].strip()
+            listed[key] = ""
+        listed[key] += entry + "\n"
+    for key, values in choices().items():
+        for value, meaning in values.items():
+            assert (f"- {value}: {meaning}" if meaning else value) in listed[key], (key, value)
+    expected = {"train.optimizer": {"adamw", "adam"}, "model.patch": {"2", "4", "8", "16"}}
+    assert {key: set(choices()[key]) for key in expected} == expected
+
+
+@pytest.mark.parametrize("key", choices())
+def test_the_choices_are_what_a_recipe_takes(key: str) -> None:
+    default = {key: default for key, default, _ in describe()}[key]
+    in_list = default.startswith("[")
+    more = {"rooms.noise": ["rooms.noise_folder=x"]}.get(key, [])
+    for value in choices()[key]:
+        chosen = value_of(load_recipe("tiny", [*more, f"{key}={[value] if in_list else value}"]), key)
+        assert str(chosen[0] if in_list else chosen) == value
+    assert "expected" in complaint(f"{key}={['nonsense'] if in_list else 'nonsense'}")
+
+
+def test_a_recipe_from_before_fusions_had_names_is_the_same_and_is_written_the_same(tmp_path: Path) -> None:
+    save_recipe(load_recipe("default"), tmp_path / "new.yaml")
+    written = (tmp_path / "new.yaml").read_text()
+    assert not {"options", "packages"} & {line.strip().partition(":")[0] for line in written.splitlines()}
+    assert yaml.safe_load(written)["fusion"] == {"hidden": 256, "dropout": 0.2, "experts": True}
+    assert load_recipe(tmp_path / "new.yaml").fusion.strategy == "concatenation"
+
+
+def test_options_and_packages_are_written_and_read(tmp_path: Path) -> None:
+    recipe = load_recipe("tiny", ["microphones.strategy=loudest", "microphones.options={peak: false}"])
+    save_recipe(recipe, tmp_path / "mine.yaml")
+    tree = yaml.safe_load((tmp_path / "mine.yaml").read_text())
+    assert tree["packages"] == {"microphones.strategy": "farfeel-example 0.1"}
+    assert tree["microphones"]["options"] == {"peak": False}
+    assert load_recipe(tmp_path / "mine.yaml") == recipe
+    tree["packages"]["microphones.strategy"] = "farfeel-example 0.0.1"  # another version is there now
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(tree))
+    assert load_recipe(tmp_path / "mine.yaml").packages == recipe.packages
+
+
+@pytest.mark.parametrize("packages", ["nonsense", {"microphones.strategy": 5}, {"no.such": "a 1"}, None])
+def test_packages_that_say_nothing_do_no_harm(tmp_path: Path, packages: Any) -> None:
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump({"packages": packages, "train": {"epochs": 3}}))
+    assert load_recipe(tmp_path / "mine.yaml") == load_recipe(tmp_path / "mine.yaml", ["train.epochs=3"])
+    tree = {"packages": packages, "microphones": {"strategy": "quietest"}}
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(tree))
+    assert "quietest" in complaint(recipe=tmp_path / "mine.yaml")

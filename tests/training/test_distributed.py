@@ -33,6 +33,8 @@ STILL = ("augment.time_masks=0", "augment.band_masks=0", "train.epochs=2", "trai
 RUNS = {
     "ddp": (),
     "fsdp": ("train.strategy=fsdp", "train.ema=0.9"),
+    # A strategy of another package, and a network that names no blocks: FSDP gathers it as a whole.
+    together.UNDIVIDED: ("train.strategy=fsdp", "train.epochs=1", "microphones.strategy=loudest"),
     "both": ("modalities=both", "train.epochs=1", "train.batch_size=8"),
 }
 

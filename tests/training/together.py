@@ -13,17 +13,22 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from farfeel.cli import main
 from farfeel.corpora.splits import Split
 from farfeel.evaluate.test_set import EvaluationSet
+from farfeel.models.audio_networks.htsat import HTSAT
 from farfeel.models.emotion import EmotionModel
 from farfeel.recipe import Recipe
 from farfeel.training.examples import TrainingSet
 from farfeel.training.loop import fit
 from farfeel.training.processes import here
 
+BLOCKS = HTSAT.sharded
+UNDIVIDED = "undivided"  # the run whose audio network names no blocks to FSDP
+
 
 def train_each(recipes: dict[str, Recipe], split: Split, out: Path) -> None:
     """A run of each recipe. Batch norms normalise by what they knew at first: those of a part are not those of all."""
     rank = here().rank
     for name, recipe in recipes.items():
+        HTSAT.sharded = () if name == UNDIVIDED else BLOCKS
         torch.set_num_threads(1)
         torch.manual_seed(recipe.seed)
         model = EmotionModel(recipe)

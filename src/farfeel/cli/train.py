@@ -168,7 +168,7 @@ def _average(args: argparse.Namespace) -> None:
     models = [load_checkpoint(path) for path in args.checkpoints]
     first = models[0].recipe
     for path, model in zip(args.checkpoints, models, strict=True):
-        for setting in ("model", "audio", "microphones.strategy", "data.emotions"):
+        for setting in ("model", "audio", "microphones.strategy", "microphones.options", "data.emotions"):
             if attrgetter(setting)(model.recipe) != attrgetter(setting)(first):
                 raise FarfeelError(
                     f"{path} has another {setting} than {args.checkpoints[0]}, expected the same; average checkpoints "

@@ -1,7 +1,7 @@
 """Augmentation of log-mels, in training only: random equalisers, warps, and masks of time and of frequency.
 
-The same for all microphones of a clip: a mask of one microphone alone would be filled from the others, and what
-colours a voice (the talker turned away, the room's absorption) colours it everywhere.
+All microphones of a clip get the same changes. A mask of one microphone alone would be filled from the others. What
+colours a voice (a talker who turns away, the absorption of the room) colours it at every microphone.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from torch.nn import functional as F
 
 from farfeel.recipe import Augment
 
-FILTER_POINTS = 6  # Between them the equaliser is a straight line in dB; voices and rooms have no finer colour.
+FILTER_POINTS = 6  # Between them the equaliser is a straight line in dB. Voices and rooms have no finer colour.
 
 
 class Equaliser(nn.Module):
     """(B, M, Q, F) log-mels + a curve over the bands, drawn for each clip: each of a few points within ± filter_db.
 
-    FilterAugment (Nam et al., ICASSP 2022), linear form. It stands for loudspeakers, microphones, talkers that look
-    elsewhere and walls that swallow high frequencies; simulated rooms have none of these.
+    FilterAugment (Nam et al., ICASSP 2022), linear form. It imitates loudspeakers, microphones, talkers who look away
+    and walls that absorb high frequencies. Simulated rooms have none of these.
     """
 
     def __init__(self, augment: Augment) -> None:
@@ -37,7 +37,7 @@ class Equaliser(nn.Module):
 class Warp(nn.Module):
     """(B, M, Q, F) log-mels, stretched along the bands and along the frames by factors drawn for each clip.
 
-    Another vocal tract's resonances, and the same voice quicker or slower; playing speed moves both together. Beyond
+    It imitates another vocal tract, and the same voice at another tempo. Playing speed changes both together. Beyond
     the edges the outermost band or frame is repeated.
     """
 
@@ -52,7 +52,7 @@ class Warp(nn.Module):
         by_band, by_frame = (
             1 + widest * (2 * torch.rand(clips, 1, device=mels.device) - 1) for widest in (self.vtlp, self.tempo)
         )
-        # Bands are stretched from the lowest, whose place is a frequency; frames from the middle.
+        # Bands are stretched from the lowest, frames from the middle.
         from_band = (torch.linspace(0, 2, bands, device=mels.device) * by_band - 1)[:, :, None]
         from_frame = (torch.linspace(-1, 1, frames, device=mels.device) * by_frame)[:, None, :]
         grid = torch.stack(torch.broadcast_tensors(from_frame, from_band), dim=-1)
@@ -60,8 +60,8 @@ class Warp(nn.Module):
 
 
 class SpecAugment(nn.Module):
-    """SpecAugment (Park et al., 2019): (B, M, Q, F) → same shape, with stretches of time and of bands set to each
-    spectrogram's mean."""
+    """SpecAugment (Park et al., 2019): (B, M, Q, F) → the same shape. Some spans of frames and of bands are set to the
+    mean of their spectrogram."""
 
     def __init__(self, augment: Augment) -> None:
         super().__init__()
@@ -74,15 +74,15 @@ class SpecAugment(nn.Module):
         clips, _, bands, frames = mels.shape
         hidden = torch.zeros(clips, 1, bands, frames, dtype=torch.bool, device=mels.device)
         for _ in range(augment.time_masks):
-            hidden |= _stretch(clips, frames, augment.time_mask_share, mels.device)[:, None, None, :]
+            hidden |= _span(clips, frames, augment.time_mask_share, mels.device)[:, None, None, :]
         for _ in range(augment.band_masks):
-            hidden |= _stretch(clips, bands, augment.band_mask_share, mels.device)[:, None, :, None]
+            hidden |= _span(clips, bands, augment.band_mask_share, mels.device)[:, None, :, None]
         return mels.where(~hidden, mels.mean(dim=(2, 3), keepdim=True))
 
 
-def _stretch(clips: int, length: int, widest: float, device: torch.device) -> Tensor:
-    """(clips, length) bool: one stretch per clip, of uniform width up to widest x length, anywhere."""
+def _span(clips: int, length: int, widest: float, device: torch.device) -> Tensor:
+    """(clips, length) bool: one span in each clip, at random, with a uniform width up to widest x length."""
     width = torch.rand(clips, 1, device=device) * widest * length
     start = torch.rand(clips, 1, device=device) * (length - width)
-    place = torch.arange(length, device=device)
-    return (place >= start) & (place < start + width)
+    index = torch.arange(length, device=device)
+    return (index >= start) & (index < start + width)

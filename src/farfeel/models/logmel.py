@@ -1,8 +1,8 @@
-"""Waveform to log-mel spectrogram, as the reference front-end computes it.
+"""From a waveform to a log-mel spectrogram, as in the reference.
 
-1024-point periodic Hann window, centred frames with reflected edges, power spectrum, Slaney mel filters with Slaney
-area normalisation, and 10 log10 with a floor of 1e-10. Computed in float32 whatever the network's precision: squared
-magnitudes of quiet far-field speech need its exponent and its mantissa.
+A periodic Hann window of 1024 points, centred frames with reflected edges, the power spectrum, Slaney mel filters with
+Slaney area normalisation, and 10 log10 with a floor of 1e-10. It is computed in float32, whatever the precision of the
+network: squared magnitudes of quiet far-field speech need the exponent and the mantissa.
 """
 
 from __future__ import annotations
@@ -46,22 +46,27 @@ class LogMel(nn.Module):
         return log_mels.unflatten(0, audio.shape[:2])
 
 
-def front_end(audio: Tensor, logmel: LogMel, knobs: Audio) -> Tensor:
-    """(B, M, T) waveforms, at one level where the recipe asks for it → (B, M, Q, F) log-mels."""
-    mels: Tensor = logmel(normalise_level(audio) if knobs.normalise_level else audio)
+def front_end(audio: Tensor, logmel: LogMel, settings: Audio) -> Tensor:
+    """(B, M, T) waveforms, at one level if the recipe has `normalise_level` → (B, M, Q, F) log-mels in dB."""
+    mels: Tensor = logmel(normalise_level(audio) if settings.normalise_level else audio)
     return mels
 
 
 def limit_range(mels: Tensor, range_db: float) -> Tensor:
-    """(B, M, Q, F) → the same, nothing further than range_db below its microphone's loudest band. What lies there is
-    the recording's noise floor, or the digital silence around a clip: neither says anything about the speaker, and
-    between them are 60 dB."""
+    """(B, M, Q, F) → the same shape, with no value further than range_db below the loudest of its microphone.
+
+    The values below are the noise floor of the recording or the digital silence around a clip. They carry nothing about
+    the speaker, and they differ by 60 dB.
+    """
     return mels.maximum(mels.amax(dim=(2, 3), keepdim=True) - range_db)
 
 
 def subtract_mean(mels: Tensor, share: float) -> Tensor:
-    """(B, M, Q, F) → the same, less `share` of each band's mean over the frames with speech, which are those within
-    SPEECH_DB of their microphone's loudest. Furui (1981), on log-mels instead of the cepstrum."""
+    """(B, M, Q, F) → the same shape, minus `share` of each band's mean over the frames with speech.
+
+    Those are the frames within SPEECH_DB of the loudest of their microphone. Furui (1981), on log-mels instead of the
+    cepstrum.
+    """
     loudest = mels.amax(dim=2, keepdim=True)
     speech = (loudest > loudest.amax(dim=3, keepdim=True) - SPEECH_DB).to(mels.dtype)
     mean = (mels * speech).sum(dim=3, keepdim=True) / speech.sum(dim=3, keepdim=True)
@@ -69,7 +74,7 @@ def subtract_mean(mels: Tensor, share: float) -> Tensor:
 
 
 def normalise_level(audio: Tensor) -> Tensor:
-    """(B, M, T) → the same, each microphone at -26 dB RMS (ITU-T P.56's usual speech level). Gains differ between
-    microphones by 10 dB and more, and say nothing about the speaker."""
+    """(B, M, T) → the same shape, each microphone at -26 dB RMS (the usual speech level of ITU-T P.56). The gains of
+    microphones differ by 10 dB and more, and carry nothing about the speaker."""
     power = audio.float().square().mean(dim=2, keepdim=True)
     return audio * (10 ** (-26 / 20) / power.clamp(min=1e-12).sqrt())

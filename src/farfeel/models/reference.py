@@ -1,14 +1,13 @@
 """Weights of other implementations: the paper's reference, HTS-AT pretrained on AudioSet, Swin on images.
 
-Three kinds of files are read, always with `weights_only=True`, so that no code in them can run:
+All files are read with `weights_only=True`, so that no code in them can run. There are four kinds:
 
-- HTS-AT as published, AudioSet: names `sed_model.…`, 527 classes. The head is replaced, the rest kept.
-- a reference model fine-tuned on emotions: the same names; the head is kept where its classes are as many as ours.
-- a Swin transformer for images (`patch_embed.…`, three input channels): its first convolution is averaged over RGB.
+- HTS-AT as published, AudioSet: names `sed_model.…`, 527 classes. The output layer is replaced, the rest is kept.
+- A reference model fine-tuned on emotions: the same names. The output layer is kept if the number of classes is ours.
+- A Swin transformer for images (`patch_embed.…`, three input channels): its first convolution is averaged over RGB.
+- For the video network alone, torchvision's R(2+1)D, Kinetics (`stem.…`, `layer1.…`, 400 classes).
 
-and, for the face branch alone, R(2+1)D as torchvision publishes it, Kinetics (`stem.…`, `layer1.…`, 400 classes).
-
-Names map one to one but for `layers.i.downsample`, which timm files under the stage that follows.
+Names correspond one to one, except `layers.i.downsample`: timm has it in the next stage.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ from farfeel.models.emotion import EmotionModel
 from farfeel.types import FarfeelError
 
 REBUILT = re.compile(r"spectrogram_extractor|logmel_extractor|relative_position_index|attn_mask")
-"""Constants that we compute: window and mel matrices, index tables of the attention."""
+"""Constants that are computed here: window and mel matrices, index tables of the attention."""
 BRANCH = re.compile(r"hearing\.\d+|video")
 OURS = ("hearing.", "logmel.", "microphones.", "video.", "classifier.")  # the parts of an EmotionModel
 STEM = "stem.0.weight"  # R(2+1)D's first convolution, by torchvision's name
@@ -36,7 +35,11 @@ STEM = "stem.0.weight"  # R(2+1)D's first convolution, by torchvision's name
 
 @dataclass
 class LoadReport:
-    """What became of every tensor of the file and of ours."""
+    """What became of every tensor in the file and in the model.
+
+    kind: of the file, for people. The lists hold names: used; replaced: the output layer, with other classes; rebuilt:
+    constants that are computed; unused: only in the file; missing: only in the model.
+    """
 
     kind: str
     used: list[str] = field(default_factory=list)
@@ -47,10 +50,11 @@ class LoadReport:
 
     @property
     def has_face(self) -> bool:
-        """Whether the file brought a face branch."""
+        """Whether the file had weights of a video network."""
         return any(our_name(name) == f"video.network.{STEM}" for name in self.used)
 
     def lines(self) -> list[str]:
+        """The report as lines of text."""
         shown = [f"{self.kind}: {len(self.used)} tensors used"]
         for what, names in (
             ("head replaced (other classes)", self.replaced),
@@ -65,7 +69,10 @@ class LoadReport:
 
 
 def read_state_dict(path: Path) -> dict[str, Tensor]:
-    """The tensors of a `.ckpt`, `.pth` or `.pt` file by name, unwrapped from `state_dict` or `model`."""
+    """Name → tensor of a `.ckpt`, `.pth` or `.pt` file, also where they are inside `state_dict` or `model`.
+
+    Raises FarfeelError where the file is missing, damaged or holds anything but tensors.
+    """
     path = Path(path)
     if not path.is_file():
         found = "is a folder" if path.is_dir() else "does not exist"
@@ -93,7 +100,7 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
 
 
 def load_reference(model: EmotionModel, path: Path) -> LoadReport:
-    """Fill `model` from a reference checkpoint, and say what was used. Raises FarfeelError where nothing fits."""
+    """Fill `model` from a reference checkpoint. Returns a report. Raises FarfeelError where nothing fits."""
     state = read_state_dict(path)
     if any(name.startswith("sed_model.") for name in state):
         classes = state["sed_model.tscam_conv.weight"].shape[0] if "sed_model.tscam_conv.weight" in state else 0
@@ -110,7 +117,10 @@ def load_reference(model: EmotionModel, path: Path) -> LoadReport:
 
 
 def read_video_weights(path: Path) -> dict[str, Tensor]:
-    """The face branch of a checkpoint folder of ours, or the R(2+1)D weights of a file, by torchvision's names."""
+    """The video network of a checkpoint folder, or the R(2+1)D weights of a file. Names are torchvision's.
+
+    Raises FarfeelError where there is none.
+    """
     if not path.is_dir():
         return read_state_dict(path)
     state = load_checkpoint(path).state_dict()
@@ -120,7 +130,10 @@ def read_video_weights(path: Path) -> dict[str, Tensor]:
 
 
 def fill_video(model: EmotionModel, state: dict[str, Tensor], kind: str) -> LoadReport:
-    """Copy R(2+1)D weights (names `stem.…`, `layer1.…`) into the face branch. Raises FarfeelError where none fits."""
+    """Copy R(2+1)D weights (names `stem.…`, `layer1.…`) into the video network.
+
+    state: name → tensor. kind: of the weights, for people. Returns a report. Raises FarfeelError where none fits.
+    """
     if STEM not in state:
         found = next(iter(state), "nothing")
         remedy = "name HTS-AT with --init" if found.startswith("sed_model.") else "name a file of r2plus1d_18"
@@ -132,10 +145,10 @@ def fill_video(model: EmotionModel, state: dict[str, Tensor], kind: str) -> Load
 
 
 def fill(model: EmotionModel, state: dict[str, Tensor], report: LoadReport) -> LoadReport:
-    """Copy every tensor that fits by name (ours or the reference's) and shape; the report, filled in.
+    """Copy every tensor that fits by name (ours or the reference's) and by shape.
 
-    Raises FarfeelError where a network is not that of the file. A few tensors then fit by chance, and the others would
-    start from random values without notice.
+    state: name → tensor. report: filled in, and returned. Raises FarfeelError where the file is of another network: a
+    few of its tensors may fit by chance, and all others would start from random values without a word.
     """
     ours = model.state_dict()
     for name, tensor in state.items():
@@ -188,7 +201,7 @@ def _by_branch(names: Iterable[str]) -> Counter[str]:
 
 
 def our_name(name: str) -> str:
-    """The name in EmotionModel of a tensor of the reference, of HTS-AT or of Swin."""
+    """A tensor's name in EmotionModel, from its name in the reference, in HTS-AT or in Swin."""
     if name.startswith(OURS):
         return name
     name = name.removeprefix("sed_model.")

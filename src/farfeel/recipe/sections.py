@@ -200,8 +200,8 @@ class Rooms(Section):
     snr_db: Range | None = None
     """Range of the signal-to-noise ratio, over all microphones together. null: no noise is added."""
     noise: Annotated[tuple[Annotated[str, Named(NOISES)], ...], Field(min_length=1)] = ("white",)
-    """Kinds of noise to draw from. A kind that the clips do not allow is left out, if another kind is named: prepared
-    clips have no positions for babble and fan, and a single speaker has no other speakers for babble."""
+    """Kinds of noise to draw from. A kind that the clips do not allow is not used, if another kind is named: prepared
+    clips have no positions for babble and fan, and a single training speaker has no other speakers for babble."""
     renderings: Annotated[int, Field(ge=0)] = 0
     """Versions of each training clip (room, noise, speed, position in the window). They are computed once, kept in
     memory as log-mels, and used in turn. 0: a new version in every epoch. For modalities=audio only."""

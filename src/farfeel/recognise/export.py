@@ -38,6 +38,7 @@ from farfeel.recognise.engines.onnx import INPUTS, OURS, OnnxEngine
 from farfeel.recognise.engines.pytorch import TorchEngine
 from farfeel.recognise.recognizer import Recognizer
 from farfeel.support.files import replacing_file
+from farfeel.support.text import one_line
 from farfeel.types import FarfeelError
 
 try:
@@ -140,7 +141,7 @@ def to_onnx(model: EmotionModel) -> onnx.ModelProto:
     except Exception as error:  # The exporter has many kinds for what a graph cannot express. Our own parts are tested.
         if not recipe.packages:
             raise
-        reason = " ".join(str(error).split())[:160]
+        reason = one_line(error, 160)
         raise FarfeelError(
             f"the model cannot be exported ({type(error).__name__}: {reason}), expected operations that ONNX has in "
             f"{' and '.join(sorted(set(recipe.packages.values())))}; use the checkpoint with PyTorch"

@@ -16,6 +16,7 @@ import importlib.util
 import inspect
 import pkgutil
 import re
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.machinery import ModuleSpec, PathFinder
@@ -93,7 +94,7 @@ class Variant:
             if not self.package:
                 raise
             raise FarfeelError(
-                f"{self.name} of {self.package} cannot be loaded ({_one_line(error)}); expected "
+                f"{self.name} of {self.package} cannot be loaded ({_reason(error)}); expected "
                 f"{self.module}:{self.attribute}; repair or uninstall that package"
             ) from None
 
@@ -168,8 +169,7 @@ class Registry(Generic[T]):
             if not variant.package:
                 raise
             raise FarfeelError(
-                f"{name} of {variant.package} cannot be built ({_one_line(error)}); correct {setting}, or ask its "
-                "authors"
+                f"{name} of {variant.package} cannot be built ({_reason(error)}); correct {setting}, or ask its authors"
             ) from None
 
     def summary(self, name: str) -> str:
@@ -204,9 +204,20 @@ def _attribute_like(module: str) -> str:
     raise LookupError(f"{module} has nothing named like itself")
 
 
-@functools.cache
 def _plug_ins(group: str) -> tuple[Variant, ...]:
-    return tuple(_variant(each) for each in entry_points(group=group))
+    """The entry points of a group, of the packages that are on the path now."""
+    return _selected(group, tuple(sys.path))
+
+
+@functools.cache
+def _selected(group: str, path: tuple[str, ...]) -> tuple[Variant, ...]:
+    return tuple(_variant(each) for each in _installed(path).select(group=group))
+
+
+@functools.cache
+def _installed(path: tuple[str, ...]) -> Any:
+    """All entry points. To read them once takes less than once for each group."""
+    return entry_points()
 
 
 def _variant(point: EntryPoint) -> Variant:
@@ -302,5 +313,5 @@ def _misfit(name: str, setting: str, options: Mapping[str, Any], free: Sequence[
     return f"{setting}: {name} has no option {wrong[0]}, expected {' or '.join(free) or 'none'}; {remedy}"
 
 
-def _one_line(error: Exception) -> str:
+def _reason(error: Exception) -> str:
     return f"{type(error).__name__}: {one_line(error, 160)}"
