@@ -84,7 +84,7 @@ def test_a_bank_of_it_is_a_bank(tmp_path: Path) -> None:
     assert [bank[i].t60_s for i in range(3)] == pytest.approx([bank[i].geometry.t60_s for i in range(3)], rel=0.2)
     ours = simulate(3, 2, ranges, 1, tmp_path / "ours", workers=1)
     assert [bank[i].geometry for i in range(3)] == [ours[i].geometry for i in range(3)]
-    with pytest.raises(FarfeelError, match="backend gpurir, asked None"):
+    with pytest.raises(FarfeelError, match="backend gpurir, requested None"):
         simulate(3, 2, ranges, 1, tmp_path / "gpu", workers=1)
 
 

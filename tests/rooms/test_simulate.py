@@ -246,9 +246,9 @@ def test_a_finished_bank_is_returned_and_other_parameters_are_refused(undisturbe
     before = {name: (undisturbed / name).stat().st_mtime_ns for name in FILES}
     assert len(simulate(12, 2, SMALL, 7, undisturbed)) == 12
     for count, mics, ranges, seed, named in [
-        (13, 2, SMALL, 7, "count 12, asked 13"),
-        (12, 3, SMALL, 7, "mics 2, asked 3"),
-        (12, 2, SMALL, 8, "seed 7, asked 8"),
+        (13, 2, SMALL, 7, "count 12, requested 13"),
+        (12, 3, SMALL, 7, "mics 2, requested 3"),
+        (12, 2, SMALL, 8, "seed 7, requested 8"),
         (12, 2, Simulation(), 7, "t60_s"),
     ]:
         with pytest.raises(FarfeelError, match=named) as error:
@@ -267,7 +267,7 @@ def test_an_interrupted_bank_is_not_mixed_with_another(tmp_path):
 
     with pytest.raises(StopError):
         simulate(4, 1, SMALL, 1, tmp_path / "bank", workers=1, on_progress=stop)
-    with pytest.raises(FarfeelError, match="seed 1, asked 2"):
+    with pytest.raises(FarfeelError, match="seed 1, requested 2"):
         simulate(4, 1, SMALL, 2, tmp_path / "bank", workers=1)
     # Without its record nobody knows whose the responses are: they are not used.
     (tmp_path / ".bank.partial" / "parameters.json").unlink()
