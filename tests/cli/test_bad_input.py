@@ -139,7 +139,7 @@ def test_microphones_that_are_not_there(
     assert line == f"{clip} has 2 channels (0 to 1), --mics asks for {mics[-1]}; choose among them"
     evaluate = ("evaluate", "--checkpoint", checkpoint, "--corpus", "synthetic", "--root", voices, "--out", out)
     assert "dry speech has 1 channel, number 0, but --mics requests" in complain(*evaluate, "--mics", mics)
-    assert "has 3 microphones, 10 were asked" in complain(*evaluate, "--rirs", bank.path, "--mics", "0,9")
+    assert "has 3 microphones, 10 were requested" in complain(*evaluate, "--rirs", bank.path, "--mics", "0,9")
 
 
 @pytest.mark.parametrize("kind", SAMPLES_TELL)
@@ -244,12 +244,12 @@ def test_a_bank_that_does_not_fit(
     corpus = ("--corpus", "synthetic", "--root", voices, "--out", out)
     for command in (("train", *corpus, *TINY), ("evaluate", "--checkpoint", checkpoint, *corpus)):
         slow = some_bank(tmp_path / "slow", sample_rate=8000)
-        assert f"{slow} holds responses at 8000 Hz, 16000 Hz were asked" in complain(*command, "--rirs", slow)
+        assert f"{slow} holds responses at 8000 Hz, 16000 Hz were requested" in complain(*command, "--rirs", slow)
         assert "does not exist; expected an RIR bank" in complain(*command, "--rirs", tmp_path / "nosuch")
         assert "holds nothing; expected an RIR bank" in complain(*command, "--rirs", empty(tmp_path / "empty"))
         assert "is a file; expected an RIR bank" in complain(*command, "--rirs", bank.path / "taps.npy")
     few = some_bank(tmp_path / "few", mics=2)
-    assert f"{few} has 2 microphones, 3 were asked" in complain("train", *corpus, *TINY, "--rirs", few)
+    assert f"{few} has 2 microphones, 3 were requested" in complain("train", *corpus, *TINY, "--rirs", few)
     evaluate = ("evaluate", "--checkpoint", checkpoint, *corpus, "--rirs")
     assert "both have a room" in complain(*evaluate, bank.path, shutil.copytree(bank.path, tmp_path / "copy"))
 

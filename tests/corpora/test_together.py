@@ -234,7 +234,7 @@ def test_a_weight_is_a_number_above_nothing(capsys: Capture, voices: Path) -> No
 def test_surrogates_are_made_for_one_corpus(tmp_path: Path, capsys: Capture, voices: Path) -> None:
     two = ("--corpus", "synthetic", "--root", voices, "--corpus", "emodb", "--root", voices)
     words = ("surrogate", *two, "--stills", voices, "--split", "folds-4:1", "--out", tmp_path / "out")
-    assert "surrogate films are made for one corpus, found 2 --corpus" in fails(capsys, *words)
+    assert "surrogate videos are made for one corpus, found 2 --corpus" in fails(capsys, *words)
 
 
 # --- classes -------------------------------------------------------------------------------------------------------

@@ -639,4 +639,4 @@ def test_a_checkpoint_of_both_is_tested_on_sound_where_there_is_no_film(
     np.testing.assert_array_equal(probabilities_of(tables[0]), probabilities_of(tables[1]))
     train = ["train", "--recipe", str(tmp_path / "both" / "recipe.yaml"), "--corpus", str(manifest)]
     assert main([*train, "--out", str(tmp_path / "run")]) == 1
-    assert "add the films" in capsys.readouterr().err
+    assert "add the video" in capsys.readouterr().err

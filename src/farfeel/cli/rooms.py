@@ -28,7 +28,7 @@ def _simulate_arguments(parser: argparse.ArgumentParser) -> None:
         "--backend",
         choices=["pyroomacoustics", "gpurir"],
         default="pyroomacoustics",
-        help="gpurir: on a GPU, in one process, where you have installed it (default pyroomacoustics)",
+        help="gpurir: on a GPU, in one process; you install it yourself (default pyroomacoustics)",
     )
     parser.add_argument("overrides", nargs="*", metavar="simulation.key=value", help="e.g. simulation.t60_s=[0.5,0.85]")
 
@@ -88,7 +88,7 @@ def _describe_bank(bank: Bank, path: Path) -> None:
 
 
 def _known(values: Iterable[float]) -> list[float]:
-    """Those that could be measured; one NaN where none could."""
+    """The values that could be measured; one NaN where none could."""
     return [value for value in values if value == value] or [float("nan")]
 
 
