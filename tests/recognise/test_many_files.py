@@ -22,7 +22,7 @@ def recognizer(small: Callable[..., Recipe]) -> Recognizer:
 
 @pytest.fixture
 def files(voices: Path, tmp_path: Path) -> list[Path]:
-    """Sound of one and of three channels, films, and files that are none of these."""
+    """Audio of one and of three channels, video, and files that are neither."""
     (tmp_path / "broken.mp4").write_bytes(b"\0" * 1000)
     (tmp_path / "empty.wav").touch()
     rng = np.random.default_rng(1)
