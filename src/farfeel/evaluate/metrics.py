@@ -177,13 +177,6 @@ def metrics(table: pd.DataFrame, *, level: float = LEVEL, resamples: int = RESAM
     return Metrics(emotions, protocol, overall, rooms, mean, abstention, by_chance)
 
 
-def metrics_json(
-    table: pd.DataFrame, *, level: float = LEVEL, resamples: int = RESAMPLES, seed: int = SEED
-) -> dict[str, Any]:
-    """What `metrics.json` holds: numbers, text, lists and objects; null where a number cannot be estimated."""
-    return metrics(table, level=level, resamples=resamples, seed=seed).as_dict()
-
-
 class SpeakerSums:
     """Sums over each speaker's rows, of which every metric is a function; a bootstrap is then a matrix product.
 

@@ -17,7 +17,7 @@ import jinja2
 import numpy as np
 import pandas as pd
 
-from farfeel.evaluate.compare import LABELS, Comparison, caveat, compare, p_equals
+from farfeel.evaluate.compare import LABELS, Comparison, compare, p_equals
 from farfeel.evaluate.metrics import (
     BINS,
     Interval,
@@ -71,18 +71,15 @@ def write_evaluation(
     out: Path,
     title: str,
     details: Mapping[str, Any],
-    tables_to_compare: Mapping[str, pd.DataFrame] | None = None,
 ) -> Metrics:
     """Write predictions.parquet, metrics.json, report.md and report.html into the folder `out`, all or nothing.
 
     details: what the protocol should say (corpus, split, checkpoint, …); `command` gives the evaluation again.
-    tables_to_compare: other evaluations of the same clips and rooms, by name; each is tested against this one.
-    Raises FarfeelError where a table is not one, rows do not match, or `out` holds anything but an earlier report.
+    Raises FarfeelError where the table is not one, or `out` holds anything but an earlier report.
     """
     out = require_report_folder(out)
     table = checked(table, source="the prediction table")
     found = metrics(table)
-    comparisons = [compare(other, table, names=(name, title)) for name, other in (tables_to_compare or {}).items()]
     page = {
         "title": title,
         "headline": _headline(found),
@@ -93,13 +90,12 @@ def write_evaluation(
         "confusions": _confusions(table),
         "bins": reliability(table),
         "speakers": _speakers(table),
-        "comparisons": comparisons,
     }
     content = {
         "title": title,
         "details": _plain(details),
         **found.as_dict(),
-        "comparisons": [comparison.as_dict() for comparison in comparisons],
+        "comparisons": [],
     }
     with replacing_folder(out) as partial:
         table.to_parquet(partial / FILE, index=False)
@@ -232,7 +228,6 @@ def _write(
         "protocol": _protocol_sentences(found),
         "details": {key: value for key, value in _plain(details).items() if key != "command"},
         "command": str(details.get("command", "")),
-        "caveat": caveat(),
     }
     for name in ("report.html", "report.md"):
         text = _templates().get_template(f"{name}.j2").render(**page, **shared)

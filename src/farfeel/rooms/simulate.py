@@ -45,7 +45,7 @@ ROOM_DRAWS, PLACE_DRAWS = 200, 256
 # Last words of the seeds of the diffuse field and of the walls: seeds of rooms and places end, like all, in zeros.
 NOISE, WALLS = 1, 2
 OCTAVES_HZ = 125.0 * 2.0 ** np.arange(7)
-PYROOMACOUSTICS, GPURIR = BACKENDS = "pyroomacoustics", "gpurir"
+PYROOMACOUSTICS, GPURIR = "pyroomacoustics", "gpurir"
 DIRECT_S = 0.0025  # On each side of its arrival: the direct sound, as a DRR has it.
 
 
