@@ -103,7 +103,7 @@ def judges_of(name: str, seeds: Sequence[int]) -> dict[tuple[str, str], list[tup
 def judged(
     items: Sequence[EvaluationItem], networks: dict[tuple[str, int], EmotionModel], recipe: Recipe, title: str
 ) -> tuple[pd.DataFrame, dict[tuple[str, int], np.ndarray]]:
-    """Room, speaker and target (its index) of each recording; mean probabilities (N, K) over windows of each network."""
+    """Room, speaker and target index of each recording; each network's mean probabilities (N, K) over windows."""
     logmel, about = LogMel(recipe.audio), []
     found: dict[tuple[str, int], list[np.ndarray]] = {key: [] for key in networks}
     with progress(title, "recordings") as advance:

@@ -15,7 +15,6 @@ from farfeel.corpora.synthetic import generate
 from farfeel.evaluate.calibrate import UNDECIDED_BELOW, calibrate, calibrate_by, card_with
 from farfeel.evaluate.metrics import expected_calibration_error
 from farfeel.evaluate.run import prediction_table
-from farfeel.evaluate.table import write_predictions
 from farfeel.evaluate.test_set import EvaluationSet
 from farfeel.models.checkpoint import in_half_precision, load_checkpoint, save_checkpoint
 from farfeel.models.emotion import EmotionModel
@@ -223,7 +222,7 @@ def test_others_predictions_calibrate_a_checkpoint_that_learned_everyone(tmp_pat
             table[f"p_{emotion}"] = 1 / len(emotions)  # what calibration made of it then does not count
         names = [f"clip{row}" for row in range(200 * half, 200 * half + 200)]
         table = table.assign(clip=names, speaker="one", room="clean", target=[emotions[t] for t in target[rows]])
-        write_predictions(table, tmp_path / f"fold{half}.parquet")
+        table.to_parquet(tmp_path / f"fold{half}.parquet", index=False)
     (command,) = COMMANDS
     parser = argparse.ArgumentParser()
     command.arguments(parser)
@@ -234,7 +233,7 @@ def test_others_predictions_calibrate_a_checkpoint_that_learned_everyone(tmp_pat
     assert found[1:].tolist() == [1, 1]
     assert (tmp_path / "best" / "model.safetensors").stat().st_size == before  # still in 16 bits
     assert "400 recordings of 1 speakers" in (tmp_path / "best" / "card.md").read_text()
-    write_predictions(table.drop(columns=[f"q_{emotion}" for emotion in emotions]), tmp_path / "plain.parquet")
+    table.drop(columns=[f"q_{emotion}" for emotion in emotions]).to_parquet(tmp_path / "plain.parquet", index=False)
     with pytest.raises(FarfeelError, match="no columns q_"):
         command.run(parser.parse_args([*words, f"{tmp_path}/plain.parquet"]))
     with pytest.raises(FarfeelError, match="found both"):

@@ -24,7 +24,6 @@ from farfeel.show.timeline import (
     as_webvtt,
     format_of,
     render_timelines,
-    write_timeline,
 )
 from farfeel.types import EMOTIONS, FarfeelError, Prediction, Timeline
 
@@ -198,16 +197,14 @@ def test_a_timeline_without_windows_can_be_told(form: str) -> None:
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".json", ".html", ".TextGrid", ".textgrid", ".vtt"])
-def test_the_suffix_chooses_the_form(tmp_path: Path, suffix: str) -> None:
-    out = tmp_path / f"line{suffix}"
-    write_timeline(out, PATH, timeline(), CHECKPOINT)
-    assert out.read_text(encoding="utf-8") == FORMATS[format_of(out)](PATH, timeline(), CHECKPOINT) + "\n"
+def test_the_suffix_chooses_the_form(suffix: str) -> None:
+    assert format_of(Path(f"line{suffix}")) == suffix.removeprefix(".").lower()
+    assert format_of(Path(f"line{suffix}")) in FORMATS
 
 
-def test_an_unknown_suffix_is_one_clear_line(tmp_path: Path) -> None:
+def test_an_unknown_suffix_is_one_clear_line() -> None:
     with pytest.raises(FarfeelError, match=r"line\.xyz ends in \.xyz, expected \.csv"):
-        write_timeline(tmp_path / "line.xyz", PATH, timeline(), CHECKPOINT)
-    assert not list(tmp_path.iterdir())
+        format_of(Path("line.xyz"))
 
 
 def test_several_timelines_are_one_table() -> None:

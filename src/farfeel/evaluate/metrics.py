@@ -190,13 +190,6 @@ def metrics(table: pd.DataFrame, *, level: float = LEVEL, resamples: int = RESAM
     return Metrics(emotions, protocol, overall, rooms, mean, abstention, by_chance)
 
 
-def metrics_json(
-    table: pd.DataFrame, *, level: float = LEVEL, resamples: int = RESAMPLES, seed: int = SEED
-) -> dict[str, Any]:
-    """The content of `metrics.json`; null for a number that cannot be estimated. Parameters as in `metrics`."""
-    return metrics(table, level=level, resamples=resamples, seed=seed).as_dict()
-
-
 class SpeakerSums:
     """Sums over each speaker's rows. Every metric is a function of them, so that a bootstrap is a matrix product.
 

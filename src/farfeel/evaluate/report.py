@@ -17,7 +17,7 @@ import jinja2
 import numpy as np
 import pandas as pd
 
-from farfeel.evaluate.compare import LABELS, Comparison, caveat, compare, p_equals
+from farfeel.evaluate.compare import LABELS, Comparison, compare, p_equals
 from farfeel.evaluate.metrics import (
     BINS,
     Interval,
@@ -72,20 +72,16 @@ def write_evaluation(
     out: Path,
     title: str,
     details: Mapping[str, Any],
-    tables_to_compare: Mapping[str, pd.DataFrame] | None = None,
 ) -> Metrics:
     """Write predictions.parquet, metrics.json, report.md and report.html into the folder `out`, all four or none.
 
     table: the prediction table. details: facts for the section "Protocol" (corpus, split, checkpoint, …); `command` is
-    the command line that reproduces the evaluation. tables_to_compare: name → prediction table on the same clips and
-    rooms; each is compared with this one. Returns the metrics.
-    Raises FarfeelError if a table is no prediction table, if rows do not match, or if `out` holds anything but an
-    earlier report.
+    the command line that reproduces the evaluation. Returns the metrics.
+    Raises FarfeelError if the table is no prediction table, or if `out` holds anything but an earlier report.
     """
     out = require_report_folder(out)
     table = checked(table, source="the prediction table")
     results = metrics(table)
-    comparisons = [compare(other, table, names=(name, title)) for name, other in (tables_to_compare or {}).items()]
     page = {
         "title": title,
         "headline": _headline(results),
@@ -96,13 +92,12 @@ def write_evaluation(
         "confusions": _confusions(table),
         "bins": reliability(table),
         "speakers": _speakers(table),
-        "comparisons": comparisons,
     }
     content = {
         "title": title,
         "details": _plain(details),
         **results.as_dict(),
-        "comparisons": [comparison.as_dict() for comparison in comparisons],
+        "comparisons": [],
     }
     with replacing_folder(out) as partial:
         table.to_parquet(partial / FILE, index=False)
@@ -239,7 +234,6 @@ def _write(
         "protocol": _protocol_sentences(results),
         "details": {DETAIL_NAMES.get(key, key): value for key, value in _plain(details).items() if key != "command"},
         "command": str(details.get("command", "")),
-        "caveat": caveat(),
     }
     for name in ("report.html", "report.md"):
         text = _templates().get_template(f"{name}.j2").render(**page, **shared)

@@ -15,7 +15,6 @@ import numpy as np
 import pandas as pd
 import pyarrow
 
-from farfeel.support.files import replacing_file
 from farfeel.types import FarfeelError
 
 FILE = "predictions.parquet"
@@ -65,13 +64,6 @@ def read_predictions(path: Path) -> pd.DataFrame:
         reason = str(error).splitlines()[0].rstrip(".")
         raise FarfeelError(f"{file} cannot be read as Parquet ({reason}); run farfeel evaluate again") from None
     return checked(table, source=str(file))
-
-
-def write_predictions(table: pd.DataFrame, path: Path) -> None:
-    """Check the table and write it as Parquet. Raises FarfeelError if it is no prediction table."""
-    table = checked(table, source="the prediction table")
-    with replacing_file(path) as partial:
-        table.to_parquet(partial, index=False)
 
 
 def checked(table: pd.DataFrame, source: str) -> pd.DataFrame:

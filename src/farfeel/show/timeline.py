@@ -18,7 +18,6 @@ from typing import Any
 from farfeel.show.drawing import STYLE, columns_of, draw, environment, thinning
 from farfeel.show.intervals import clock, episodes, label_seconds
 from farfeel.show.predictions import as_dict
-from farfeel.support.files import replacing_file
 from farfeel.types import FarfeelError, Timeline
 
 Timelines = Sequence[tuple[Path, Timeline]]
@@ -116,13 +115,6 @@ def format_of(out: Path) -> str:
             "name the file so that it tells its form"
         )
     return form
-
-
-def write_timeline(out: Path, path: Path, timeline: Timeline, checkpoint: str) -> None:
-    """Write the timeline of the recording `path` to `out`, in the form that its suffix tells."""
-    text = FORMATS[format_of(out)](path, timeline, checkpoint)
-    with replacing_file(out) as partial:
-        partial.write_text(text + "\n", encoding="utf-8", newline="\n")
 
 
 def render_timelines(found: Timelines, checkpoint: str, form: str) -> str:
