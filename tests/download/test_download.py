@@ -32,8 +32,8 @@ from farfeel.download import archives, fetch, record, web
 from farfeel.download.record import LFS_POINTER, RECORD, git_hash
 
 ZENODO = "/api/records/1188976"
-SOUND = f"{ZENODO}/files/Audio_Speech_Actors_01-24.zip/content"
-FILMS = f"{ZENODO}/files/Video_Speech_Actor_{{:02d}}.zip/content"
+AUDIO = f"{ZENODO}/files/Audio_Speech_Actors_01-24.zip/content"
+VIDEOS = f"{ZENODO}/files/Video_Speech_Actor_{{:02d}}.zip/content"
 UNPACKED = "Audio_Speech_Actors_01-24"
 COMMIT, TREE = "c" * 40, "a" * 40
 OK = "--accept-licence"
@@ -228,13 +228,13 @@ def zenodo(host: Host, files: dict[str, bytes], record: str = ZENODO, licence: s
 @pytest.fixture
 def ravdess(host: Host) -> dict[str, bytes]:
     """Serve a small RAVDESS → the audio files that must be downloaded."""
-    sound = {f"Actor_{actor:02d}/03-01-06-01-02-01-{actor:02d}.wav": random_bytes(60_000, actor) for actor in (1, 2)}
-    films = {
+    audio = {f"Actor_{actor:02d}/03-01-06-01-02-01-{actor:02d}.wav": random_bytes(60_000, actor) for actor in (1, 2)}
+    videos = {
         f"Video_Speech_Actor_{actor:02d}.zip": zipped({f"Actor_{actor:02d}/01-01-{actor:02d}.mp4": b"film %d" % actor})
         for actor in range(1, 25)
     }
-    zenodo(host, {f"{UNPACKED}.zip": zipped(sound), "Audio_Song_Actors_01-24.zip": b"song", **films})
-    return {f"{UNPACKED}/{name}": content for name, content in sound.items()}
+    zenodo(host, {f"{UNPACKED}.zip": zipped(audio), "Audio_Song_Actors_01-24.zip": b"song", **videos})
+    return {f"{UNPACKED}/{name}": content for name, content in audio.items()}
 
 
 def git(host: Host, repository: str, files: dict[str, bytes]) -> None:
@@ -266,10 +266,10 @@ def crema_d(host: Host) -> dict[str, bytes]:
     repository = "CheyneyComputerScience/CREMA-D"
     tables = {"SentenceFilenames.csv": b"a,b\n", "processedResults/tabulatedVotes.csv": b"c\n", "LICENSE.txt": b"ODbL"}
     media = {f"AudioWAV/100{k}_DFA_ANG_XX.wav": random_bytes(5000, k) for k in range(5)}
-    films = {"VideoFlash/1001_DFA_ANG_XX.flv": random_bytes(9000, 9)}
-    pointers = {path: pointer(content) for path, content in (media | films).items()}
+    videos = {"VideoFlash/1001_DFA_ANG_XX.flv": random_bytes(9000, 9)}
+    pointers = {path: pointer(content) for path, content in (media | videos).items()}
     git(host, repository, {**tables, "README.md": b"read", **pointers})
-    for path, content in (media | films).items():
+    for path, content in (media | videos).items():
         host.files[f"/media/{repository}/{COMMIT}/{path}"] = content
     return tables | media
 
@@ -301,7 +301,7 @@ def test_videos_are_downloaded_actor_by_actor_and_only_the_missing_ones(
     run("ravdess", OK)
     host.requests.clear()
     run("ravdess", "--films", "--actors", "1-2,7", OK)
-    assert sorted(host.paths()) == [ZENODO, *(FILMS.format(actor) for actor in (1, 2, 7))]
+    assert sorted(host.paths()) == [ZENODO, *(VIDEOS.format(actor) for actor in (1, 2, 7))]
     assert len(under(tmp_path / "data")) == len(ravdess) + 3
     host.requests.clear()
     run("ravdess", "--films", "--actors", "2,1,7", OK)  # the same
@@ -362,7 +362,7 @@ def test_crema_d_is_copied_from_a_clone_and_checked_against_its_index(
     assert under(tmp_path / "data") == crema_d
     assert host.requests == []
     shutil.rmtree(tmp_path / "data")
-    for content in (b"other sound", pointer(crema_d["AudioWAV/1001_DFA_ANG_XX.wav"])):
+    for content in (b"other audio", pointer(crema_d["AudioWAV/1001_DFA_ANG_XX.wav"])):
         (clone / "AudioWAV" / "1001_DFA_ANG_XX.wav").unlink()
         (clone / "AudioWAV" / "1001_DFA_ANG_XX.wav").write_bytes(content)
         assert "run git lfs pull in the clone" in complain("crema-d", "--from", clone, OK)
@@ -376,17 +376,17 @@ def test_tess_is_downloaded_file_by_file_from_its_dataverse(host: Host, run: Run
         {
             "directoryLabel": name[:3],
             "dataFile": {
-                "id": at, "filename": name, "filesize": len(sound), "md5": hashlib.md5(sound).hexdigest(),
+                "id": at, "filename": name, "filesize": len(audio), "md5": hashlib.md5(audio).hexdigest(),
             },
         }
-        for at, (name, sound) in enumerate(content.items())
+        for at, (name, audio) in enumerate(content.items())
     ]  # fmt: skip
     table = {"id": 7, "filename": "words.tab", "filesize": 9, "md5": hashlib.md5(b"a,b").hexdigest()}
     table |= {"originalFileName": "words.csv", "originalFileSize": 3}
     dataset = {"license": {"name": "CC BY-NC-ND 4.0"}, "files": [*files, {"dataFile": table}]}
     url = "/api/datasets/:persistentId/?persistentId=doi:10.5683/SP2/E8H2MF"
     host.json(url, {"data": {"latestVersion": dataset}})
-    host.files |= {f"/api/access/datafile/{at}": sound for at, sound in enumerate(content.values())}
+    host.files |= {f"/api/access/datafile/{at}": audio for at, audio in enumerate(content.values())}
     host.files["/api/access/datafile/7?format=original"] = b"a,b"
     run("tess", OK)
     assert under(tmp_path / "data") == {
@@ -452,7 +452,7 @@ def test_iemocap_is_checked_and_not_downloaded(run: Run, complain: Run, tmp_path
 def test_archives_are_kept_on_request_and_archives_of_the_user_are_used(
     host: Host, run: Run, ravdess: dict[str, bytes], tmp_path: Path
 ) -> None:
-    root, archive = tmp_path / "data", host.files[SOUND]
+    root, archive = tmp_path / "data", host.files[AUDIO]
     run("ravdess", OK, "--keep-archives")
     assert under(root) == {**ravdess, f"{UNPACKED}.zip": archive}
     shutil.rmtree(root)
@@ -470,21 +470,21 @@ def test_archives_are_kept_on_request_and_archives_of_the_user_are_used(
 def test_a_cut_connection_is_resumed_where_it_ended(
     host: Host, run: Run, ravdess: dict[str, bytes], tmp_path: Path
 ) -> None:
-    host.cut[SOUND] = 3
+    host.cut[AUDIO] = 3
     run("ravdess", OK)
     assert under(tmp_path / "data") == ravdess
-    assert host.sent[SOUND] == len(host.files[SOUND])  # each byte once
-    assert len([requested for requested in host.requests if requested[0] == SOUND]) == 4
+    assert host.sent[AUDIO] == len(host.files[AUDIO])  # each byte once
+    assert len([requested for requested in host.requests if requested[0] == AUDIO]) == 4
 
 
 def test_a_stalled_connection_is_replaced_and_resumed(
     host: Host, run: Run, ravdess: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(web, "TIMEOUT_S", (5.0, 0.2))
-    host.cut[SOUND] = host.stall[SOUND] = 1
+    host.cut[AUDIO] = host.stall[AUDIO] = 1
     run("ravdess", OK)
     assert under(tmp_path / "data") == ravdess
-    assert host.sent[SOUND] == len(host.files[SOUND])
+    assert host.sent[AUDIO] == len(host.files[AUDIO])
 
 
 def test_a_very_slow_connection_is_replaced_and_resumed(
@@ -496,7 +496,7 @@ def test_a_very_slow_connection_is_replaced_and_resumed(
     host.drip_s = 0.01
     run("ravdess", OK)
     assert under(tmp_path / "data") == ravdess
-    assert len([requested for requested in host.requests if requested[0] == SOUND]) > 1
+    assert len([requested for requested in host.requests if requested[0] == AUDIO]) > 1
 
 
 @pytest.mark.parametrize(("knows_ranges", "knows_etags"), [(False, True), (False, False), (True, False)])
@@ -504,7 +504,7 @@ def test_a_host_without_ranges_or_etags_gives_the_same_bytes(
     host: Host, run: Run, ravdess: dict[str, bytes], tmp_path: Path, knows_ranges: bool, knows_etags: bool
 ) -> None:
     host.knows_ranges, host.knows_etags = knows_ranges, knows_etags
-    host.cut[SOUND] = 2
+    host.cut[AUDIO] = 2
     run("ravdess", OK)
     assert under(tmp_path / "data") == ravdess
 
@@ -513,25 +513,25 @@ def test_a_file_that_changes_during_the_transfer_is_started_again(
     host: Host, complain: Run, run: Run, ravdess: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(web, "TRIES", 1)
-    host.cut[SOUND] = 1
+    host.cut[AUDIO] = 1
     assert "was cut off" in complain("ravdess", OK)
     changed = {"Actor_01/03-01-06-01-02-01-01.wav": random_bytes(60_000, 99)}
     zenodo(host, {f"{UNPACKED}.zip": zipped(changed)})
     host.requests.clear()
     run("ravdess", OK)
     assert under(tmp_path / "data") == {f"{UNPACKED}/{name}": content for name, content in changed.items()}
-    assert [requested for path, requested in host.requests if path == SOUND] != [""]  # The rest was requested.
+    assert [requested for path, requested in host.requests if path == AUDIO] != [""]  # The rest was requested.
 
 
 def test_a_wrong_checksum_is_tried_once_more(
     host: Host, run: Run, complain: Run, ravdess: dict[str, bytes], tmp_path: Path
 ) -> None:
-    host.wrong[SOUND] = 2
+    host.wrong[AUDIO] = 2
     output = complain("ravdess", OK)
     assert "expected md5:" in output
     assert " but got " in output
     assert not (tmp_path / "data").exists()  # nothing is left
-    host.wrong[SOUND] = 1
+    host.wrong[AUDIO] = 1
     run("ravdess", OK)
     assert under(tmp_path / "data") == ravdess
 
@@ -541,16 +541,16 @@ def test_retry_statuses_are_repeated_and_others_are_final(
 ) -> None:
     waits: list[float] = []
     monkeypatch.setattr(web.HttpClient, "_pause", lambda self, seconds: waits.append(seconds))
-    host.refuse[SOUND] = [(429, {"Retry-After": "7"}), (503, {}), (503, {}), (503, {"Retry-After": "99999"})]
+    host.refuse[AUDIO] = [(429, {"Retry-After": "7"}), (503, {}), (503, {}), (503, {"Retry-After": "99999"})]
     run("ravdess", OK)
     assert under(tmp_path / "data") == ravdess
     assert (waits[0], waits[3]) == (7, web.LONGEST_WAIT_S)
     assert 0 < waits[1] < 4 * web.FIRST_WAIT_S
     shutil.rmtree(tmp_path / "data")
-    host.refuse[SOUND] = [(503, {})] * 99
+    host.refuse[AUDIO] = [(503, {})] * 99
     assert f"answered 503, {web.TRIES} times in a row" in complain("ravdess", OK)
     for status in (403, 404, 410):
-        host.refuse[SOUND], host.requests = [(status, {})] * 9, []
+        host.refuse[AUDIO], host.requests = [(status, {})] * 9, []
         assert f"answered {status} (" in complain("ravdess", OK)
         assert len(host.requests) == 2  # the record and one request for the file
     host.refuse = {ZENODO: [(404, {})]}
@@ -560,12 +560,12 @@ def test_retry_statuses_are_repeated_and_others_are_final(
 def test_redirects_lead_to_https_or_the_same_host(
     host: Host, run: Run, complain: Run, ravdess: dict[str, bytes], tmp_path: Path
 ) -> None:
-    host.files["/elsewhere"] = host.files[SOUND]
+    host.files["/elsewhere"] = host.files[AUDIO]
     for location in ("http://example.org/x", "file:///etc/passwd", "ftp://127.0.0.1/x", "//example.org/x", "http://[x"):
-        host.refuse[SOUND] = [(302, {"Location": location})]
+        host.refuse[AUDIO] = [(302, {"Location": location})]
         line = complain("ravdess", OK)
         assert "expected https or the same host" in line or "is not a valid address" in line
-    host.refuse[SOUND] = [(302, {"Location": "/elsewhere"})]
+    host.refuse[AUDIO] = [(302, {"Location": "/elsewhere"})]
     run("ravdess", OK)
     assert under(tmp_path / "data") == ravdess
     host.refuse[ZENODO] = [(302, {"Location": ZENODO})] * 99
@@ -608,8 +608,8 @@ def test_a_list_that_leads_out_of_the_folder_is_refused(
 def test_a_file_with_another_size_than_listed_is_not_downloaded(
     host: Host, complain: Run, tmp_path: Path, ravdess: dict[str, bytes]
 ) -> None:
-    host.files[SOUND] += b"more"
-    assert f"expected {len(host.files[SOUND]) - 4} as in its host's list" in complain("ravdess", OK)
+    host.files[AUDIO] += b"more"
+    assert f"expected {len(host.files[AUDIO]) - 4} as in its host's list" in complain("ravdess", OK)
     assert not (tmp_path / "data").exists()
 
 
@@ -637,8 +637,8 @@ def test_killed_at_any_moment_and_run_again_it_ends_with_the_same_bytes(
     host: Host, run: Run, ravdess: dict[str, bytes], tmp_path: Path
 ) -> None:
     root = tmp_path / "data"
-    films = {f"Video_Speech_Actor_{k:02d}/Actor_{k:02d}/01-01-{k:02d}.mp4": b"film %d" % k for k in (1, 2)}
-    complete = ravdess | films
+    videos = {f"Video_Speech_Actor_{k:02d}/Actor_{k:02d}/01-01-{k:02d}.mp4": b"film %d" % k for k in (1, 2)}
+    complete = ravdess | videos
     words = words_of("ravdess", root, host.address, "--films", "--actors", "1,2", OK)
     host.drip_s = 0.02
     generator = random.Random(1)
@@ -689,7 +689,7 @@ def test_bytes_received_before_a_kill_are_not_requested_again(
     run("ravdess", OK)
     assert under(tmp_path / "data") == ravdess
     begins = [
-        int(requested.removeprefix("bytes=").rstrip("-") or 0) for path, requested in host.requests if path == SOUND
+        int(requested.removeprefix("bytes=").rstrip("-") or 0) for path, requested in host.requests if path == AUDIO
     ]
     assert begins == [] if moment == "hashing" else begins[0] > moment - 20_000  # Bytes in the buffer are lost.
 
@@ -735,7 +735,7 @@ def test_nothing_is_downloaded_before_the_licence_is_accepted(
     code = cli.main(words_of("ravdess", tmp_path / "data", host.address, *words))
     output = capsys.readouterr()
     assert code == (0 if words else 1)
-    assert f"{UNPACKED}.zip  {len(host.files[SOUND])} bytes" in output.out or "MB" in output.out
+    assert f"{UNPACKED}.zip  {len(host.files[AUDIO])} bytes" in output.out or "MB" in output.out
     assert "Livingstone" in output.out
     assert words or "add --accept-licence" in output.err
     assert host.paths() == [ZENODO]
@@ -766,7 +766,7 @@ def test_files_of_the_user_are_not_overwritten(
     (root / f"{UNPACKED}.zip").unlink()
     (root / "LICENSE.txt").write_bytes(b"mine")
     assert "nothing is overwritten" in complain("crema-d", OK)
-    assert host.paths().count(SOUND) == 0
+    assert host.paths().count(AUDIO) == 0
     run("ravdess", OK)
     assert under(root) == {**ravdess, "mine/mine.txt": b"mine", "LICENSE.txt": b"mine"}
     (root / next(iter(ravdess))).unlink()
@@ -943,6 +943,6 @@ def test_hostile_archives_are_refused_with_one_line_and_nothing_left(
 def test_the_record_describes_the_download(run: Run, host: Host, ravdess: dict[str, bytes], tmp_path: Path) -> None:
     run("ravdess", OK)
     held = record.Record.read(tmp_path / "data", "ravdess").held[f"{UNPACKED}.zip"]
-    assert held.checksum == f"md5:{hashlib.md5(host.files[SOUND]).hexdigest()}"
-    assert held.etag == f'"{hashlib.md5(host.files[SOUND]).hexdigest()}"'
+    assert held.checksum == f"md5:{hashlib.md5(host.files[AUDIO]).hexdigest()}"
+    assert held.etag == f'"{hashlib.md5(host.files[AUDIO]).hexdigest()}"'
     assert {name: size for name, (size, _) in held.files.items()} == dict.fromkeys(ravdess, 60000)

@@ -1,5 +1,6 @@
 """A server on a free local port with an untrained network, and clips to send to it."""
 
+import multiprocessing.forkserver
 import socket
 import tempfile
 import threading
@@ -31,6 +32,10 @@ def recognizer(small: Callable[..., Recipe]) -> Recognizer:
 
 @pytest.fixture(scope="session")
 def serve(recognizer: Recognizer, tmp_path_factory: pytest.TempPathFactory) -> Serve:
+    # A fork server that other tests have started lacks the imports of the workers. They would then import everything
+    # themselves, and the memory that this leaves free would change what the memory limit refuses.
+    multiprocessing.forkserver._forkserver._stop()  # type: ignore[attr-defined]
+
     @contextmanager
     def start(limits: Limits = LIMITS, key: str | None = None, page: bool = False) -> Iterator[Served]:
         folder = tmp_path_factory.mktemp("temporary")

@@ -22,10 +22,8 @@ from farfeel.serve.limits import Limits, Refusal
 from farfeel.serve.metrics import Metrics
 from farfeel.serve.worker import Job, memory_refusal, run_job, warm_up
 
-PRELOADED = [
-    "__main__",
-    "farfeel.serve.worker",
-]  # A worker is a fork of a process with these imports. It starts within milliseconds.
+# A worker is a fork of a process with these imports. So it starts within milliseconds.
+PRELOADED = ["__main__", "farfeel.serve.worker"]
 POLL_S = 0.1  # Time between two checks whether the client has left.
 MAX_MESSAGE_BYTES = 2**25
 T = TypeVar("T")
