@@ -445,7 +445,7 @@ def test_a_folder_is_written_whole_or_not_at_all(
     out.mkdir()
     (out / "thesis.txt").write_text("mine")
     assert "holds thesis.txt" in complain("push", checkpoint, out)
-    assert "leave them out" in complain("push", checkpoint, out, "--private")
+    assert "remove them" in complain("push", checkpoint, out, "--private")
     (out / "thesis.txt").unlink()
     monkeypatch.setattr(Path, "write_bytes", lambda *_: (_ for _ in ()).throw(OSError(28, "full")))
     assert "cannot be written (No space left on device)" in complain("push", checkpoint, out)
