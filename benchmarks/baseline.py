@@ -68,8 +68,8 @@ def main(ravdess: Path, training_rooms: Path, test_rooms: Path, out: Path, featu
         in_training[f"{version}"] = kept(f"train-{version}", len(clips), in_rooms(clips, recipe, bank, version))
     tests = {"rooms": EvaluationSet(clips, recipe, [measured], [0]), "dry": EvaluationSet(clips, recipe)}
     heard = {
-        name: kept(f"test-{name}", len(takes), lambda index, takes=takes: speech(takes[index].recording.audio, recipe))  # type: ignore[misc]
-        for name, takes in tests.items()
+        name: kept(f"test-{name}", len(items), lambda index, items=items: speech(items[index].recording.audio, recipe))  # type: ignore[misc]
+        for name, items in tests.items()
     }
     place = {clip.id: index for index, clip in enumerate(clips)}
     for fold in folds:
@@ -80,8 +80,8 @@ def main(ravdess: Path, training_rooms: Path, test_rooms: Path, out: Path, featu
             np.concatenate([rows[learned] for rows in in_training.values()]),
             [clips[index].emotion for index in learned] * len(in_training),
         )
-        for name, takes in tests.items():
-            rows_each = len(takes) // len(clips)
+        for name, items in tests.items():
+            rows_each = len(items) // len(clips)
             rows = [place[clip.id] * rows_each + room for clip in parts.test for room in range(rows_each)]
             decision = model.decision_function(heard[name][rows])
             shares = np.exp(decision - decision.max(axis=1, keepdims=True))
@@ -90,7 +90,7 @@ def main(ravdess: Path, training_rooms: Path, test_rooms: Path, out: Path, featu
                 [
                     {"clip": clip.id, "speaker": clip.speaker, "room": room, "target": clip.emotion}
                     for clip in parts.test
-                    for room, _ in takes.rooms
+                    for room, _ in items.rooms
                 ]
             )
             emotions = {emotion: column for column, emotion in enumerate(model.classes_)}

@@ -75,9 +75,9 @@ class Heard(EvaluationSet):
     front_end = "as-is"
 
     def __getitem__(self, index: int) -> EvaluationItem:  # type: ignore[override]
-        take = super().__getitem__(index)
-        assert take.recording.audio is not None
-        return replace(take, recording=Recording(FRONT_ENDS[self.front_end](take.recording.audio)))
+        item = super().__getitem__(index)
+        assert item.recording.audio is not None
+        return replace(item, recording=Recording(FRONT_ENDS[self.front_end](item.recording.audio)))
 
 
 def main(checkpoint: Path, ravdess: Path, rooms: Path, out: Path) -> None:
@@ -88,10 +88,10 @@ def main(checkpoint: Path, ravdess: Path, rooms: Path, out: Path) -> None:
         for name in FRONT_ENDS:
             if len(mics) == 1 and name not in ("as-is", "nara-wpe", "wpe"):
                 continue
-            takes = Heard(clips, recipe, [Bank.open(rooms)], mics)
-            takes.front_end = name
+            items = Heard(clips, recipe, [Bank.open(rooms)], mics)
+            items.front_end = name
             with progress(f"{name}, {len(mics)}", "recordings") as advance:
-                table = prediction_table(recognizer, takes, advance)
+                table = prediction_table(recognizer, items, advance)
             found = write_evaluation(table, out / f"{name}-{len(mics)}", f"{name}, {len(mics)} microphones", {})
             print(f"{name}, {len(mics)} microphones: {found.overall.accuracy}", flush=True)
 

@@ -75,8 +75,8 @@ def test(
             if not wanted or (only and condition.name not in only):
                 continue
             asked = {one: networks[one] for members in wanted.values() for one in members}
-            takes = recordings(condition, tested, recipe, rooms)
-            about, found = judged(takes, asked, with_front_end(recipe, condition.front_end), condition.name)
+            items = recordings(condition, tested, recipe, rooms)
+            about, found = judged(items, asked, with_front_end(recipe, condition.front_end), condition.name)
             rows = []
             for (name, seed), members in wanted.items():
                 decided = np.mean([found[one] for one in members], axis=0).argmax(axis=1)
@@ -100,15 +100,15 @@ def judges_of(name: str, seeds: Sequence[int]) -> dict[tuple[str, str], list[tup
 
 @torch.inference_mode()
 def judged(
-    takes: Sequence[EvaluationItem], networks: dict[tuple[str, int], EmotionModel], recipe: Recipe, title: str
+    items: Sequence[EvaluationItem], networks: dict[tuple[str, int], EmotionModel], recipe: Recipe, title: str
 ) -> tuple[pd.DataFrame, dict[tuple[str, int], np.ndarray]]:
-    """Each take's room, speaker and target (its index); probabilities (N, K) of each network, the mean over windows."""
+    """Room, speaker and target (its index) of each recording; probabilities (N, K) of each network."""
     logmel, about = LogMel(recipe.audio), []
     found: dict[tuple[str, int], list[np.ndarray]] = {key: [] for key in networks}
     with progress(title, "recordings") as advance:
-        for start in range(0, len(takes), BATCH_RECORDINGS):
-            batch = [takes[i] for i in range(start, min(start + BATCH_RECORDINGS, len(takes)))]
-            cut = [views_of(take.recording, [recipe])[0].windows for take in batch]
+        for start in range(0, len(items), BATCH_RECORDINGS):
+            batch = [items[i] for i in range(start, min(start + BATCH_RECORDINGS, len(items)))]
+            cut = [views_of(item.recording, [recipe])[0].windows for item in batch]
             windows = torch.from_numpy(np.concatenate([each.audio for each in cut]))
             alive = torch.from_numpy(np.concatenate([each.mic_mask for each in cut]))
             mels = front_end(windows, logmel, recipe.audio)
@@ -116,8 +116,8 @@ def judged(
             for key, network in networks.items():
                 each = network.probabilities(mels, alive).numpy()
                 found[key] += [part.mean(axis=0) for part in np.split(each, ends)]
-            about += [(take.room, take.clip.speaker, recipe.data.emotions.index(take.clip.emotion)) for take in batch]
-            advance(len(about), len(takes))
+            about += [(item.room, item.clip.speaker, recipe.data.emotions.index(item.clip.emotion)) for item in batch]
+            advance(len(about), len(items))
     return pd.DataFrame(about, columns=["room", "speaker", "target"]), {k: np.stack(v) for k, v in found.items()}
 
 
