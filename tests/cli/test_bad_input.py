@@ -521,8 +521,10 @@ def test_checkpoints_of_different_sample_rates_are_no_ensemble(
     complain: Complain, clip: Path, checkpoint: Path, make_checkpoint: Callable[..., Path]
 ) -> None:
     slow = make_checkpoint("audio.sample_rate=8000", "audio.fmax_hz=4000")
-    said = "the checkpoints hear at 16000 Hz and 8000 Hz; an ensemble needs one sample rate"
-    assert complain("predict", clip, "--checkpoint", checkpoint, "--checkpoint", slow) == said
+    assert complain("predict", clip, "--checkpoint", checkpoint, "--checkpoint", slow) == (
+        "the checkpoints have sample rates of 16000 and 8000 Hz; an ensemble needs the same; "
+        "load checkpoints that agree"
+    )
 
 
 @pytest.mark.parametrize(
