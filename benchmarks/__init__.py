@@ -1,1 +1,4 @@
-"""Speed and memory, measured on the machine at hand: `make bench`. How well speech is found: `benchmarks.speech`."""
+"""Measurements of speed, memory and accuracy. `make bench` measures speed and memory on this machine.
+
+The other modules are run by themselves: `python -m benchmarks.NAME` prints what each of them needs.
+"""

@@ -1,4 +1,4 @@
-"""`python -m benchmarks [TABLE…]`: print the tables of TABLES; without a word, all of them."""
+"""`python -m benchmarks [TABLE…]`: print these tables of TABLES, or all of them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ TABLES = {
 
 
 def processor() -> str:
-    """The processor's name, where the system tells it."""
+    """The name of the processor, if the system gives it."""
     try:
         with open("/proc/cpuinfo") as lines:
             return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
@@ -32,7 +32,7 @@ def processor() -> str:
 if __name__ == "__main__":
     words = sys.argv[1:] or list(TABLES)
     if unknown := sorted(set(words) - set(TABLES)):
-        sys.exit(f"no benchmark {', '.join(unknown)}; there are {', '.join(TABLES)}")
+        sys.exit(f"unknown benchmark {', '.join(unknown)}, expected {', '.join(TABLES)}; choose among these")
     gpu = f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ""
     print(
         f"{processor()}, {os.cpu_count()} cores{gpu}; PyTorch {torch.__version__}, {torch.get_num_threads()} threads; "

@@ -1,13 +1,13 @@
-"""What a user would pick instead: openSMILE's functionals and a support vector machine, on our folds and in our rooms.
+"""The usual alternative: openSMILE's functionals and a support vector machine, on the same folds and rooms.
 
     pip install 'farfeel[bench]'
     python -m benchmarks.baseline RAVDESS TRAINING_ROOMS TEST_ROOMS OUT [ComParE_2016 | eGeMAPSv02] [FOLD…]
 
-As many training clips as the networks have, with those of validation, each dry and in VERSIONS simulated rooms, by one
-microphone, without noise, as the test has none; test clips dry and in the measured rooms, at the places and by the
-microphone of `farfeel evaluate --mics 0`. Silence is cut off all of them. Features are standardised, the kernel is a
-Gaussian, C is PENALTY, which nothing has tuned. OUT gets an evaluation for `farfeel compare` and `farfeel report` in
-each of foldK-rooms and foldK-dry; features are kept in OUT/features.
+Training clips are those of the networks, with the validation clips. Each is used dry and in VERSIONS simulated rooms,
+with one microphone and without noise, because the test has none. Test clips are dry and in the measured rooms, at the
+positions and with the microphone of `farfeel evaluate --mics 0`. Silence at both ends of every clip is removed.
+Features are standardised. The kernel is Gaussian and C is PENALTY, which was not tuned. OUT/foldK-rooms and
+OUT/foldK-dry are evaluations for `farfeel compare` and `farfeel report`. Features are kept in OUT/features.
 """
 
 from __future__ import annotations
@@ -68,8 +68,8 @@ def main(ravdess: Path, training_rooms: Path, test_rooms: Path, out: Path, featu
         in_training[f"{version}"] = kept(f"train-{version}", len(clips), in_rooms(clips, recipe, bank, version))
     tests = {"rooms": EvaluationSet(clips, recipe, [measured], [0]), "dry": EvaluationSet(clips, recipe)}
     heard = {
-        name: kept(f"test-{name}", len(takes), lambda index, takes=takes: speech(takes[index].recording.audio, recipe))  # type: ignore[misc]
-        for name, takes in tests.items()
+        name: kept(f"test-{name}", len(items), lambda index, items=items: speech(items[index].recording.audio, recipe))  # type: ignore[misc]
+        for name, items in tests.items()
     }
     place = {clip.id: index for index, clip in enumerate(clips)}
     for fold in folds:
@@ -80,8 +80,8 @@ def main(ravdess: Path, training_rooms: Path, test_rooms: Path, out: Path, featu
             np.concatenate([rows[learned] for rows in in_training.values()]),
             [clips[index].emotion for index in learned] * len(in_training),
         )
-        for name, takes in tests.items():
-            rows_each = len(takes) // len(clips)
+        for name, items in tests.items():
+            rows_each = len(items) // len(clips)
             rows = [place[clip.id] * rows_each + room for clip in parts.test for room in range(rows_each)]
             decision = model.decision_function(heard[name][rows])
             shares = np.exp(decision - decision.max(axis=1, keepdims=True))
@@ -90,7 +90,7 @@ def main(ravdess: Path, training_rooms: Path, test_rooms: Path, out: Path, featu
                 [
                     {"clip": clip.id, "speaker": clip.speaker, "room": room, "target": clip.emotion}
                     for clip in parts.test
-                    for room, _ in takes.rooms
+                    for room, _ in items.rooms
                 ]
             )
             emotions = {emotion: column for column, emotion in enumerate(model.classes_)}
@@ -106,7 +106,7 @@ def main(ravdess: Path, training_rooms: Path, test_rooms: Path, out: Path, featu
 
 
 def in_rooms(clips: Sequence[Clip], recipe: Recipe, bank: Bank | None, version: int) -> Callable[[int], np.ndarray]:
-    """A training clip as one microphone in a room hears it, (T,); no bank: dry."""
+    """A function: index → training clip (T,) as one microphone in a room records it; without a bank, dry."""
     trimmed_clips = DecodedClips(clips, recipe, trim=True)
 
     def sound(index: int) -> np.ndarray:
@@ -122,8 +122,10 @@ def in_rooms(clips: Sequence[Clip], recipe: Recipe, bank: Bank | None, version: 
 
 
 def speech(audio: np.ndarray, recipe: Recipe) -> np.ndarray:
-    """(1, T) → (T',) without leading and trailing silence, and with nothing beside it (functionals of digital silence
-    are far from those of any room), at the level that the networks hear: responses have scales of their own."""
+    """(1, T) → (T',) without silence at both ends, at the level of the networks' input.
+
+    Functionals of digital silence are far from those of any room. Room responses differ in scale.
+    """
     first, last = speech_span(audio, recipe.audio.sample_rate)
     return normalise_level(torch.from_numpy(audio[:, first:last])[None])[0, 0].numpy()
 

@@ -1,9 +1,9 @@
-"""Ray against this machine's own processes, with one and two workers; the same commands, start-up included.
+"""Speed of Ray and of processes on this machine, with one and two workers, for the same commands with their start.
 
     python -m benchmarks.cluster RAVDESS ROOMS [ACTORS [FILES]]
 
-`farfeel prepare` of ACTORS' clips (60 each) in ROOMS, then `farfeel predict` of FILES of them; with each the machine's
-load before it began.
+Measured are `farfeel prepare` of the clips of ACTORS actors (60 each) in ROOMS, and `farfeel predict` of FILES of them.
+Each line shows the load of the machine before the command.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def main(ravdess: Path, rooms: Path, actors: int, files: int) -> None:
 
 
 def compare(own: str, words: list[str], clips: int, made: Path | None) -> None:
-    """`own`: the engine of this machine's processes."""
+    """Time one command with each engine. own: the name of the engine that uses processes on this machine."""
     print(f"\n{words[0]}: {clips} clips")
     for engine, workers in [(engine, workers) for engine in (own, "ray") for workers in (1, 2)]:
         if made:

@@ -1,9 +1,9 @@
-"""A plot of evaluations that differ in one number: accuracy with its interval over speakers.
+"""Plot the accuracy of evaluations that differ in one number, with confidence intervals over speakers.
 
     python -m benchmarks.curve PLOT.svg LABEL [LINE:]X=EVALUATION[,EVALUATION…] …
 
-EVALUATION is a folder of `farfeel evaluate`; several with commas are folds, joined. Points with the same LINE
-are one line.
+EVALUATION is a folder of `farfeel evaluate`. Several, separated by commas, are joined as folds. Points with the same
+LINE form one line.
 """
 
 from __future__ import annotations

@@ -1,14 +1,15 @@
-"""How near the log-mels of a reverberant voice come to those of the dry one: what microphones and dereverberation do.
+"""How much dereverberation and more microphones bring the log-mels of reverberant speech closer to those of dry
+speech.
 
     pip install 'farfeel[bench]'
     farfeel rooms simulate --recipe default --count 24 --mics 7 --seed 5 --out ROOMS \\
         simulation.t60_s=[0.4,0.8] simulation.array_radius_m=[0.05,0.05]
     python -m benchmarks.dereverberation RAVDESS ROOMS
 
-Twelve voices in the bank's first rooms, each microphone with a noise of its own 60 dB below; the mean distance of the
-log-mels, as the recipe `default` makes them and averaged over microphones, to those of the voice with only the first
-3 ms of the responses, and with the first 50 ms. nara_wpe: another implementation, in its usual setting (512-sample
-frames, hop 128, 10 taps, delay 3).
+Twelve clips are placed in the first rooms of the bank. Each microphone has independent noise 60 dB below the speech.
+The log-mels are those of the recipe `default`, averaged over microphones. The table shows their mean distance to the
+log-mels of the same speech with only the first 3 ms, or only the first 50 ms, of the responses. nara_wpe is another
+implementation with its usual settings (frames of 512 samples, hop 128, 10 taps, delay 3).
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ from farfeel.rooms.acoustics import onset, remove_common_delay
 from farfeel.rooms.bank import Bank
 
 VOICES = 12
-NOISE = 1e-3  # of each microphone, as a share of the amplitude
+NOISE = 1e-3  # amplitude of each microphone's noise, relative to that of the speech
 SETTINGS: dict[str, dict[str, float]] = {
     "as it is used": {},
     "delay 3": {"DELAY": 3},

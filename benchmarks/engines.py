@@ -1,7 +1,8 @@
-"""The same network in PyTorch and in ONNX Runtime, on one core: seconds until it is loaded, milliseconds per window.
+"""The same network in PyTorch and in ONNX Runtime, on one core: seconds to load it, milliseconds per window.
 
-Weights are untrained, sound and film are noise. Loading is a new process: the modules, the file, the first answer; the
-least of three. A window's cost is the least CPU time of several runs, so that other work counts little.
+Weights are untrained; audio and video are noise. Loading is measured in a new process, from the import of the modules
+to the first result; the table shows the least of three. The time of a window is the least CPU time of several runs, so
+that other work on the machine matters little.
 """
 
 from __future__ import annotations

@@ -1,14 +1,16 @@
-r"""A cross-validation whose rooms are rendered once: seeds and variants of the network train from the same log-mels.
+r"""A cross-validation that renders the rooms once: all seeds and variants of the network train on the same log-mels.
 
     python -m benchmarks.folds RAVDESS ROOMS OUT FOLD[,FOLD…] SEED[,SEED…] \
         [NAME [speakers=N] [every=N] [section.key=value …]]
 
-OUT/rendered/foldK holds what `farfeel train --recipe default --split folds-7:K data.learn_validation=true
-rooms.renderings=10 seed=1` hears, 1.6 GB each; OUT/NAME/foldK-seedS/best is trained from it by farfeel's own loop. With
-seed 1 it is that very command's checkpoint. The overrides may change the network, its microphone strategy and its
-training, not what is rendered (audio, rooms, the bank). With speakers=N only N of the 18 are learned, neighbours by
-number, from another one on in each of folds 1 to 6; train.epochs=1080/N gives them as many steps. With every=N every
-Nth clip of each is learned, and train.epochs=60N. What is there is not made again.
+OUT/rendered/foldK holds the log-mels of `farfeel train --recipe default --split folds-7:K data.learn_validation=true
+rooms.renderings=10 seed=1`, 1.6 GB each. From these, the training loop of farfeel makes OUT/NAME/foldK-seedS/best. With
+seed 1 this is the same checkpoint as that of the command. The overrides may change the network, its microphone strategy
+and its training, but not what is rendered (audio, rooms, the bank).
+
+speakers=N trains on N of the 18 speakers only. They have consecutive numbers and begin at another speaker in each of
+the folds 1 to 6; train.epochs=1080/N gives as many steps. every=N trains on every Nth clip of each speaker;
+train.epochs=60N gives as many steps. Results that exist are not computed again.
 """
 
 from __future__ import annotations
@@ -37,10 +39,10 @@ KNOBS = ["data.learn_validation=true", "rooms.renderings=10"]
 
 
 class Rendered(TrainingSet):
-    """Training clips whose renderings are read from a file: log-mels (versions, clips, M, Q, F), mic_mask beside it."""
+    """Training clips whose log-mels (versions, clips, M, Q, F) are read from a file, with the mic_mask in another."""
 
     def keep(self, place: Path, rows: Sequence[int]) -> None:
-        """Clip i of these is row rows[i] of the file."""
+        """Use the file `place`.npy. Clip i of this set is row rows[i] of the file."""
         self.rows = rows
         self.mels = np.load(place.with_suffix(".npy"), mmap_mode="r", allow_pickle=False)
         self.mic_mask = np.load(place.with_suffix(".mask.npy"), allow_pickle=False)
@@ -52,7 +54,7 @@ class Rendered(TrainingSet):
 
 
 def render(clips: TrainingSet, place: Path, name: str) -> None:
-    """What the clips are to a network, version by version, to `place`.npy."""
+    """Write the log-mels of the clips, version by version, to `place`.npy."""
     recipe = clips.recipe
     place.parent.mkdir(parents=True, exist_ok=True)
     masks = np.zeros((recipe.rooms.renderings, len(clips), recipe.microphones.count), dtype=bool)
@@ -87,7 +89,7 @@ def main(
             return load_recipe("default", [*KNOBS, f"data.split=folds-7:{fold}", f"seed={seed}", *more])
 
         place = out / "rendered" / f"fold{fold}"
-        if not place.with_suffix(".npy").exists():  # put there last
+        if not place.with_suffix(".npy").exists():  # this file is written last
             render(TrainingSet(learned, recipe_of(1), bank, training_rooms), place, place.name)
         people = sorted({clip.speaker for clip in learned})
         people = [*people[3 * fold :], *people[: 3 * fold]][: int(few[0]) if few else None]
@@ -97,7 +99,7 @@ def main(
                 continue
             recipe = recipe_of(seed, *overrides)
             rows = [row for row, clip in enumerate(learned) if clip.speaker in people]
-            if sparse:  # from another one on for each speaker, so that together they cover all kinds of clips
+            if sparse:  # each speaker begins at another clip, so that together they cover all kinds of clips
                 rows = [row for row in rows if (row + people.index(learned[row].speaker)) % int(sparse[0]) == 0]
             heard = Rendered([learned[row] for row in rows], recipe, bank, training_rooms)
             heard.keep(place, rows)

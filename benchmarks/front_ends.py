@@ -1,13 +1,18 @@
-"""Which front-end helps a network that was trained without, in quiet rooms: dereverberation, beamforming at test time.
+"""Front-ends in quiet rooms: do dereverberation and beamforming help a network that was trained without them?
 
     pip install 'farfeel[bench]'
     python -m benchmarks.front_ends CHECKPOINT RAVDESS TEST_ROOMS OUT
 
-Each recording of the checkpoint's test speakers in the measured rooms is heard as it is, after our WPE
-(`farfeel.media.dereverberation`) and nara_wpe's (512-sample frames, hop 128, 10 taps or as many as 70 coefficients
-allow, delay 3), after delay-and-sum (GCC-PHAT; each microphone moved to the last, which is the centre of R3VIVAL's
-array), and after our blind MVDR (`farfeel.media.beamforming`), with 1, 3 and 7 microphones. OUT/NAME is an evaluation
-for `farfeel compare`.
+Each recording of the checkpoint's test speakers in the measured rooms is recognised with 1, 3 and 7 microphones after
+each of these front-ends:
+
+- as-is: none.
+- wpe: the WPE of `farfeel.media.dereverberation`.
+- nara-wpe: the WPE of nara_wpe (frames of 512 samples, hop 128, delay 3, 10 taps or as many as 70 coefficients allow).
+- delay-and-sum: with GCC-PHAT; each microphone is aligned to the last, which is the centre of R3VIVAL's array.
+- mvdr: the blind MVDR beamformer of `farfeel.media.beamforming`.
+
+OUT/NAME is an evaluation for `farfeel compare`.
 """
 
 from __future__ import annotations
@@ -48,7 +53,7 @@ def by_nara_wpe(audio: np.ndarray) -> np.ndarray:
 
 
 def aligned_sum(audio: np.ndarray) -> np.ndarray:
-    """(M, T) → (1, T): microphones moved to where they agree with the last, and averaged."""
+    """(M, T) → (1, T): microphones aligned to the last one and averaged."""
     samples = audio.shape[1]
     spectrum = np.asarray(rfft(audio, 2 * samples))
     cross = spectrum[-1] * spectrum.conj()
@@ -75,9 +80,9 @@ class Heard(EvaluationSet):
     front_end = "as-is"
 
     def __getitem__(self, index: int) -> EvaluationItem:  # type: ignore[override]
-        take = super().__getitem__(index)
-        assert take.recording.audio is not None
-        return replace(take, recording=Recording(FRONT_ENDS[self.front_end](take.recording.audio)))
+        item = super().__getitem__(index)
+        assert item.recording.audio is not None
+        return replace(item, recording=Recording(FRONT_ENDS[self.front_end](item.recording.audio)))
 
 
 def main(checkpoint: Path, ravdess: Path, rooms: Path, out: Path) -> None:
@@ -88,10 +93,10 @@ def main(checkpoint: Path, ravdess: Path, rooms: Path, out: Path) -> None:
         for name in FRONT_ENDS:
             if len(mics) == 1 and name not in ("as-is", "nara-wpe", "wpe"):
                 continue
-            takes = Heard(clips, recipe, [Bank.open(rooms)], mics)
-            takes.front_end = name
+            items = Heard(clips, recipe, [Bank.open(rooms)], mics)
+            items.front_end = name
             with progress(f"{name}, {len(mics)}", "recordings") as advance:
-                table = prediction_table(recognizer, takes, advance)
+                table = prediction_table(recognizer, items, advance)
             found = write_evaluation(table, out / f"{name}-{len(mics)}", f"{name}, {len(mics)} microphones", {})
             print(f"{name}, {len(mics)} microphones: {found.overall.accuracy}", flush=True)
 

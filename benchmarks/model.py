@@ -1,12 +1,13 @@
-"""Clips per second, share of the machine's own matrix-multiplication peak, and peak memory, of whole models.
+"""Speed and peak memory of whole models: clips per second, and the share of the machine's matrix-multiplication peak.
 
-One clip is seven microphones and 4 s. Each row is measured in a process of its own, so that the peak memory (resident
-set, on a GPU the allocator's) is its own; the median of several runs after a warm-up. FLOPs are counted by PyTorch,
-the Fourier transform excluded; the peak is the best of a few 4096 x 4096 products in the same precision.
+One clip has seven microphones and 4 s. Each row is measured in a process of its own, so that its peak memory is its own
+(the resident set, or on a GPU the memory of the allocator). Times are the median of several runs after a warm-up. FLOPs
+are counted by PyTorch, without the Fourier transform. The peak is the best of a few 4096 x 4096 products in the same
+precision.
 
-`faces` measures models that look, alone or with the recipe's microphones beside, on one core: the least CPU time and
-the least wall time of several runs, so that other work counts little. Models of film alone are measured with their
-convolutions in both layouts; the shipped one is channels last. Nothing is decoded: frames and sound are noise.
+`faces` measures models of video, with and without the microphones of the recipe, on one core. Times are the least CPU
+time and the least wall time of several runs, so that other work on the machine matters little. The convolutions of
+video are measured in both memory layouts; farfeel uses channels last. Nothing is decoded: frames and audio are noise.
 """
 
 from __future__ import annotations
@@ -85,7 +86,7 @@ def run() -> None:
 
 
 def faces() -> None:
-    print(f"a process that has only loaded the modules has {in_own_process(peak_memory, 'cpu') / 1e6:.0f} MB\n")
+    print(f"a process that has only loaded the modules uses {in_own_process(peak_memory, 'cpu') / 1e6:.0f} MB\n")
     print("| recipe | pixels | what | batch | precision | layout | CPU, ms a clip | wall, ms a clip | MB above that |")
     print("|---|---|---|---|---|---|---|---|---|", flush=True)
     for device in ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",):
@@ -170,14 +171,14 @@ def stepper(
 
 
 def peak_memory(device: str) -> int:
-    """Bytes; of the whole process, or on a GPU of the tensors there."""
+    """Peak memory in bytes: of the whole process, or on a GPU of its tensors."""
     if device == "cuda":
         return int(torch.cuda.max_memory_allocated())
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def least(work: Callable[[], object], device: str) -> tuple[float, float]:
-    """(CPU seconds, wall seconds), each the least of several runs; the first, which warms up, seldom is."""
+    """(CPU seconds, wall seconds), each the least of several runs. The first run warms up and is seldom the least."""
     cpu_s: list[float] = []
     wall_s: list[float] = []
     while len(cpu_s) < FEWEST_RUNS or (sum(cpu_s) < ENOUGH_S and len(cpu_s) < MOST_RUNS):
@@ -191,7 +192,7 @@ def least(work: Callable[[], object], device: str) -> tuple[float, float]:
 
 
 def timed(work: Callable[[], object], device: str, repeats: int) -> list[float]:
-    """Seconds of each repeat, after one that is not counted."""
+    """Seconds of each repeat, after one warm-up that is not counted."""
     seconds = []
     for _ in range(repeats + 1):
         started = time.perf_counter()
@@ -208,7 +209,7 @@ def in_own_process(work: Callable[..., Any], *args: object) -> Any:
 
 
 def in_fork(work: Callable[..., Any], *args: object) -> Any:
-    """In a fork of a process that has loaded the modules and nothing else: to load them takes seconds, for each row."""
+    """Run in a fork of a process that has only loaded the modules, because loading them takes seconds for each row."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["benchmarks.__main__"])
     with context.Pool(1) as pool:

@@ -1,10 +1,10 @@
-"""Prepared shards against a plain loop over soundfile and SciPy; and what `kill -9` does to them.
+"""Speed of `farfeel prepare` and of a plain loop with soundfile and SciPy, and the effect of `kill -9` on shards.
 
     python -m benchmarks.prepare RAVDESS ROOMS [CLIPS [KILLS]]
 
-The loop reads a clip, convolves it with a response of all microphones, and writes a FLAC file of them: no manifest, no
-checksums, no resumption. Both make the same recordings. Then the preparation is killed at KILLS random moments, and its
-shards are compared with the undisturbed ones, bit by bit.
+The plain loop reads a clip, convolves it with a response of all microphones, and writes a FLAC file. It has no
+manifest, no checksums, and does not resume. Both make the same recordings. Then `farfeel prepare` is killed at KILLS
+random moments, and its shards are compared with undisturbed ones, byte by byte.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def plain_loop(clips: list, bank: Bank, out: Path) -> None:
 
 
 def killed(ravdess: Path, rooms: Path, place: Path, count: int, kills: int, whole_s: float) -> None:
-    """The whole corpus by the command, so that every process of it dies."""
+    """Prepare the whole corpus with the command, and kill all its processes at random moments."""
     command = [sys.executable, "-m", "farfeel.cli", "prepare", "--corpus", "ravdess", "--root", str(ravdess)]
     command += ["--rirs", str(rooms), "--per-shard", "64", "--workers", "2", "--out"]
     undisturbed = place / "undisturbed"
@@ -85,10 +85,10 @@ def killed(ravdess: Path, rooms: Path, place: Path, count: int, kills: int, whol
         shards = list(out.glob("shard-*.tar")) if out.exists() else []
         seen_half += sum(shard.read_bytes() != expected[shard.name] for shard in shards)
         if len(shards) == len(expected) - 2 and (out / "index.parquet").exists():
-            shutil.rmtree(out)  # done: begin again, so that later kills hit something
+            shutil.rmtree(out)  # complete: begin again, so that later kills interrupt something
     subprocess.run([*command, str(out)], check=True, capture_output=True)
     same = {file.name: file.read_bytes() for file in out.iterdir()} == expected
-    print(f"killed {kills} times: {seen_half} half shards seen; the same bytes in the end: {same}", flush=True)
+    print(f"killed {kills} times: {seen_half} incomplete shards; the same bytes in the end: {same}", flush=True)
 
 
 def timed(work) -> float:  # type: ignore[no-untyped-def]

@@ -1,4 +1,4 @@
-"""What rooms cost: simulating responses, importing measured ones, and letting them act on speech."""
+"""Speed of rooms: simulating responses, importing measured ones, and convolving speech with them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from farfeel.recipe import Simulation
-from farfeel.rooms.measured import import_r3vival
+from farfeel.rooms.importers.r3vival import r3vival
 from farfeel.rooms.reverb import convolve
 from farfeel.rooms.simulate import simulate
 
@@ -26,7 +26,7 @@ def run() -> None:
             row(f"simulate, {mics} microphones, {workers} processes", count, time.perf_counter() - started)
     if (DATA / "rirs/r3vival").is_dir():
         started = time.perf_counter()
-        responses = import_r3vival(DATA / "rirs/r3vival")
+        responses = r3vival(DATA / "rirs/r3vival")
         row("import R3VIVAL, 7 microphones, with acoustics", len(responses), time.perf_counter() - started)
     for mics in (1, 3, 7):
         dry, taps = torch.randn(32, 64000), torch.randn(32, mics, 16000)

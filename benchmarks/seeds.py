@@ -1,21 +1,22 @@
-r"""What a cross-validation says over several seeds: right answers, speaker by speaker, and what follows from them.
+r"""Results of a cross-validation over several seeds: right decisions of each speaker, accuracies and differences.
 
     python -m benchmarks.seeds test RAVDESS ROOMS CV TABLE FOLD[,FOLD…] SEED[,SEED…] NAME[+NAME…][@SEED+SEED…] … \
         [only=CONDITION,…]
     python -m benchmarks.seeds show TABLE [NAME:CONDITION NAME:CONDITION …] [seeds=SEED,…] [folds=FOLD,…]
     python -m benchmarks.seeds plot TABLE PLOT.svg LABEL X=NAME … only=CONDITION,… [seeds=SEED,…] [folds=FOLD,…]
 
-`test` takes CV/NAME/foldK-seedS/best, which `benchmarks.folds` trains, through the conditions of `benchmarks.sweeps`.
-The CSV file TABLE gets a row for each network, seed, condition, room and speaker: clips, and how many were right.
-NAME+NAME is the mean of two networks' probabilities, NAME+NAME@1+2 that of four: both seeds of both. A network that
-hears one microphone is tested with one. What TABLE has is not tested again. Log-mels are computed once, so all networks
-must have the same section `audio`.
+`test` tests CV/NAME/foldK-seedS/best, which `benchmarks.folds` trains, in the conditions of `benchmarks.sweeps`. It
+adds a row to the CSV file TABLE for each network, seed, condition, room and speaker: the number of clips, and how many
+were right. NAME+NAME averages the probabilities of two networks, NAME+NAME@1+2 those of four: both seeds of both. A
+network of one microphone is tested with one. Rows that TABLE has are not computed again. Log-mels are computed once,
+so all networks must have the same section `audio`.
 
-`show` prints the accuracy of each network in each condition, the mean over its seeds, and of each pair of words the
-difference, second less first, over the rooms and speakers that both have (dry speech and rooms: over the speakers);
-each is the mean over its own seeds, of those that seeds= leaves in (1+2 is one), in the folds of folds=. Intervals and
-tests resample speakers, as `farfeel compare` does. `plot` draws the accuracies of networks that differ in one number X,
-a line for each condition; LABEL says what X is.
+`show` prints the accuracy of each network in each condition, averaged over its seeds. For each pair of words it prints
+the difference, the second minus the first, over the rooms and speakers that both have; between dry speech and rooms,
+over the speakers. seeds= and folds= choose seeds (1+2 is one) and folds. Intervals and tests resample speakers, as in
+`farfeel compare`.
+
+`plot` draws the accuracies of networks that differ in one number X, a line for each condition. LABEL is the name of X.
 """
 
 from __future__ import annotations
@@ -61,7 +62,7 @@ def test(
         }
         recipe = next(iter(networks.values())).recipe
         if any(network.recipe.audio != recipe.audio for network in networks.values()):
-            sys.exit("the networks hear in different ways, expected one section audio; test them apart")
+            sys.exit("the networks have different sections audio, expected the same; test them separately")
         single = {key for key, one in networks.items() if one.recipe.microphones.strategy == "single"}
         tested = split_clips(clips, recipe.data.split).part("test")
         for condition in conditions(mics):
@@ -75,8 +76,8 @@ def test(
             if not wanted or (only and condition.name not in only):
                 continue
             asked = {one: networks[one] for members in wanted.values() for one in members}
-            takes = recordings(condition, tested, recipe, rooms)
-            about, found = judged(takes, asked, with_front_end(recipe, condition.front_end), condition.name)
+            items = recordings(condition, tested, recipe, rooms)
+            about, found = judged(items, asked, with_front_end(recipe, condition.front_end), condition.name)
             rows = []
             for (name, seed), members in wanted.items():
                 decided = np.mean([found[one] for one in members], axis=0).argmax(axis=1)
@@ -90,7 +91,7 @@ def test(
 
 
 def judges_of(name: str, seeds: Sequence[int]) -> dict[tuple[str, str], list[tuple[str, int]]]:
-    """Who judges together: of a row's network and seed, the names and seeds of the networks whose mean it is."""
+    """(network, seed) of a row → the names and seeds of the networks that it averages."""
     names, _, together = name.partition("@")
     members = names.split("+")
     if together:
@@ -100,15 +101,15 @@ def judges_of(name: str, seeds: Sequence[int]) -> dict[tuple[str, str], list[tup
 
 @torch.inference_mode()
 def judged(
-    takes: Sequence[EvaluationItem], networks: dict[tuple[str, int], EmotionModel], recipe: Recipe, title: str
+    items: Sequence[EvaluationItem], networks: dict[tuple[str, int], EmotionModel], recipe: Recipe, title: str
 ) -> tuple[pd.DataFrame, dict[tuple[str, int], np.ndarray]]:
-    """Each take's room, speaker and target (its index); probabilities (N, K) of each network, the mean over windows."""
+    """Room, speaker and target index of each recording; each network's mean probabilities (N, K) over windows."""
     logmel, about = LogMel(recipe.audio), []
     found: dict[tuple[str, int], list[np.ndarray]] = {key: [] for key in networks}
     with progress(title, "recordings") as advance:
-        for start in range(0, len(takes), BATCH_RECORDINGS):
-            batch = [takes[i] for i in range(start, min(start + BATCH_RECORDINGS, len(takes)))]
-            cut = [views_of(take.recording, [recipe])[0].windows for take in batch]
+        for start in range(0, len(items), BATCH_RECORDINGS):
+            batch = [items[i] for i in range(start, min(start + BATCH_RECORDINGS, len(items)))]
+            cut = [views_of(item.recording, [recipe])[0].windows for item in batch]
             windows = torch.from_numpy(np.concatenate([each.audio for each in cut]))
             alive = torch.from_numpy(np.concatenate([each.mic_mask for each in cut]))
             mels = front_end(windows, logmel, recipe.audio)
@@ -116,8 +117,8 @@ def judged(
             for key, network in networks.items():
                 each = network.probabilities(mels, alive).numpy()
                 found[key] += [part.mean(axis=0) for part in np.split(each, ends)]
-            about += [(take.room, take.clip.speaker, recipe.data.emotions.index(take.clip.emotion)) for take in batch]
-            advance(len(about), len(takes))
+            about += [(item.room, item.clip.speaker, recipe.data.emotions.index(item.clip.emotion)) for item in batch]
+            advance(len(about), len(items))
     return pd.DataFrame(about, columns=["room", "speaker", "target"]), {k: np.stack(v) for k, v in found.items()}
 
 
@@ -136,15 +137,17 @@ def show(rows: pd.DataFrame, pairs: Sequence[str]) -> None:
             first, second = (one.groupby("speaker").sum() for one in (first, second))
         both = first.merge(second, left_index=True, right_index=True, suffixes=("_a", "_b"))
         if both.empty:
-            sys.exit(f"{pair[0]} and {pair[1]} have no speaker in common; test them alike")
+            sys.exit(
+                f"{pair[0]} and {pair[1]} have no speaker in common, expected the same speakers; test both on them"
+            )
         right_a, clips_a, right_b, clips_b = both.groupby("speaker").sum().to_numpy(float).T
         weights = drawn(len(right_a))
         spread = weights @ right_b / (weights @ clips_b) - weights @ right_a / (weights @ clips_a)
         difference = right_b.sum() / clips_b.sum() - right_a.sum() / clips_a.sum()
         low, high, p = t_test(difference, standard_error(spread, len(right_a)), len(right_a), LEVEL)
-        seeds = " less ".join(",".join(sorted(set(one["seed"]))) for one in chosen[::-1])
+        seeds = " minus ".join(",".join(sorted(set(one["seed"]))) for one in chosen[::-1])
         print(
-            f"{pair[1]} less {pair[0]}: {100 * difference:+.1f} ({span(100 * low, 100 * high, 1)}), {p_equals(p)}, "
+            f"{pair[1]} minus {pair[0]}: {100 * difference:+.1f} ({span(100 * low, 100 * high, 1)}), {p_equals(p)}, "
             f"seeds {seeds}, {len(right_a)} speakers"
         )
 
@@ -157,21 +160,21 @@ def plot(rows: pd.DataFrame, place: Path, label: str, points: Sequence[str], sho
         for point in points:
             x, _, network = point.partition("=")
             if (part := tested[tested["network"] == network]).empty:
-                sys.exit(f"the table has no {network}:{condition}; test it first")
+                sys.exit(f"the table has no {network}:{condition}; run `test` for it first")
             found.append({"x": float(x)} | per_cent(accuracy(part)))
         lines[condition] = pd.DataFrame(found)
     draw(place, lines, label)
 
 
 def accuracy(rows: pd.DataFrame) -> Interval:
-    """The mean over seeds, rooms and speakers; the interval resamples speakers."""
+    """Accuracy averaged over seeds, rooms and speakers. The interval resamples speakers."""
     right, clips = sums_of(over_seeds(rows))
     weights = drawn(len(right))
     return interval(right.sum() / clips.sum(), weights @ right / (weights @ clips), len(right), clips.sum(), LEVEL)
 
 
 def over_seeds(rows: pd.DataFrame) -> pd.DataFrame:
-    """Right answers and clips by room and speaker, the mean over the seeds that there are."""
+    """Right decisions and clips of each room and speaker, averaged over seeds."""
     return rows.groupby(["room", "speaker"])[["right", "clips"]].mean()
 
 
@@ -180,19 +183,19 @@ def read(table: Path) -> pd.DataFrame:
 
 
 def sums_of(rows: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
-    """Right answers and clips of each speaker (S,), over rooms."""
+    """Right decisions and clips of each speaker (S,), summed over rooms."""
     sums = rows.groupby("speaker")[["right", "clips"]].sum()
     return sums["right"].to_numpy(float), sums["clips"].to_numpy(float)
 
 
 def drawn(speakers: int) -> np.ndarray:
-    """(R, S): how often each speaker is drawn; the same for all, so that differences are paired."""
+    """(R, S): how often each speaker is drawn. The draws are always the same, so that differences are paired."""
     rng = np.random.default_rng(SEED)
     return np.asarray(rng.multinomial(speakers, np.full(speakers, 1 / speakers), size=RESAMPLES), dtype=np.float64)
 
 
 def split_off(words: Sequence[str], option: str) -> tuple[list[str], list[str]]:
-    """The words without OPTION=A,B and what these options list."""
+    """The words without OPTION=A,B, and the values A, B of these."""
     listed = [word.removeprefix(option) for word in words if word.startswith(option)]
     return [word for word in words if not word.startswith(option)], ",".join(listed).split(",") if listed else []
 

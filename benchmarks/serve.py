@@ -1,9 +1,9 @@
-"""`farfeel serve` under load, on loopback: latency, refusals, and what is left behind.
+"""`farfeel serve` under load: latency, refused requests, and files and processes that remain.
 
     python -m benchmarks.serve CLIP… [--checkpoint CKPT] [--clients 50] [--each 4]
 
-A server is started as a user would start it. Each client sends its recordings one after the other, and where it is told
-to come again (429) it waits as long as it was told. Before them one client alone gives the time without a queue.
+The server runs on this machine. Each client sends its recordings one after the other. After a refusal (429) it waits as
+long as the server asks, and sends again. A single client before gives the time without a queue.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ ALONE = 8  # requests of the one client
 async def _client(
     http: httpx.AsyncClient, clips: Sequence[tuple[str, bytes]], count: int, first: int
 ) -> list[tuple[int, float, float]]:
-    """(status, seconds of the request, seconds with all waits for a place) of each answer, refusals included."""
+    """(status, seconds of the request, seconds with all waits) of each answer, including refusals."""
     found = []
     for place in range(count):
         name, content = clips[(first + place) % len(clips)]
@@ -105,7 +105,7 @@ def run(clips: Sequence[Path], words: Sequence[str], clients: int, each: int) ->
     contents = [(clip.name, clip.read_bytes()) for clip in clips]
     with tempfile.TemporaryDirectory() as folder:
         server, url = _start(words, Path(folder))
-        # Its log must be read, or it stops when the pipe is full.
+        # The log must be read, because the server stops when the pipe is full.
         reader = subprocess.Popen(["cat"], stdin=server.stderr, stdout=subprocess.DEVNULL)
         try:
             asyncio.run(_load(url, contents, 1, 2))

@@ -1,13 +1,14 @@
-"""How well speech is found, and emotions in a timeline.
+"""Accuracy of speech detection, and of emotions in a timeline.
 
     python -m benchmarks.speech [CHECKPOINT]
 
-FARFEEL_DATA must hold RAVDESS's clips and R3VIVAL's rooms. A scene is six clips with gaps of 1.2 to 3 s; eight are dry
-and eight in each room, each under steady noise of many kinds. Speech is a frame of the clean signal above -30 dB, a gap
-what lies at least 60 ms before and 0.6 s after anything above -60 dB; the level of a clip is that of its speech.
-webrtcvad, measured where it is installed, hears each microphone by itself: speech is what one of them calls so.
+FARFEEL_DATA must hold the clips of RAVDESS and the rooms of R3VIVAL. A scene is six clips with gaps of 1.2 to 3 s.
+Eight scenes are dry and eight are in each room, each with several kinds of steady noise. Levels are relative to the
+speech of a clip. A frame of the clean signal above -30 dB is speech. A frame is in a gap if it is at least 60 ms
+before and 0.6 s after anything above -60 dB. webrtcvad is measured if it is installed; it runs on each microphone, and
+a frame is speech if one of them detects speech.
 
-With a checkpoint, the timeline of clips of its test speakers, one after the other.
+With a checkpoint, the timeline of clips of its test speakers, one after the other, is measured too.
 """
 
 from __future__ import annotations
@@ -29,8 +30,8 @@ from farfeel.corpora.scan import load_clips
 from farfeel.corpora.splits import split_clips
 from farfeel.media.audio import read_audio, speech_span
 from farfeel.media.speech import FRAME_S, SpeechActivity
-from farfeel.rooms.measured import import_r3vival
-from farfeel.show.timeline import intervals
+from farfeel.rooms.importers.r3vival import r3vival
+from farfeel.show.intervals import intervals
 
 DATA = Path(os.environ.get("FARFEEL_DATA", "../shared/data"))
 RATE = 16000
@@ -39,7 +40,7 @@ MICS = [0, 3, 6]  # of R3VIVAL's
 CLIPS, SCENES = 6, 8  # in a scene; in each room
 GAP_S, END_S = (1.2, 3.0), 2.0
 SPEECH_DB, QUIET_DB = -30.0, -60.0
-BEFORE, AFTER = 2, 20  # frames around speech that are neither
+BEFORE, AFTER = 2, 20  # frames around speech that are neither speech nor gap
 MODES = (0, 2, 3)  # webrtcvad's
 CONDITIONS = [  # noise, its SNR in dB, the level of speech in dBFS
     ("none", 0, -20),
@@ -98,7 +99,7 @@ def webrtc(mode: int) -> Detector:
 
 def scenes(rng: np.random.Generator) -> Iterator[Scene]:
     paths = sorted((DATA / "ravdess").glob("Actor_*/*.flac"))
-    rirs = import_r3vival(DATA / "rirs/r3vival", RATE)
+    rirs = r3vival(DATA / "rirs/r3vival", RATE)
     for room in (None, *dict.fromkeys(rir.room for rir in rirs)):
         places = [rir.taps[MICS] for rir in rirs if rir.room == room]
         for _ in range(SCENES):
@@ -135,7 +136,7 @@ def levels_db(samples: np.ndarray) -> np.ndarray:
 
 
 def under_noise(clean: np.ndarray, kind: str, snr_db: float, level_db: float, rng: np.random.Generator) -> np.ndarray:
-    """(M, T) with noise that differs between microphones."""
+    """(M, T) → (M, T) with noise that is independent for each microphone."""
     heard = clean
     if kind != "none":
         heard = clean + 10 ** (-snr_db / 20) * np.stack([noise(kind, clean.shape[1], rng) for _ in clean])
@@ -143,7 +144,10 @@ def under_noise(clean: np.ndarray, kind: str, snr_db: float, level_db: float, rn
 
 
 def noise(kind: str, count: int, rng: np.random.Generator) -> np.ndarray:
-    """(T,) RMS 1. A fan has a spectrum that falls by 6 dB an octave and blades that beat; a hum is the mains'."""
+    """(T,) with RMS 1.
+
+    fan: the spectrum falls by 6 dB an octave, with tones of the blades. hum: 50 Hz and its harmonics.
+    """
     time_s, found = np.arange(count) / RATE, rng.standard_normal(count)
     if kind in ("pink", "fan"):
         hz = np.fft.rfftfreq(count, 1 / RATE)
@@ -185,14 +189,14 @@ def timeline(checkpoint: Path) -> None:
     alone = [recognizer.predict(path).label == emotion for path, emotion in clips]
     print(
         f"\n{len(clips)} clips of the test speakers in one recording: {np.mean(right):.0%} of {len(right)} "
-        f"intervals in which somebody speaks get the clip's emotion; predict, clip by clip: {np.mean(alone):.0%}"
+        f"intervals with speech have the emotion of their clip; predict on single clips: {np.mean(alone):.0%}"
     )
 
 
 if __name__ == "__main__":
     for folder in (DATA / "ravdess", DATA / "rirs/r3vival"):
         if not folder.is_dir():
-            sys.exit(f"{folder} does not exist; name the folder that holds it with FARFEEL_DATA")
+            sys.exit(f"{folder} does not exist; set FARFEEL_DATA to the folder that holds it")
     activity()
     if len(sys.argv) > 1:
         timeline(Path(sys.argv[1]))

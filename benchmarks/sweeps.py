@@ -1,14 +1,14 @@
-"""How accuracy falls: with dead microphones, noise, each part of the reverberation, T60, distance; what front-ends
-help; a table and plots.
+"""Accuracy by dead microphones, noise, reverberation, distance and front-ends, as a table and plots.
 
     pip install 'farfeel[bench]'
     python -m benchmarks.sweeps RAVDESS ROOMS OUT CHECKPOINT[,CHECKPOINT…] [CHECKPOINT…] [only=CONDITION,CONDITION…]
 
-Each checkpoint (or ensemble, with commas) is tested on the test speakers of its own split folds-N:K; with the folds of
-a cross-validation every speaker is tested by a model that never met it, and intervals resample all of them. The
-disturbed tests use one room of the bank, the middle one, so that each costs a third. OUT/CONDITION/foldK are
-evaluations for `farfeel compare`; OUT/sweeps.csv and the plots OUT/*.svg are made of them. What is there is not
-computed again: several processes may take some folds each, and one more all of them. only= leaves conditions out.
+Each checkpoint (or ensemble, separated by commas) is tested on the test speakers of its own split folds-N:K. With all
+folds of a cross-validation, every speaker is tested by a model that was not trained on it, and intervals resample all
+speakers. Tests with noise, dead microphones or shortened responses use only one room, the middle one of the bank,
+which takes a third of the time. OUT/CONDITION/foldK are evaluations for `farfeel compare`. OUT/sweeps.csv and the
+plots OUT/*.svg are made from them. Results that exist are not computed again, so that several processes can compute
+some folds each, and one more can then join them. only= chooses conditions.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class Condition:
 
 
 class EarlyPart(Bank):
-    """A bank whose responses end some milliseconds after the direct sound: what does which part of them cost?"""
+    """A bank whose responses end `kept_ms` after the direct sound, to measure the effect of late reverberation."""
 
     kept_ms = 0
 
@@ -129,7 +129,7 @@ def main(ravdess: Path, rooms: Path, out: Path, checkpoints: Sequence[str], only
 
 
 def recordings(condition: Condition, clips: Sequence[Clip], recipe: Recipe, rooms: Path) -> EvaluationSet:
-    """The clips as the condition has them heard in the bank `rooms`."""
+    """The recordings of the clips in the bank `rooms` under this condition."""
     bank = EarlyPart.open(rooms) if condition.kept_ms else Bank.open(rooms)
     if isinstance(bank, EarlyPart):
         bank.kept_ms = condition.kept_ms or 0
@@ -146,7 +146,7 @@ def row(name: str, table: pd.DataFrame) -> dict[str, object]:
 
 
 def per_cent(found: Interval) -> dict[str, float]:
-    """What `draw` takes of a point, beside its x."""
+    """The columns of a point for `draw`, except its x."""
     return {"value": 100 * found.value, "low": 100 * found.low, "high": 100 * found.high}
 
 
@@ -160,12 +160,12 @@ def t60_of(bank: Bank) -> dict[str, float]:
 
 
 def drr_of(bank: Bank) -> dict[tuple[str, str], float]:
-    """Direct-to-reverberant ratio in dB of each room's places: what distance does to the sound."""
+    """(room, position) → direct-to-reverberant ratio in dB, which falls with the distance."""
     return {(bank[i].room, bank[i].position): float(bank[i].drr_db) for i in range(len(bank))}
 
 
 def plots(frame: pd.DataFrame, out: Path, mics: int) -> None:
-    """One SVG for each question."""
+    """Draw one SVG for each kind of condition."""
     quiet = {name: frame[frame["condition"] == f"quiet-{name}"] for name in ("mics-1", f"mics-{mics}", *FRONT_ENDS)}
     heard = {
         "mics-1": "1 microphone",
@@ -188,14 +188,15 @@ def plots(frame: pd.DataFrame, out: Path, mics: int) -> None:
         }
         draw(out / f"{noise}.svg", lines, f"SNR in dB, {noise} noise (30: none added)")
     early = pd.concat([points("early-"), quiet["mics-1"].assign(x=1000.0)])
-    draw(out / "early.svg", {"1 microphone": early}, "milliseconds of the response that are left (1000: all)", log=True)
+    draw(out / "early.svg", {"1 microphone": early}, "milliseconds of the response that are kept (1000: all)", log=True)
     draw(out / "t60.svg", {f"{mics} microphones": points("t60-")}, "T60 in s, median of the room")
     draw(out / "drr.svg", {f"{mics} microphones": points("drr-")}, "direct-to-reverberant ratio in dB")
 
 
 def draw(path: Path, lines: dict[str, pd.DataFrame], label: str, log: bool = False) -> None:
+    """Draw accuracies with their intervals as an SVG: name → columns x, value, low, high. label: of the x axis."""
     lines = {name: line for name, line in lines.items() if len(line) > 1}
-    if not lines:  # only= left it out
+    if not lines:  # excluded by only=
         return
     figure, axes = pyplot.subplots(figsize=(5, 3.2), layout="constrained")
     for (name, line), colour in zip(lines.items(), COLOURS, strict=False):

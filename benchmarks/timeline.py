@@ -1,8 +1,8 @@
-"""What listening costs: the seconds of computing for a second of sound, as a timeline and as a stream, and the memory
-that three hours take.
+"""Cost of timelines and streams: seconds of computing for a second of audio, and the memory for three hours.
 
-The recording is made here: RAVDESS's clips one after the other with pauses (without them the synthetic corpus's), each
-microphone a copy with a delay of its own and noise; speech in about half of the time. Steps of one second, 48 kHz in.
+The recording consists of clips of RAVDESS (without it, of the synthetic corpus) with pauses, so that about half of it
+is speech. Each microphone is a copy with a delay of its own and noise. Steps are one second; the sample rate is 48
+kHz.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ SECONDS, LONG_S = 60, 3 * 3600
 
 def run() -> None:
     recognizer = farfeel.load()
-    print("| what | microphones | computing / sound | slowest answer, ms |\n|---|---|---|---|")
+    print("| what | microphones | computing / audio | slowest answer, ms |\n|---|---|---|---|")
     with tempfile.TemporaryDirectory() as folder:
         speech = voices(Path(folder))
         for mics in (1, 3, 7):
@@ -53,7 +53,7 @@ def run() -> None:
 
 
 def stream(recognizer: Recognizer, audio: np.ndarray) -> tuple[float, float]:
-    """The longest that a block took, and all of them, in seconds of computing."""
+    """Seconds of computing for the slowest block, and for all blocks."""
     live = recognizer.stream(RATE, len(audio))
     times = []
     for block in np.split(audio, range(round(BLOCK_S * RATE), audio.shape[1], round(BLOCK_S * RATE)), axis=1):
@@ -91,12 +91,12 @@ def recording(speech: list[np.ndarray], mics: int, seconds: int) -> np.ndarray:
 
 
 def peak_mb() -> float:
-    """Of this process alone: what `resource` tells is inherited from the one that started it."""
+    """Peak memory of this process in MB. The value of `resource` would be inherited from the parent process."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1024
 
 
-if __name__ == "__main__":  # in a process of its own: its memory is what the timeline took
+if __name__ == "__main__":  # in a process of its own, so that its memory is that of the timeline
     recognizer = farfeel.load()
     before = peak_mb()
     started = time.perf_counter()
@@ -105,5 +105,5 @@ if __name__ == "__main__":  # in a process of its own: its memory is what the ti
     spoken = sum(end - start for start, end in found.speech)
     print(
         f"{found.seconds / 3600:.1f} hours, one microphone, {len(found.predictions)} windows, speech in "
-        f"{spoken / found.seconds:.0%}: {took:.0f} s, {peak_mb():.0f} MB at most ({before:.0f} MB before it)"
+        f"{spoken / found.seconds:.0%}: {took:.0f} s, peak memory {peak_mb():.0f} MB ({before:.0f} MB before)"
     )

@@ -1,10 +1,14 @@
-"""What eyes cost: eight frames of a four-second film, and one face crop of them, on one core.
+"""Cost of video: decoding eight frames of a four-second video, and one face crop of them, on one core.
 
-Films are made here, 720p at 30 frames a second in H.264. `head` is what a camera on a table sees, a blob that moves in
-front of a wall with the sensor's noise; in `pan` every pixel moves, the most that a decoder ever has to do. `long` has
-x264's own arrangement, one key frame in 250, so that a film of four seconds must be decoded from its beginning; `short`
-has a key frame each second and three B-frames between the others, as cameras write them. Neither shows a face: their
-crop costs all looks there are. Times are CPU times, the least of several, so that other work counts little.
+The videos are made here: 720p, 30 frames a second, H.264.
+
+- head: a blob that moves in front of a wall, with sensor noise, as from a camera on a table.
+- pan: every pixel moves, the most work for a decoder.
+- long: one key frame in 250, the default of x264, so that four seconds are decoded from the beginning.
+- short: a key frame each second and three B-frames between the others, as from a camera.
+
+No video shows a face, so that the face detector searches as long as it can. Times are CPU times, the least of several,
+so that other work on the machine matters little.
 """
 
 from __future__ import annotations
@@ -30,7 +34,7 @@ REPEATS = 7
 
 def run() -> None:
     cv2.setNumThreads(1)
-    print("| film | 8 frames, ms | all frames, ms | ratio | face crop to 112, ms |")
+    print("| video | 8 frames, ms | all frames, ms | ratio | face crop to 112, ms |")
     print("|---|---|---|---|---|")
     with tempfile.TemporaryDirectory() as folder:
         films = []
@@ -64,7 +68,7 @@ def least(work: Callable[[], object]) -> float:
 
 
 def decode(path: Path) -> None:
-    """All frames to RGB, as one does without looking."""
+    """Decode all frames to RGB."""
     with av.open(str(path)) as container:
         container.streams.video[0].codec_context.thread_count = 1
         for frame in container.decode(video=0):

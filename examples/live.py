@@ -1,4 +1,4 @@
-"""Emotions as they are spoken: raw 16-bit sound on standard input, a line for each second.
+"""Live emotions: raw 16-bit audio on standard input, a line for each second.
 
 arecord -q -f S16_LE -r 16000 -c 1 -t raw | python examples/live.py
 ffmpeg -loglevel error -i meeting.wav -f s16le -ar 48000 -ac 4 - | python examples/live.py --rate 48000 --mics 4
@@ -10,7 +10,6 @@ import sys
 import numpy as np
 
 import farfeel
-from farfeel.types import Prediction
 
 
 def main() -> None:
@@ -22,16 +21,15 @@ def main() -> None:
     block_bytes = 2 * args.mics * (args.rate // 10)  # 0.1 s
     while block := sys.stdin.buffer.read(block_bytes):
         whole = len(block) // (2 * args.mics) * 2 * args.mics  # the last block may end in the middle of a sample
-        samples = np.frombuffer(block[:whole], "<i2").reshape(-1, args.mics).T / 32768
-        tell(stream.push(samples))
-    tell(stream.close())
+        show(stream.push(np.frombuffer(block[:whole], "<i2").reshape(-1, args.mics).T))
+    show(stream.close())
 
 
-def tell(predictions: list[Prediction]) -> None:
+def show(predictions: list[farfeel.Prediction]) -> None:
     for prediction in predictions:
         silent = not prediction.probabilities
-        said = "…" if silent else prediction.label or f"not sure (perhaps {prediction.best})"
-        print(f"{prediction.end_s:7.1f} s  {said}", flush=True)
+        label = "…" if silent else prediction.label or f"not sure (perhaps {prediction.best})"
+        print(f"{prediction.end_s:7.1f} s  {label}", flush=True)
         for warning in prediction.warnings:
             print(f"           {warning}", file=sys.stderr)
 

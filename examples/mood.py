@@ -1,4 +1,4 @@
-"""How much of a meeting was which emotion: shares of the time in which somebody speaks.
+"""The share of each emotion in a meeting, of the time in which somebody speaks.
 
 python examples/mood.py meeting.wav [runs/mine/best]
 """
@@ -13,7 +13,7 @@ def main(recording: str, *checkpoints: str) -> None:
     timeline = farfeel.load(*checkpoints).timeline(recording, step_s=1.0)
     shares: Counter[str] = Counter()
     for prediction in timeline.predictions:  # Probabilities, not labels: a window may be half one, half the other.
-        if prediction.probabilities:  # None where nobody speaks.
+        if prediction.probabilities:  # empty where nobody speaks
             shares.update(dict(zip(prediction.emotions, prediction.probabilities, strict=True)))
     spoken_s = sum(end_s - start_s for start_s, end_s in timeline.speech)
     print(f"{recording}: {timeline.seconds:.0f} s, {spoken_s:.0f} s of them speech")

@@ -1,4 +1,4 @@
-"""Which of your own clips are recognised worst: labels to listen to again, or what to record more of.
+"""The ten of your own clips that are recognised worst. Check their labels, or record more like them.
 
     python examples/worst_clips.py mine [runs/mine/best]
 
@@ -26,7 +26,7 @@ def main(root: str, *checkpoints: str) -> None:
     table["own"] = [row[f"p_{row['target']}"] for _, row in table.iterrows()]
     for _, row in table.sort_values("own").head(10).iterrows():
         guess = max(recognizer.emotions, key=lambda emotion: row[f"p_{emotion}"])
-        print(f"{row['clip']:<40} labelled {row['target']}, heard as {guess} ({row[f'p_{guess}']:.0%})")
+        print(f"{row['clip']:<40} labelled {row['target']}, recognised as {guess} ({row[f'p_{guess}']:.0%})")
 
 
 if __name__ == "__main__":

@@ -7,15 +7,16 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from farfeel.recipe import Recipe
-from farfeel.recognise.decoding import Options, Prepared, prepare
+from farfeel.recognise.decoding import ModelInput, decode
+from farfeel.recognise.options import Options
 from farfeel.training.processes import here
 from farfeel.types import FarfeelError
 
 
-def prepare_or_die(path: Path, recipes: Sequence[Recipe], options: Options) -> Prepared | FarfeelError:
+def decode_or_die(path: Path, recipes: Sequence[Recipe], options: Options) -> ModelInput | FarfeelError:
     if path.stem.endswith("surprised-01"):
         os._exit(9)
-    return prepare(path, recipes, options)
+    return decode(path, recipes, options)
 
 
 def fail_or_wait() -> None:

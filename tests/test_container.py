@@ -1,4 +1,4 @@
-"""Laws of the container, held without one: of the Dockerfile, of what goes to the builder, of the health check."""
+"""Laws of the container, checked without one: the Dockerfile, the files sent to the builder, the health check."""
 
 import argparse
 import json
@@ -26,7 +26,7 @@ TARGETS = ("cpu", "cuda")
 
 @dataclass(frozen=True)
 class Step:
-    """An instruction, in one line; `stage` is the name of its stage, empty before the first."""
+    """One instruction of a Dockerfile. `stage` is the name of its stage, empty before the first stage."""
 
     stage: str
     word: str
@@ -34,7 +34,7 @@ class Step:
 
     @property
     def words(self) -> list[str]:
-        """Without flags."""
+        """The words of the text, without flags."""
         return [word for word in self.text.split() if not word.startswith("--")]
 
 
@@ -50,20 +50,21 @@ def read(dockerfile: str) -> list[Step]:
 
 
 def chain(steps: list[Step], stage: str) -> list[Step]:
-    """The steps that an image consists of, those of the stages it comes from first."""
+    """All steps of an image, beginning with those of the stages that it is based on."""
     own = [step for step in steps if step.stage == stage]
     return (chain(steps, own[0].words[0]) if own else []) + own
 
 
 def of(steps: list[Step], *words: str) -> list[Step]:
+    """The steps with these instructions."""
     return [step for step in steps if step.word in words]
 
 
 def final(steps: list[Step]) -> list[str]:
-    """Stages that no other comes from or copies from: those that are used."""
+    """The stages that no other stage is based on or copies from."""
     names = {step.stage for step in of(steps, "FROM")}
     used = {step.words[0] for step in of(steps, "FROM")}
-    used |= {found[1] for step in of(steps, "COPY") if (found := re.search(r"--from=(\S+)", step.text))}
+    used |= {match[1] for step in of(steps, "COPY") if (match := re.search(r"--from=(\S+)", step.text))}
     return sorted(names - used)
 
 
@@ -72,7 +73,7 @@ BREACHES: dict[Law, list[str]] = {}
 
 
 def breached_by(*dockerfiles: str) -> Callable[[Law], Law]:
-    """Registers a law, which yields what breaches it, with examples."""
+    """Register a law, which yields the steps that break it, with Dockerfiles that break it."""
 
     def register(law: Law) -> Law:
         BREACHES[law] = list(dockerfiles)
@@ -92,7 +93,7 @@ def base_images_have_a_version(steps: list[Step]) -> Iterator[object]:
 
 @breached_by("RUN apt-get update && apt-get install -y git && rm -rf /var/lib/apt/lists/*",
              "RUN apt-get install -y --no-install-recommends git", "RUN apt install git")  # fmt: skip
-def packages_of_the_system_leave_no_lists_and_bring_no_friends(steps: list[Step]) -> Iterator[object]:
+def system_packages_leave_no_lists_and_install_no_recommendations(steps: list[Step]) -> Iterator[object]:
     for step in of(steps, "RUN"):
         if re.search(r"\bapt(-get)? .*install", step.text) and not (
             "--no-install-recommends" in step.text and "rm -rf /var/lib/apt/lists" in step.text
@@ -106,7 +107,7 @@ def files_are_copied_not_added(steps: list[Step]) -> Iterator[object]:
 
 
 @breached_by("FROM a:1 AS b\nCOPY src src", "FROM a:1 AS b\nCOPY --from=c /x /y")
-def copies_say_whose_they_are(steps: list[Step]) -> Iterator[object]:
+def copies_state_their_owner(steps: list[Step]) -> Iterator[object]:
     for step in of(steps, "COPY"):
         if "--chown=" not in step.text:
             yield step
@@ -132,7 +133,7 @@ def commands_need_no_shell(steps: list[Step]) -> Iterator[object]:
 
 
 @breached_by("FROM a:1 AS b\nCMD []", "FROM a:1 AS b\nHEALTHCHECK NONE")
-def whether_it_lives_can_be_asked(steps: list[Step]) -> Iterator[object]:
+def every_image_has_a_health_check(steps: list[Step]) -> Iterator[object]:
     for stage in final(steps):
         if not any("CMD" in step.text for step in of(chain(steps, stage), "HEALTHCHECK")):
             yield stage
@@ -146,7 +147,7 @@ def pip_leaves_no_cache_in_a_layer(steps: list[Step]) -> Iterator[object]:
 
 
 @breached_by("WORKDIR app")
-def folders_to_work_in_are_absolute(steps: list[Step]) -> Iterator[object]:
+def working_folders_are_absolute(steps: list[Step]) -> Iterator[object]:
     for step in of(steps, "WORKDIR"):
         if not step.text.startswith("/"):
             yield step
@@ -162,7 +163,7 @@ def no_step_needs_sudo_or_hides_a_failure_in_a_pipe(steps: list[Step]) -> Iterat
 @breached_by(
     "RUN pip install --index-url https://pypi.example/simple x", "ENV PIP_INDEX_URL=https://pypi.example/simple"
 )
-def nothing_names_where_packages_come_from(steps: list[Step]) -> Iterator[object]:
+def no_step_names_a_package_index(steps: list[Step]) -> Iterator[object]:
     for step in of(steps, "RUN", "ENV", "ARG"):
         if re.search(r"https?://", step.text):
             yield step
@@ -176,7 +177,7 @@ def there_are_no_secrets(steps: list[Step]) -> Iterator[object]:
 
 
 @breached_by("FROM a:1 AS b\nCOPY --chown=0 src src\nRUN pip install --requirement cpu.txt")
-def what_it_needs_is_installed_before_its_source_comes(steps: list[Step]) -> Iterator[object]:
+def dependencies_are_installed_before_the_source_is_copied(steps: list[Step]) -> Iterator[object]:
     for stage in {step.stage for step in steps}:
         together = chain(steps, stage)
         sources = [at for at, step in enumerate(together) if step.word == "COPY" and "src" in step.words]
@@ -186,21 +187,21 @@ def what_it_needs_is_installed_before_its_source_comes(steps: list[Step]) -> Ite
 
 
 @breached_by("RUN pip install --requirement cpu.txt")
-def versions_are_those_of_the_constraints(steps: list[Step]) -> Iterator[object]:
+def versions_come_from_the_constraints(steps: list[Step]) -> Iterator[object]:
     for step in of(steps, "RUN"):
         if "--requirement" in step.text and "--constraint constraints.txt" not in step.text:
             yield step
 
 
 @breached_by('RUN pip install ".[nonsense]"', "ARG EXTRAS=serve,nonsense")
-def extras_are_in_pyproject(steps: list[Step]) -> Iterator[object]:
-    given = [found[1] for step in of(steps, "RUN") if (found := re.search(r"\.\[([\w,-]+)\]", step.text))]
+def extras_exist_in_pyproject(steps: list[Step]) -> Iterator[object]:
+    given = [match[1] for step in of(steps, "RUN") if (match := re.search(r"\.\[([\w,-]+)\]", step.text))]
     given += [step.text.partition("=")[2] for step in of(steps, "ARG") if step.text.startswith("EXTRAS=")]
     yield from set(",".join(given).split(",")) - {""} - ABOUT["optional-dependencies"].keys()
 
 
 @breached_by("COPY --chown=0 nonsense .", "COPY --chown=0 tests tests", "COPY --chown=0 .git .git")
-def what_is_copied_is_there_and_reaches_the_builder(steps: list[Step]) -> Iterator[object]:
+def copied_files_exist_and_reach_the_builder(steps: list[Step]) -> Iterator[object]:
     for step in of(steps, "COPY"):
         for source in step.words[:-1] if "--from=" not in step.text else []:
             if not (PROJECT / source).exists() or is_ignored(source):
@@ -215,24 +216,24 @@ def test_the_dockerfile_keeps_the_law_that(law: Law) -> None:
 @pytest.mark.parametrize(
     ("law", "dockerfile"), [(law, breach) for law in BREACHES for breach in BREACHES[law]], ids=lambda each: ""
 )
-def test_a_breach_is_noticed(law: Law, dockerfile: str) -> None:
+def test_a_broken_law_is_detected(law: Law, dockerfile: str) -> None:
     assert list(law(read(dockerfile)))
 
 
 def is_ignored(path: str) -> bool:
-    """Whether .dockerignore keeps a path from the builder: the last pattern that fits it, or a folder above, counts."""
+    """Whether .dockerignore excludes a path. The last pattern that matches it, or a folder above it, decides."""
     parts = path.split("/")
     above = ["/".join(parts[: i + 1]) for i in range(len(parts))]
-    kept_away = False
+    is_excluded = False
     for pattern in IGNORED:
         bare = pattern.removeprefix("!")
-        fits = parts if bare.startswith("**/") else above
-        if any(fnmatch(each, bare.removeprefix("**/")) for each in fits):
-            kept_away = not pattern.startswith("!")
-    return kept_away
+        candidates = parts if bare.startswith("**/") else above
+        if any(fnmatch(each, bare.removeprefix("**/")) for each in candidates):
+            is_excluded = not pattern.startswith("!")
+    return is_excluded
 
 
-def test_nothing_reaches_the_builder_but_what_is_built() -> None:
+def test_only_the_files_of_the_build_reach_the_builder() -> None:
     for path in (".env", ".git/config", ".venv/bin/python", "runs/mine/best/model.safetensors", "demo/clip.wav",
                  "tests/test_hub.py", "src/farfeel/__pycache__/a.pyc", "src/farfeel.egg-info/PKG-INFO"):  # fmt: skip
         assert is_ignored(path), path
@@ -240,15 +241,15 @@ def test_nothing_reaches_the_builder_but_what_is_built() -> None:
         assert not is_ignored(path), path
 
 
-def test_what_the_processor_does_without_is_a_requirement_and_pytorch_is_among_it() -> None:
-    (left_out,) = re.findall(r"grep -vE '\^\(([\w|-]+)\)>'", DOCKERFILE)
+def test_the_cpu_image_omits_pytorch_and_omits_only_real_requirements() -> None:
+    (omitted,) = re.findall(r"grep -vE '\^\(([\w|-]+)\)>'", DOCKERFILE)
     named = {re.split(r"[^\w-]", requirement)[0] for requirement in ABOUT["dependencies"]}
-    assert {"torch", "torchvision", "timm"} <= set(left_out.split("|")) <= named
+    assert {"torch", "torchvision", "timm"} <= set(omitted.split("|")) <= named
     assert not [each for each in ABOUT["dependencies"] if each.startswith("torch") and not re.match(r"[\w-]+>", each)]
 
 
 @pytest.mark.parametrize("target", TARGETS)
-def test_a_target_serves_where_its_port_and_its_health_check_are(target: str) -> None:
+def test_the_port_and_the_health_check_of_a_target_are_those_of_its_command(target: str) -> None:
     steps = chain(read(DOCKERFILE), target)
     words = json.loads(of(steps, "CMD")[-1].text)
     assert words[:2] == ["farfeel", "serve"]
@@ -261,7 +262,7 @@ def test_a_target_serves_where_its_port_and_its_health_check_are(target: str) ->
     assert '@app.get("/v1/health"' in (PROJECT / "src/farfeel/serve/app.py").read_text(encoding="utf-8")
 
 
-def test_only_targets_are_final_and_they_write_to_tmp_alone_and_tell_nobody() -> None:
+def test_only_targets_are_final_and_they_write_only_to_tmp_and_send_no_telemetry() -> None:
     steps = read(DOCKERFILE)
     assert final(steps) == sorted(TARGETS)
     for target in TARGETS:
@@ -273,10 +274,10 @@ def test_only_targets_are_final_and_they_write_to_tmp_alone_and_tell_nobody() ->
 
 
 @pytest.mark.parametrize(("status", "code"), [(200, 0), (503, 1), (None, 1)])
-def test_the_health_check_tells_a_server_that_answers_from_one_that_does_not(status: int | None, code: int) -> None:
+def test_the_health_check_detects_whether_the_server_responds(status: int | None, code: int) -> None:
     class Handler(BaseHTTPRequestHandler):
         def log_message(self, *args: object) -> None:
-            """Nothing to say."""
+            """Log nothing."""
 
         def do_GET(self) -> None:
             self.send_response(status if self.path == "/v1/health" and status else 404)

@@ -1,4 +1,4 @@
-"""The demo, made small: it goes through everything, and a second call goes on where the first stopped."""
+"""The demo, made small: it runs all steps, and a second call resumes."""
 
 from pathlib import Path
 
@@ -20,7 +20,7 @@ def test_the_demo_ends_with_a_table_and_a_report_and_resumes(
         monkeypatch.setattr(module, name, value)
     assert main(["demo", "--out", str(tmp_path / "demo")]) == 0
     printed = capsys.readouterr()
-    for system in (*module.SYSTEMS, module.BLIND):
+    for system in (*module.SYSTEMS, module.CAMERA_OFF_SYSTEM):
         assert system in printed.out
     for report in ("report-clean", "report-in-rooms"):
         assert (tmp_path / "demo" / report / "report.html").is_file()

@@ -1,6 +1,6 @@
-"""What the documents promise runs: every block of docs/api.md in order, and every program in examples/.
+"""Every block of docs/api.md runs, in order, and so does every program in examples/.
 
-The recogniser is a small one with random weights, the recordings are artificial people.
+The recognizer is a small one with random weights. The recordings are of artificial people.
 """
 
 import io
@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import soundfile
 import torch
@@ -29,18 +30,17 @@ BLOCK = re.compile(r"^```(python|sh)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
 @pytest.fixture
-def desk(tmp_path: Path, voices: Path, small: Callable[..., Recipe], monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder that the page describes, to work in; the checkpoint in the package is the small one."""
+def folder(tmp_path: Path, voices: Path, small: Callable[..., Recipe], monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder that the page describes, to work in. The checkpoint in the package is the small one."""
     for name, modalities in (("mine", "both"), ("sound", "audio")):
         torch.manual_seed(0)
         recipe = small(f"modalities={modalities}", "data.split=folds-4:1", "train.keep=1")
-        place = tmp_path / "runs" / name / "best"
-        save_checkpoint(place, EmotionModel(recipe).state_dict(), recipe, "# Random\n")
+        save_checkpoint(tmp_path / "runs" / name / "best", EmotionModel(recipe).state_dict(), recipe, "# Random\n")
     for file in sorted(path for emotion in EMOTIONS for path in voices.rglob(f"synthetic-*-{emotion}-*")):
         _, speaker, emotion, _ = file.stem.split("-")
-        place = tmp_path / "mine" / emotion / f"speaker{speaker}"
-        place.mkdir(parents=True, exist_ok=True)
-        shutil.copy(file, place / f"1{file.suffix}")
+        own = tmp_path / "mine" / emotion / f"speaker{speaker}"
+        own.mkdir(parents=True, exist_ok=True)
+        shutil.copy(file, own / f"1{file.suffix}")
     sad = tmp_path / "mine" / "sad" / "speaker01"
     dry, rate = soundfile.read(sad / "1.flac", dtype="float32")
     soundfile.write(tmp_path / "clip.wav", dry, rate)
@@ -54,7 +54,7 @@ def desk(tmp_path: Path, voices: Path, small: Callable[..., Recipe], monkeypatch
     return tmp_path
 
 
-def test_every_block_of_the_page_runs_in_order(desk: Path) -> None:
+def test_every_block_of_the_page_runs_in_order(folder: Path) -> None:
     blocks = BLOCK.findall(PAGE)
     assert len(blocks) >= 10
     names: dict[str, object] = {}
@@ -65,13 +65,15 @@ def test_every_block_of_the_page_runs_in_order(desk: Path) -> None:
             for line in block.replace("\\\n", " ").splitlines():
                 program, *words = shlex.split(line)
                 assert (program, main(words)) == ("farfeel", 0), line
-    assert (desk / "runs" / "tuned" / "best" / "model.safetensors").is_file()
-    assert (desk / "mine-tested" / "report.html").is_file()
+    assert (folder / "runs" / "tuned" / "best" / "model.safetensors").is_file()
+    assert (folder / "mine-tested" / "report.html").is_file()
+    table = pd.read_csv(folder / "windows.csv")
+    assert len(table) == len(names["timeline"].predictions)  # type: ignore[attr-defined]
 
 
 @pytest.fixture
 def example(
-    desk: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Callable[..., list[str]]:
     """Name of a program and its arguments → the lines that it prints."""
 

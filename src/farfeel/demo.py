@@ -1,8 +1,8 @@
-"""Everything once, on artificial people: a corpus, simulated rooms, three trainings, and what each modality is worth.
+"""The demo: all steps on artificial people, from a corpus and simulated rooms to a comparison of audio and video.
 
-Three systems of the `tiny` recipe are compared: one hears (three microphones, mels averaged), one sees, one does both.
-All are tested on speakers and in rooms that none has met: close to the speaker (clean) and in the rooms; the third also
-with the camera off for a third of the clips. A second call with the same folder goes on where the first stopped.
+Three systems of the `tiny` recipe are trained: audio (three microphones, averaged log-mels), video, and both. They are
+tested on speakers and rooms that none was trained on: close to the speaker (clean), and in the rooms. The third is also
+tested with the camera off for a third of the clips. If the demo is stopped, a second call with the same folder resumes.
 """
 
 from __future__ import annotations
@@ -40,20 +40,24 @@ PICTURE = """\
 """
 SPEAKERS, CLIPS_PER_EMOTION = 24, 3
 TRAINING_ROOMS, TEST_ROOMS, MICS = 32, 8, 3
-SYSTEMS = {"sound": "audio", "film": "video", "both": "both"}  # as the tables call them → the recipe's modalities
+SYSTEMS = ("audio", "video", "both")  # names in the tables, and the modalities of the recipe
 CAMERA_OFF = 1 / 3
-BLIND = "both, camera off in a third"
+CAMERA_OFF_SYSTEM = "both, camera off in a third"
 
 
 def demo(out: Path, seed: int = 1) -> None:
-    """Run it all into the folder `out`, print the tables of the three systems and the reports' paths."""
+    """Run all steps, and print the tables of the systems and the paths of the reports.
+
+    out: folder for everything that is made; what a stopped demo finished there is used again. seed: of all random
+    choices.
+    """
     print(PICTURE)
     corpus, rooms = out / "corpus", {"train": out / "rooms-train", "test": out / "rooms-test"}
     with progress("1/4 artificial people", "speakers") as advance:
         generate(corpus, SPEAKERS, clips_per_emotion=CLIPS_PER_EMOTION, seed=seed, progress=advance)
     recipe = load_recipe("tiny", [f"seed={seed}"])
     for part, count in (("train", TRAINING_ROOMS), ("test", TEST_ROOMS)):
-        own_seed = seed + (part == "test")  # other rooms, not the same ones again
+        own_seed = seed + (part == "test")  # so that the test rooms differ from the training rooms
         with progress(f"2/4 simulated rooms, {part}", "rooms") as advance:
             simulate(
                 count, MICS, recipe.simulation, own_seed, rooms[part], workers=os.cpu_count() or 1, on_progress=advance
@@ -61,34 +65,39 @@ def demo(out: Path, seed: int = 1) -> None:
     training, testing = Bank.open(rooms["train"]), Bank.open(rooms["test"])
     split = split_clips(load_clips("synthetic", corpus), recipe.data.split)
     tables: dict[str, dict[str, pd.DataFrame]] = {"clean": {}, "in rooms": {}}
-    for system, modalities in SYSTEMS.items():
+    for system in SYSTEMS:
         note(f"3/4 training: {system}")
-        own = load_recipe("tiny", [f"seed={seed}", f"modalities={modalities}"])
+        own = load_recipe("tiny", [f"seed={seed}", f"modalities={system}"])
         best = run_training(own, split.train, split.val, training, out / system, resume=True)
         recognizer = Recognizer.load([best], "cuda" if torch.cuda.is_available() else "cpu")
-        tests = [(system, Conditions())] + [(BLIND, Conditions(camera_off=CAMERA_OFF))] * (modalities == "both")
+        tests = [(system, Conditions())]
+        if system == "both":
+            tests.append((CAMERA_OFF_SYSTEM, Conditions(camera_off=CAMERA_OFF)))
         for name, conditions in tests:
-            for where, banks in (("clean", []), ("in rooms", [testing])):
-                place = out / system / f"test-{where.replace(' ', '-')}{'-camera-off' if conditions.camera_off else ''}"
-                run_evaluation(recognizer, split.test, banks, place, range(MICS), details(own, name), conditions)
-                tables[where][name] = read_predictions(place)
+            suffix = "-camera-off" if conditions.camera_off else ""
+            for setting, banks in (("clean", []), ("in rooms", [testing])):
+                folder = out / system / f"test-{setting.replace(' ', '-')}{suffix}"
+                run_evaluation(recognizer, split.test, banks, folder, range(MICS), details(own, name), conditions)
+                tables[setting][name] = read_predictions(folder)
     note("4/4 report")
     about = {
         "what": "three systems of the tiny recipe, trained and tested on artificial people in simulated rooms",
         "corpus": f"synthetic, {len(split.train)} training, {len(split.val)} validation, {len(split.test)} test clips",
-        "rooms": f"{TRAINING_ROOMS} simulated rooms for training and validation, {TEST_ROOMS} others for the test",
+        "rooms": f"{TRAINING_ROOMS} simulated rooms for training and validation, {TEST_ROOMS} other rooms for the test",
         "command": f"farfeel demo --out {out} --seed {seed}",
     }
-    for where, systems in tables.items():
-        place = out / f"report-{where.replace(' ', '-')}"
-        found = write_side_by_side(systems, place, f"Demo: what sound and film are worth, {where}", about)
-        print(systems_table(found))
-        print(f"report: {place / 'report.html'}\n")
+    for setting, systems in tables.items():
+        folder = out / f"report-{setting.replace(' ', '-')}"
+        results = write_side_by_side(systems, folder, f"Demo: audio, video and both, {setting}", about)
+        print(systems_table(results))
+        print(f"report: {folder / 'report.html'}\n")
     example = split.test[0]
     print(
-        f"next: farfeel predict {example.video} --audio {example.audio} --face whole --checkpoint {out / 'both/best'}"
+        f"next step: farfeel predict {example.video} --audio {example.audio} --face whole --checkpoint "
+        f"{out / 'both/best'}"
     )
 
 
 def details(recipe: Recipe, system: str) -> dict[str, str]:
+    """The facts that the report of one system shows."""
     return {"system": system, "corpus": "synthetic", "split": f"{recipe.data.split}, test part"}

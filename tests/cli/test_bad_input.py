@@ -138,8 +138,8 @@ def test_microphones_that_are_not_there(
     line = complain("predict", clip, "--checkpoint", checkpoint, "--mics", mics)
     assert line == f"{clip} has 2 channels (0 to 1), --mics asks for {mics[-1]}; choose among them"
     evaluate = ("evaluate", "--checkpoint", checkpoint, "--corpus", "synthetic", "--root", voices, "--out", out)
-    assert "dry speech has 1 channel, --mics asks for" in complain(*evaluate, "--mics", mics)
-    assert "has 3 microphones, 10 were asked" in complain(*evaluate, "--rirs", bank.path, "--mics", "0,9")
+    assert "dry speech has 1 channel, number 0, but --mics requests" in complain(*evaluate, "--mics", mics)
+    assert "has 3 microphones, 10 were requested" in complain(*evaluate, "--rirs", bank.path, "--mics", "0,9")
 
 
 @pytest.mark.parametrize("kind", SAMPLES_TELL)
@@ -244,12 +244,12 @@ def test_a_bank_that_does_not_fit(
     corpus = ("--corpus", "synthetic", "--root", voices, "--out", out)
     for command in (("train", *corpus, *TINY), ("evaluate", "--checkpoint", checkpoint, *corpus)):
         slow = some_bank(tmp_path / "slow", sample_rate=8000)
-        assert f"{slow} holds responses at 8000 Hz, 16000 Hz were asked" in complain(*command, "--rirs", slow)
+        assert f"{slow} holds responses at 8000 Hz, 16000 Hz were requested" in complain(*command, "--rirs", slow)
         assert "does not exist; expected an RIR bank" in complain(*command, "--rirs", tmp_path / "nosuch")
         assert "holds nothing; expected an RIR bank" in complain(*command, "--rirs", empty(tmp_path / "empty"))
         assert "is a file; expected an RIR bank" in complain(*command, "--rirs", bank.path / "taps.npy")
     few = some_bank(tmp_path / "few", mics=2)
-    assert f"{few} has 2 microphones, 3 were asked" in complain("train", *corpus, *TINY, "--rirs", few)
+    assert f"{few} has 2 microphones, 3 were requested" in complain("train", *corpus, *TINY, "--rirs", few)
     evaluate = ("evaluate", "--checkpoint", checkpoint, *corpus, "--rirs")
     assert "both have a room" in complain(*evaluate, bank.path, shutil.copytree(bank.path, tmp_path / "copy"))
 
@@ -351,7 +351,8 @@ def test_checkpoints_that_do_not_belong_together(
 
 def test_a_gpu_that_is_not_there(complain: Complain, clip: Path, checkpoint: Path) -> None:
     line = complain("predict", clip, "--checkpoint", checkpoint, "--device", f"cuda:{torch.cuda.device_count()}")
-    assert "asks for a GPU, and PyTorch finds" in line
+    assert "but PyTorch finds" in line
+    assert line.endswith("remove --device to use the hardware that is available")
 
 
 # --- recipes and runs ----------------------------------------------------------------------------------------------
@@ -382,7 +383,7 @@ def test_a_run_is_neither_begun_again_nor_resumed_with_another_recipe(
     assert main([str(word) for word in words]) == 0
     capsys.readouterr()
     before = snapshot(tmp_path)
-    assert "holds a run already; go on with --resume, choose another --out" in complain(*words)
+    assert "already holds a run; add --resume to continue it, choose another --out" in complain(*words)
     line = complain(*words, "--resume", "train.learning_rate=0.5")
     assert "was trained with another recipe (train.learning_rate 0.001, requested 0.5); resume with the same" in line
     assert snapshot(tmp_path) == before
@@ -446,7 +447,7 @@ def test_a_file_is_not_put_in_the_place_of_a_folder_or_of_a_recording(
     )
     predict = ("predict", clip, "--checkpoint", checkpoint, "--out")
     assert "is a folder, expected a place for a file" in complain(*predict, theirs)
-    assert "is an audio or video file, expected a place for a table" in complain(*predict, clip)
+    assert "is an audio or video file, expected the name of a table" in complain(*predict, clip)
     assert "is no file on a disk" in complain(*predict, "/dev/null")
 
 
@@ -709,13 +710,13 @@ def test_films_asked_for_in_ways_that_cannot_be(
     one, two = film(tmp_path / "one.mp4"), film(tmp_path / "two.mp4")
     see = ("--checkpoint", seeing)
     assert complain("predict", one, two, "--audio", clip, *see).startswith(
-        "--audio is the sound of one film, 2 files are named; name them"
+        "--audio belongs to one video, 2 files are named; predict them one by one"
     )
     assert "nosuch.onnx is not a file, expected a YuNet model" in complain(
         "predict", one, "--face-model", "nosuch.onnx", *see
     )
     assert f"{clip} cannot be read as a network" in complain("predict", one, "--face-model", clip, *see)
-    assert "the checkpoint takes audio, --modalities asks for video; leave it out" in complain(
+    assert "the checkpoint takes audio, --modalities asks for video; remove --modalities" in complain(
         "predict", one, "--modalities", "video", "--checkpoint", checkpoint
     )
     assert "has audio but no video" in complain("predict", clip, "--modalities", "video", *see)
@@ -738,9 +739,9 @@ def test_cameras_cannot_be_off_where_nothing_else_is(
 ) -> None:
     blind = make_checkpoint("modalities=video", "video.size=32", "video.width=4")
     evaluate = ("evaluate", "--corpus", "synthetic", "--root", voices, "--out", out, "--checkpoint")
-    said = "--camera-off leaves nothing where film is all there is"
+    said = "--camera-off needs a test with audio and video, but this one uses only video"
     assert said in complain(*evaluate, blind, "--camera-off", 0.5)
     assert said in complain(*evaluate, seeing, "--modalities", "video", "--camera-off", 0.5)
-    assert "takes video alone, --modalities asks for audio" in complain(*evaluate, blind, "--modalities", "audio")
-    assert "takes audio alone, --modalities asks for video" in complain(*evaluate, checkpoint, "--modalities", "video")
+    assert "uses only video, but --modalities is audio" in complain(*evaluate, blind, "--modalities", "audio")
+    assert "uses only audio, but --modalities is video" in complain(*evaluate, checkpoint, "--modalities", "video")
     assert "an ensemble needs the same" in complain(*evaluate, blind, "--checkpoint", seeing)

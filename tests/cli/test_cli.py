@@ -1,8 +1,10 @@
 """Laws of the command line: help without torch, results alone on standard output, an exit code that says what was."""
 
+import argparse
 import csv
 import json
 import os
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable
@@ -14,6 +16,7 @@ import soundfile
 
 from farfeel import __version__, cli
 from farfeel.cli import COMMANDS, main
+from farfeel.cli.common import Command
 from farfeel.models.checkpoint import load_checkpoint, save_checkpoint
 from farfeel.models.emotion import EmotionModel
 from farfeel.recipe import Recipe
@@ -81,6 +84,26 @@ def test_the_commands_of_the_overview_are_commands(capsys: Capture) -> None:
     assert all({words[1], " ".join(words[1:3])} & names for words in shown)
 
 
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.name)
+def test_the_help_of_a_command_shows_examples_that_it_accepts(capsys: Capture, command: Command) -> None:
+    assert run(*command.name.split(), "--help") == 0
+    shown = [shlex.split(line)[1:] for line in capsys.readouterr().out.splitlines() if line.startswith("  farfeel ")]
+    assert shown
+    for words in shown:
+        name = command.name.split()
+        assert words[: len(name)] == name
+        parser = argparse.ArgumentParser()
+        command.arguments(parser)
+        parser.parse_intermixed_args(words[len(name) :])
+
+
+def test_every_option_of_every_command_is_explained() -> None:
+    for command in COMMANDS:
+        parser = argparse.ArgumentParser()
+        command.arguments(parser)
+        assert all(action.help for action in parser._actions), command.name
+
+
 def test_the_version_is_that_of_the_package(capsys: Capture) -> None:
     assert run("--version") == 0
     assert capsys.readouterr().out == f"farfeel {__version__}\n"
@@ -109,7 +132,7 @@ def test_wrong_usage_is_exit_code_2_and_silent_on_standard_output(capsys: Captur
     assert run(*words) == 2
     said = capsys.readouterr()
     assert said.out == ""
-    assert "usage: farfeel" in said.err or "farfeel COMMAND --help tells more" in said.err
+    assert "usage: farfeel" in said.err or "farfeel COMMAND --help shows the options and examples" in said.err
 
 
 def test_json_is_alone_on_standard_output_one_object_per_file(capsys: Capture, checkpoint: Path, clips: Path) -> None:
@@ -256,7 +279,7 @@ def test_an_interruption_is_exit_code_130_and_one_line(capsys: Capture, monkeypa
 
     monkeypatch.setattr(cli, "_dispatch", interrupt)
     assert run("demo") == 130
-    assert capsys.readouterr().err == "interrupted; the same command resumes where it can\n"
+    assert capsys.readouterr().err == "interrupted; run the same command again: it resumes if it can\n"
 
 
 def test_a_bar_stays_where_the_work_is_done_and_vanishes_where_an_error_ends_it(capsys: Capture) -> None:

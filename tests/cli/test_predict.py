@@ -93,7 +93,7 @@ def test_timelines_of_several_recordings_go_to_a_folder_by_their_names(
     [
         (["--format", "vtt"], "--format vtt shows time; add --timeline"),
         (["--timeline", "--format", "html"], "is one file each for 2 recordings; add --out FOLDER"),
-        (["--timeline", "--step", "0"], "a step of 0 s is asked for, expected 0.1 s or more"),
+        (["--timeline", "--step", "0"], "a step of 0 s is requested, expected 0.1 s or more"),
     ],
 )
 def test_what_cannot_be_shown_is_one_line(
@@ -149,7 +149,7 @@ def test_listening_to_more_microphones_than_there_are_is_one_line(
 ) -> None:
     path = talks / "day 0" / "talk.wav"
     assert run("listen", "--replay", path, "--checkpoint", checkpoint, "--mics", "3") == 1
-    assert "has 2 channels, --mics asks for 3; choose as many or fewer" in capsys.readouterr().err
+    assert "has 2 channels, but --mics is 3; choose a number from 1 to 2" in capsys.readouterr().err
 
 
 class Card:
@@ -205,7 +205,7 @@ def test_a_sound_card_that_falls_silent_is_one_line(
     monkeypatch.setitem(sys.modules, "sounddevice", sound_card())
     monkeypatch.setattr(listen, "SILENT_S", 0.1)
     assert run("listen", "--checkpoint", checkpoint) == 1
-    assert "array has sent nothing for 0.1 s, expected sound; check that it is plugged in" in capsys.readouterr().err
+    assert "array has sent nothing for 0.1 s, expected audio; check that it is plugged in" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -213,9 +213,9 @@ def test_a_sound_card_that_falls_silent_is_one_line(
     [
         (
             ["--input", "kitchen"],
-            "no sound card kitchen (No input device matching 'kitchen'); see farfeel",
+            "no sound card kitchen (No input device matching 'kitchen'); farfeel listen",
         ),
-        (["--mics", "3"], "array has 2 channels, --mics asks for 3; choose as many or fewer"),
+        (["--mics", "3"], "array has 2 channels, but --mics is 3; choose a number from 1 to 2"),
     ],
 )
 def test_a_sound_card_that_is_not_there_is_one_line(

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from farfeel.corpora.crema_d import CREMA_D
 from farfeel.corpora.labels import relabelled
+from farfeel.corpora.readers.crema_d import CREMA_D
 from farfeel.corpora.scan import load_clips, scan, write_manifest
 from farfeel.recipe import Data
 from farfeel.types import Clip, FarfeelError
@@ -125,7 +125,7 @@ def test_a_perceived_label_is_that_of_people_who_were_given_as_much(
     found, notes = relabelled(load_clips("crema-d", repository), Data(labels="perceived"), modalities)
     assert {clip.id: clip.emotion for clip in found} == expected
     assert "left out: 1 clips of crema-d without votes" in notes
-    tied = "left out: 1 clips of crema-d whose votes are tied"
+    tied = "left out: 1 clips of crema-d with tied votes"
     assert (tied in notes) == (modalities != "video")
 
 
@@ -133,7 +133,7 @@ def test_a_perceived_label_needs_the_agreement_that_is_asked_for(repository: Pat
     clips = load_clips("crema-d", repository)
     found, notes = relabelled(clips, Data(labels="perceived", agreement=0.7), "audio")
     assert [clip.id for clip in found] == ["1001_DFA_ANG_XX"]
-    assert "left out: 1 clips of crema-d whose label has less than 70% of the votes" in notes
+    assert "left out: 1 clips of crema-d with less than 70% of the votes for their label" in notes
 
 
 def test_perceived_labels_of_a_manifest_are_beside_its_files(repository: Path, tmp_path: Path) -> None:
@@ -189,6 +189,6 @@ def test_the_published_votes_are_read_whole(real: Callable[[str], Path]) -> None
         found, notes = relabelled(whole, Data(labels="perceived"), modalities)
         voted = {clip.id: letters[vote] for clip in whole if len(vote := summary[clip.id][column]) == 1}
         assert {clip.id: clip.emotion for clip in found} == voted
-        assert notes[1:] == [f"left out: {len(whole) - len(voted)} clips of crema-d whose votes are tied"]
+        assert notes[1:] == [f"left out: {len(whole) - len(voted)} clips of crema-d with tied votes"]
     assert CREMA_D.people
     assert CREMA_D.people(whole) == "43 women and 48 men, 20 to 74 years old"

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import soundfile
 
-from farfeel.corpora.folder import FOLDER, speaker_note
+from farfeel.corpora.readers.folder import FOLDER, speaker_note
 from farfeel.corpora.scan import load_clips, read_manifest, scan, write_manifest
 from farfeel.corpora.splits import split_clips
 from farfeel.types import FarfeelError
@@ -163,8 +163,8 @@ def test_a_clip_beyond_its_file_is_left_out_and_named(table: Callable[..., Path]
     report = scan(FOLDER, table("path,emotion,start_s,end_s", "a.wav,sad,,", "b.wav,sad,0.5,3", "b.wav,sad,7,"))
     assert [clip.id for clip in report.clips] == ["a"]
     assert [reason for _, reason in report.unreadable] == [
-        "b@0.5-3 goes from 0.5 s to 3 s, the file lasts 1.00 s; correct the times",
-        "b@7 goes from 7 s to its end, the file lasts 1.00 s; correct the times",
+        "b@0.5-3 is from 0.5 s to 3 s, the file lasts 1.00 s; correct the times",
+        "b@7 is from 7 s to its end, the file lasts 1.00 s; correct the times",
     ]
 
 
@@ -189,9 +189,9 @@ def test_a_manifest_keeps_the_times(table: Callable[..., Path]) -> None:
         (["path,emotion", ",sad"], "row 2: no path"),
         (["path,emotion", "c.wav,sad"], "row 2: path c.wav does not exist"),
         (["path,emotion", ".,sad"], r"row 2: path \. is a folder"),
-        (["path,emotion", "../a.wav,sad"], r"row 2: path \.\./a\.wav lies outside"),
-        (["path,emotion", "/etc/hostname,sad"], "row 2: path /etc/hostname lies outside"),
-        (["path,emotion", "a.wav,sad", "./a.wav,happy"], "row 3: a is that of row 2"),
+        (["path,emotion", "../a.wav,sad"], r"row 2: path \.\./a\.wav is outside"),
+        (["path,emotion", "/etc/hostname,sad"], "row 2: path /etc/hostname is outside"),
+        (["path,emotion", "a.wav,sad", "./a.wav,happy"], "row 3: a is also in row 2"),
         (["path,emotion", "a.wav,sad,now"], "row 2: 3 cells, expected 2"),
         (["path,emotion,start_s", "a.wav,sad,soon"], "row 2: start_s is 'soon', expected seconds"),
         (["path,emotion,start_s", "a.wav,sad,-1"], "row 2: start_s is '-1'"),

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from farfeel.cli import main
-from farfeel.corpora.iemocap import IEMOCAP
 from farfeel.corpora.labels import label_set, relabelled
+from farfeel.corpora.readers.iemocap import IEMOCAP
 from farfeel.corpora.scan import load_clips, read_manifest, scan
 from farfeel.corpora.splits import split_clips
 from farfeel.recipe import Data

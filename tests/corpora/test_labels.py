@@ -9,15 +9,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from farfeel.corpora import CORPORA
-from farfeel.corpora.labels import LABEL_SETS, about, label_set, relabelled, require_classes
+from farfeel.corpora import get_corpus
+from farfeel.corpora.label_sets import LABEL_SETS
+from farfeel.corpora.labels import about, label_set, relabelled, require_classes
 from farfeel.corpora.scan import load_clips, load_corpora, named_with_corpus
 from farfeel.corpora.splits import split_clips
 from farfeel.recipe import Data, load_recipe, recipe_from_tree
 from farfeel.types import EMOTIONS, Clip, FarfeelError
 
 Write = Callable[..., Path]
-SETS = [Data(**knobs) for knobs in LABEL_SETS.values()]
+SETS = [Data(**labels.settings) for labels in LABEL_SETS.values()]
 
 
 def clip_of(emotion: str, number: int = 0, corpus: str = "ravdess", speaker: str = "01") -> Clip:
@@ -68,10 +69,10 @@ def test_what_was_merged_is_told() -> None:
 
 
 def test_the_sets_are_what_the_corpora_share() -> None:
-    shared = [set(CORPORA[name].emotions) | {"calm"} for name in ("ravdess", "crema-d", "tess", "emodb")]
-    assert set(LABEL_SETS["common-6"]["emotions"]) == set.intersection(*shared) - {"calm"}
-    assert set(LABEL_SETS["iemocap-4"]["emotions"]) <= set(CORPORA["iemocap"].emotions)
-    assert [len(LABEL_SETS[name]["emotions"]) for name in ("ravdess-8", "ravdess-7")] == [8, 7]
+    shared = [set(get_corpus(name).emotions) | {"calm"} for name in ("ravdess", "crema-d", "tess", "emodb")]
+    assert set(LABEL_SETS["common-6"].emotions) == set.intersection(*shared) - {"calm"}
+    assert set(LABEL_SETS["iemocap-4"].emotions) <= set(get_corpus("iemocap").emotions)
+    assert [len(LABEL_SETS[name].emotions) for name in ("ravdess-8", "ravdess-7")] == [8, 7]
 
 
 def test_a_list_of_emotions_is_a_set_without_a_map() -> None:
@@ -111,9 +112,9 @@ def test_recipes_from_before_maps_are_what_they_were() -> None:
 def test_a_checkpoint_can_be_asked_for_what_it_tells_and_no_more() -> None:
     for name in LABEL_SETS:
         require_classes(Data(**label_set(name)), EMOTIONS)
-    require_classes(Data(**label_set("iemocap-4")), LABEL_SETS["common-6"]["emotions"])
-    with pytest.raises(FarfeelError, match="asks for calm, surprised, the checkpoint tells neutral, happy"):
-        require_classes(Data(), LABEL_SETS["common-6"]["emotions"])
+    require_classes(Data(**label_set("iemocap-4")), LABEL_SETS["common-6"].emotions)
+    with pytest.raises(FarfeelError, match="asks for calm, surprised, the checkpoint knows neutral, happy"):
+        require_classes(Data(), LABEL_SETS["common-6"].emotions)
 
 
 def test_excited_is_left_out_where_that_is_asked_for() -> None:
@@ -127,7 +128,7 @@ def test_excited_is_left_out_where_that_is_asked_for() -> None:
 def test_a_corpus_without_votes_keeps_what_was_intended_and_says_so() -> None:
     clips = clips_of(["happy"])
     found, notes = relabelled(clips, Data(labels="perceived"), "audio")
-    assert (found, notes) == (clips, ["ravdess has no perceived labels: what was intended counts"])
+    assert (found, notes) == (clips, ["ravdess has no perceived labels: the intended ones count"])
 
 
 def test_several_corpora_are_read_each_under_its_root(write: Write, tmp_path: Path) -> None:
@@ -152,7 +153,7 @@ def test_people_and_clips_of_two_corpora_keep_apart() -> None:
 
 
 def test_ravdess_and_emodb_share_six_classes(real: Callable[[str], Path]) -> None:
-    clips = [clip for name in ("ravdess", "emodb") for clip in CORPORA[name].clips(real(name))]
+    clips = [clip for name in ("ravdess", "emodb") for clip in get_corpus(name).clips(real(name))]
     data = Data(**label_set("common-6"))
     found, notes = relabelled(clips, data, "audio")
     assert notes == [f"merged: {sum(clip.emotion == 'calm' for clip in clips)} clips of calm count as neutral"]

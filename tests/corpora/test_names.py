@@ -1,14 +1,18 @@
 """File names decode as the corpora's authors document them."""
 
 import re
+import subprocess
+import sys
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from farfeel.corpora import CORPORA, get_corpus
-from farfeel.corpora.ravdess import RAVDESS
+from farfeel.corpora import get_corpus
+from farfeel.corpora.readers.ravdess import RAVDESS
 from farfeel.types import EMOTIONS, Clip, FarfeelError
+from farfeel.variants import CORPORA
 
 DOCUMENTED = {  # name → speaker, emotion, sentence, intensity
     "ravdess": ("03-01-06-01-02-01-12.wav", "12", "fearful", "Dogs are sitting by the door", "normal"),
@@ -25,6 +29,8 @@ DOCUMENTED = {  # name → speaker, emotion, sentence, intensity
     "stills": ("train/happy/000123.jpg", "train-happy-000123", "happy", "", ""),
     "synthetic": ("synthetic-03-angry-02.flac", "03", "angry", "ki pa to se tu ka pi so", ""),
 }
+
+NAMELESS = ("iemocap", "folder")  # Their labels are in files, and in the names of folders below the root.
 
 
 @pytest.mark.parametrize("name", DOCUMENTED)
@@ -43,7 +49,38 @@ def test_the_documented_example_decodes_as_documented(name: str) -> None:
 @pytest.mark.parametrize("name", CORPORA)
 def test_a_name_belongs_to_one_corpus_only(name: str) -> None:
     example = Path(get_corpus(name).example)
-    assert [other.name for other in CORPORA.values() if other.decode(example) is not None] == [name]
+    assert [other for other in CORPORA if get_corpus(other).decode(example) is not None] == [name]
+
+
+@pytest.mark.parametrize("name", [name for name in CORPORA if name not in NAMELESS])
+def test_the_clips_of_a_corpus_carry_its_name_and_its_emotions(name: str) -> None:
+    corpus = get_corpus(name)
+    ids = corpus.expected[::7] or (corpus.example.removesuffix(Path(corpus.example).suffix),)
+    clips = [corpus.decode(Path("anywhere") / f"{one}{Path(corpus.example).suffix}") for one in ids]
+    assert {clip.corpus for clip in clips if isinstance(clip, Clip)} == {name}
+    assert {clip.emotion for clip in clips if isinstance(clip, Clip)} <= set(corpus.emotions)
+    assert all(isinstance(clip, Clip) for clip in clips)
+    speakers = {clip.speaker for clip in clips if isinstance(clip, Clip)}
+    assert not corpus.speakers or speakers <= set(corpus.speakers)
+
+
+def test_listing_the_names_imports_no_reader() -> None:
+    lines = "import sys; from farfeel.variants import CORPORA; print(*CORPORA); print(*sys.modules)"
+    listed = subprocess.run([sys.executable, "-c", lines], capture_output=True, text=True, check=True).stdout
+    names, modules = (line.split() for line in listed.splitlines())
+    assert {"ravdess", "crema-d", "savee"} <= set(names)
+    assert not [module for module in modules if module.startswith("farfeel.corpora.readers.") or "savee" in module]
+
+
+def test_a_corpus_of_a_plug_in_with_another_name_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    savee = get_corpus("savee")
+    module = sys.modules["farfeel_example.savee"]
+    monkeypatch.setattr(module, "SAVEE", replace(savee, name="other"))
+    with pytest.raises(FarfeelError, match=r"corpus savee of farfeel-example 0\.1 is a Corpus called other, expected"):
+        get_corpus("savee")
+    monkeypatch.setattr(module, "SAVEE", "SAVEE")
+    with pytest.raises(FarfeelError, match=r"corpus savee of farfeel-example 0\.1 is a str, expected"):
+        get_corpus("savee")
 
 
 @pytest.mark.parametrize("name", CORPORA)

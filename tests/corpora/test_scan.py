@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from farfeel.corpora import get_corpus
-from farfeel.corpora.ravdess import RAVDESS
+from farfeel.corpora.readers.ravdess import RAVDESS
 from farfeel.corpora.scan import load_clips, read_manifest, scan, write_manifest
 from farfeel.types import Clip, FarfeelError
 
@@ -106,7 +106,7 @@ def test_a_film_without_sound_is_a_clip_as_long_as_the_film(write: Write, film: 
     assert [clip.end_s for clip in report.clips] == pytest.approx([1.2, 0.3, 0.5])
     assert report.seconds == pytest.approx(2.0)
     assert (report.sample_rates, report.channels) == ({16000: 1}, {1: 1})
-    for line in ("2 clips with video", "1 clips without film", "2 clips without sound"):
+    for line in ("2 clips with video", "1 clips without video", "2 clips without audio"):
         assert line in report.summary().splitlines()
     assert not report.unreadable
 
@@ -150,7 +150,7 @@ def test_emotions_not_asked_for_are_neither_clips_nor_missing(write: Write, tmp_
         write(tmp_path / f"03-01-0{emotion}-01-01-01-07.wav")
     report = scan(RAVDESS, tmp_path, emotions=("sad", "angry"))
     assert report.counts == {"sad": {"07": 1}, "angry": {"07": 1}}
-    assert report.skipped == {"happy not asked for": 1}
+    assert report.skipped == {"happy not requested": 1}
     assert len(report.missing) == 2 * 8 - 2
     with pytest.raises(FarfeelError, match="did you mean angry"):
         scan(RAVDESS, tmp_path, emotions=("angri",))

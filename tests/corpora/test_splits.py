@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from farfeel.corpora import CORPORA
+from farfeel.corpora import get_corpus
 from farfeel.corpora.splits import PARTS, Split, deal, split_clips
 from farfeel.types import Clip, FarfeelError
 
-ACTORS = CORPORA["ravdess"].speakers
+ACTORS = get_corpus("ravdess").speakers
 PUBLISHED = ("paper", *(f"folds-6:{k}" for k in range(1, 7)), *(f"folds-5:{k}" for k in range(1, 6)))
 
 
@@ -88,7 +88,7 @@ def test_seven_folds_of_21_actors_are_threes_with_both_sexes() -> None:
 
 
 def test_clips_of_two_corpora_are_split_each_by_its_own_speakers() -> None:
-    ravdess, emodb = clips_of("ravdess", ACTORS), clips_of("emodb", CORPORA["emodb"].speakers)
+    ravdess, emodb = clips_of("ravdess", ACTORS), clips_of("emodb", get_corpus("emodb").speakers)
     both, alone = split_clips(ravdess + emodb, "folds-6:2"), split_clips(ravdess, "folds-6:2")
     for part in PARTS:
         assert [c for c in getattr(both, part) if c.corpus == "ravdess"] == list(getattr(alone, part))
@@ -99,7 +99,7 @@ def test_an_empty_part_says_who_is_wanted_and_who_is_here() -> None:
     parts = split_clips(clips_of("ravdess", ("01", "19")), "paper")
     assert parts.part("train") == parts.train
     assert parts.part("all") == parts.train + parts.val
-    with pytest.raises(FarfeelError, match="wants 22, 23, 24, and here are 01, 19"):
+    with pytest.raises(FarfeelError, match="needs 22, 23, 24, found 01, 19"):
         parts.part("test")
     with pytest.raises(FarfeelError, match="did you mean train"):
         parts.part("trian")
@@ -138,7 +138,7 @@ def test_a_published_split_of_stills_goes_by_their_folders() -> None:
     parts = split_clips(clips, "published")
     assert speakers_of(parts.train) == {"train-happy-1", "train-sad-1"}
     assert speakers_of(parts.val) == {"validation-sad-1"}
-    with pytest.raises(FarfeelError, match="wants stills of that part"):
+    with pytest.raises(FarfeelError, match="needs stills of that part"):
         parts.part("test")
     with pytest.raises(FarfeelError, match="divides stills"):
         split_clips(clips_of("tess", ("OAF", "YAF")), "published")
@@ -161,7 +161,7 @@ def test_a_surrogate_corpus_is_split_like_the_one_its_sound_is_from(split: str) 
 @given(st.sampled_from(range(1, 6)), st.sampled_from((3, 5)))
 def test_the_two_actors_of_a_session_stay_together(fold: int, count: int) -> None:
     fold = min(fold, count)
-    parts = split_clips(clips_of("iemocap", CORPORA["iemocap"].speakers), f"folds-{count}:{fold}")
+    parts = split_clips(clips_of("iemocap", get_corpus("iemocap").speakers), f"folds-{count}:{fold}")
     for part in PARTS:
         speakers = speakers_of(getattr(parts, part))
         assert {f"{speaker[:-1]}{sex}" for speaker in speakers for sex in "FM"} == speakers

@@ -11,9 +11,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from farfeel.cli import main
+from farfeel.corpora.readers.stills import STILLS
 from farfeel.corpora.scan import load_clips, scan
 from farfeel.corpora.splits import split_clips
-from farfeel.corpora.stills import STILLS, unpack
+from farfeel.corpora.stills import unpack
 from farfeel.types import Clip, FarfeelError
 
 Real = Callable[[str], Path]

@@ -10,9 +10,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from farfeel.cli import main
+from farfeel.corpora.readers.stills import STILLS
 from farfeel.corpora.scan import load_clips, scan
 from farfeel.corpora.splits import PARTS, split_clips
-from farfeel.corpora.stills import STILLS
 from farfeel.corpora.surrogate import make_surrogate, pair
 from farfeel.media.video import media_info
 from farfeel.types import Clip, FarfeelError

@@ -15,8 +15,9 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from farfeel.corpora import drawn_faces
+from farfeel.corpora.readers.synthetic import SYNTHETIC
 from farfeel.corpora.scan import scan
-from farfeel.corpora.synthetic import SAME_FACE, SAME_VOICE, SAMPLE_RATE, SYNTHETIC, _draw_manner, generate
+from farfeel.corpora.synthetic import SAME_FACE, SAME_VOICE, SAMPLE_RATE, _draw_manner, generate
 from farfeel.media.audio import read_audio
 from farfeel.types import EMOTIONS, FarfeelError
 

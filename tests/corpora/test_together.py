@@ -14,7 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from farfeel.cli import main
-from farfeel.corpora.labels import LABEL_SETS, label_set
+from farfeel.corpora.label_sets import LABEL_SETS
+from farfeel.corpora.labels import label_set
 from farfeel.corpora.scan import load_clips, load_corpora, write_manifest
 from farfeel.corpora.splits import split_clips
 from farfeel.evaluate.run import in_classes
@@ -152,7 +153,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory, voices: Path, emodb: Path)
 
 def test_a_checkpoint_carries_its_map_its_weights_and_its_people(trained: Path) -> None:
     data = load_checkpoint(trained).recipe.data
-    assert data.emotions == LABEL_SETS["common-6"]["emotions"]
+    assert data.emotions == LABEL_SETS["common-6"].emotions
     assert (data.merge, data.weights) == ({"calm": "neutral"}, {"synthetic": 2.0, "emodb": 1.0})
     card = (trained / "card.md").read_text()
     assert "- merged: calm counts as neutral" in card
@@ -183,7 +184,7 @@ def test_another_corpus_is_tested_in_the_checkpoints_classes(
     assert run(*words, "--out", tmp_path / "six") == 0
     table = read_predictions(tmp_path / "six")
     assert set(table["speaker"]) == set(MEN)  # one corpus: names as they are
-    assert emotions_of(table) == LABEL_SETS["common-6"]["emotions"]
+    assert emotions_of(table) == LABEL_SETS["common-6"].emotions
     assert set(table["target"]) == set(GERMAN.values())  # nobody is fearful, and that is no fault
     assert f"emodb ({emodb})" in (tmp_path / "six" / "report.md").read_text()
     assert run(*words, "--emotions", "iemocap-4", "--out", tmp_path / "four") == 0
@@ -195,7 +196,7 @@ def test_another_corpus_is_tested_in_the_checkpoints_classes(
     before = table[[f"p_{emotion}" for emotion in emotions_of(fewer)]].to_numpy()
     np.testing.assert_allclose(probabilities_of(fewer), before / before.sum(axis=1, keepdims=True), rtol=1e-5)
     line = fails(capsys, *words, "--emotions", "ravdess-8", "--out", tmp_path / "eight")
-    assert "--emotions asks for calm, surprised, the checkpoint tells neutral, happy" in line
+    assert "--emotions asks for calm, surprised, the checkpoint knows neutral, happy" in line
 
 
 def test_files_of_several_corpora_are_looked_for_under_their_own_roots(
@@ -233,7 +234,7 @@ def test_a_weight_is_a_number_above_nothing(capsys: Capture, voices: Path) -> No
 def test_surrogates_are_made_for_one_corpus(tmp_path: Path, capsys: Capture, voices: Path) -> None:
     two = ("--corpus", "synthetic", "--root", voices, "--corpus", "emodb", "--root", voices)
     words = ("surrogate", *two, "--stills", voices, "--split", "folds-4:1", "--out", tmp_path / "out")
-    assert "surrogate films are made for one corpus, found 2 --corpus" in fails(capsys, *words)
+    assert "surrogate videos are made for one corpus, found 2 --corpus" in fails(capsys, *words)
 
 
 # --- classes -------------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Laws of fetching: what is in its place is whole and checked, whoever is killed and whatever the host does."""
+"""Laws of downloads: every file in the folder is complete and checked, after any kill and any fault of the host."""
 
 import contextlib
 import hashlib
@@ -29,11 +29,11 @@ import soundfile
 from farfeel import cli
 from farfeel.cli import download
 from farfeel.download import archives, fetch, record, web
-from farfeel.download.record import LFS_POINTER, RECORD, git_name_of
+from farfeel.download.record import LFS_POINTER, RECORD, git_hash
 
 ZENODO = "/api/records/1188976"
-SOUND = f"{ZENODO}/files/Audio_Speech_Actors_01-24.zip/content"
-FILMS = f"{ZENODO}/files/Video_Speech_Actor_{{:02d}}.zip/content"
+AUDIO = f"{ZENODO}/files/Audio_Speech_Actors_01-24.zip/content"
+VIDEOS = f"{ZENODO}/files/Video_Speech_Actor_{{:02d}}.zip/content"
 UNPACKED = "Audio_Speech_Actors_01-24"
 COMMIT, TREE = "c" * 40, "a" * 40
 OK = "--accept-licence"
@@ -41,18 +41,20 @@ OK = "--accept-licence"
 
 @dataclass
 class Host:
-    """All hosts at once, on this machine. `files` are served by path; faults are switched by path, and counted down."""
+    """One local server in place of all hosts. `files` are served by path. Faults are set by path and counted down."""
 
     files: dict[str, bytes] = field(default_factory=dict)
     etags: dict[str, str] = field(default_factory=dict)
-    cut: Counter[str] = field(default_factory=Counter)  # answers that end in the middle
-    wrong: Counter[str] = field(default_factory=Counter)  # answers with a wrong byte
-    refuse: dict[str, list[tuple[int, dict[str, str]]]] = field(default_factory=dict)  # statuses to come, and headers
-    drip_s: float = 0.0  # between two pieces
-    stall: Counter[str] = field(default_factory=Counter)  # answers that stop sending, and do not end
+    cut: Counter[str] = field(default_factory=Counter)  # number of responses that end in the middle
+    wrong: Counter[str] = field(default_factory=Counter)  # number of responses with a wrong byte
+    refuse: dict[str, list[tuple[int, dict[str, str]]]] = field(
+        default_factory=dict
+    )  # statuses and headers of the next responses
+    drip_s: float = 0.0  # pause between two pieces
+    stall: Counter[str] = field(default_factory=Counter)  # number of responses that stop without an end
     knows_ranges: bool = True
     knows_etags: bool = True
-    asked: list[tuple[str, str]] = field(default_factory=list)  # path and Range
+    requests: list[tuple[str, str]] = field(default_factory=list)  # path and Range
     headers: list[dict[str, str]] = field(default_factory=list)
     sent: Counter[str] = field(default_factory=Counter)  # bytes of bodies
     address: str = ""
@@ -61,7 +63,7 @@ class Host:
         self.files[path] = json.dumps(content).encode()
 
     def paths(self) -> list[str]:
-        return [path for path, _ in self.asked]
+        return [path for path, _ in self.requests]
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -70,15 +72,15 @@ class _Handler(BaseHTTPRequestHandler):
     host: Host
 
     def log_message(self, *args: object) -> None:
-        """Nothing to say."""
+        """Log nothing."""
 
     def handle(self) -> None:
-        with contextlib.suppress(ConnectionError):  # the other side may go at any time
+        with contextlib.suppress(ConnectionError):  # the client may close the connection at any time
             super().handle()
 
     def do_GET(self) -> None:
         host, path = self.host, self.path
-        host.asked.append((path, self.headers.get("Range", "")))
+        host.requests.append((path, self.headers.get("Range", "")))
         host.headers.append(dict(self.headers))
         if host.refuse.get(path):
             status, headers = host.refuse[path].pop(0)
@@ -115,9 +117,9 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True
 
     def _begin(self, etag: str | None, length: int) -> int:
-        asked = self.headers.get("Range", "")
+        requested = self.headers.get("Range", "")
         same = self.headers.get("If-Range") in (None, etag)
-        begin = int(asked.removeprefix("bytes=").rstrip("-")) if asked and same else 0
+        begin = int(requested.removeprefix("bytes=").rstrip("-")) if requested and same else 0
         return begin if begin < length else 0
 
     def _head(self, status: int, headers: dict[str, str]) -> None:
@@ -151,28 +153,28 @@ Run = Callable[..., str]
 
 @pytest.fixture
 def run(host: Host, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Run:
-    """`farfeel download NAME --root ROOT --mirror HOST …` that must do; what it prints."""
+    """Runs `farfeel download NAME --root ROOT --mirror HOST …`, which must succeed → what it prints."""
 
     def run(name: str, *words: object) -> str:
         code = cli.main(words_of(name, tmp_path / "data", host.address, *words))
-        said = capsys.readouterr()
-        assert code == 0, said.err
-        return said.out
+        output = capsys.readouterr()
+        assert code == 0, output.err
+        return output.out
 
     return run
 
 
 @pytest.fixture
 def complain(host: Host, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Run:
-    """The same that must fail; its one line."""
+    """Runs the same command, which must fail → its one-line error."""
 
     def run(name: str, *words: object) -> str:
         assert cli.main(words_of(name, tmp_path / "data", host.address, *words)) == 1
-        said = capsys.readouterr().err
-        errors = [line for line in said.splitlines() if line.startswith("farfeel: error: ")]
-        assert len(errors) == 1, said
-        assert said.splitlines()[-1] == errors[0]
-        assert "Traceback" not in said
+        output = capsys.readouterr().err
+        errors = [line for line in output.splitlines() if line.startswith("farfeel: error: ")]
+        assert len(errors) == 1, output
+        assert output.splitlines()[-1] == errors[0]
+        assert "Traceback" not in output
         return errors[0].removeprefix("farfeel: error: ")
 
     return run
@@ -195,7 +197,7 @@ def zipped(members: dict[str, bytes], method: int = zipfile.ZIP_DEFLATED) -> byt
 
 
 def under(root: Path) -> dict[str, bytes]:
-    """What a reader sees there: all that is not hidden."""
+    """Path → content of all files that are not hidden."""
     return {
         path.relative_to(root).as_posix(): path.read_bytes()
         for path in sorted(root.rglob("*"))
@@ -208,7 +210,7 @@ def times(root: Path) -> dict[Path, int]:
 
 
 def zenodo(host: Host, files: dict[str, bytes], record: str = ZENODO, licence: str = "cc-by-nc-sa-4.0") -> None:
-    """A record as Zenodo gives it; its links lead to zenodo.org, as there."""
+    """Serve a record as Zenodo does. Its links lead to zenodo.org, as they do there."""
     for name, content in files.items():
         host.files[f"{record}/files/{name}/content"] = content
     entries = [
@@ -225,18 +227,18 @@ def zenodo(host: Host, files: dict[str, bytes], record: str = ZENODO, licence: s
 
 @pytest.fixture
 def ravdess(host: Host) -> dict[str, bytes]:
-    """RAVDESS in small at the host; the files that are to come of its sound."""
-    sound = {f"Actor_{actor:02d}/03-01-06-01-02-01-{actor:02d}.wav": random_bytes(60_000, actor) for actor in (1, 2)}
-    films = {
+    """Serve a small RAVDESS → the audio files that must be downloaded."""
+    audio = {f"Actor_{actor:02d}/03-01-06-01-02-01-{actor:02d}.wav": random_bytes(60_000, actor) for actor in (1, 2)}
+    videos = {
         f"Video_Speech_Actor_{actor:02d}.zip": zipped({f"Actor_{actor:02d}/01-01-{actor:02d}.mp4": b"film %d" % actor})
         for actor in range(1, 25)
     }
-    zenodo(host, {f"{UNPACKED}.zip": zipped(sound), "Audio_Song_Actors_01-24.zip": b"song", **films})
-    return {f"{UNPACKED}/{name}": content for name, content in sound.items()}
+    zenodo(host, {f"{UNPACKED}.zip": zipped(audio), "Audio_Song_Actors_01-24.zip": b"song", **videos})
+    return {f"{UNPACKED}/{name}": content for name, content in audio.items()}
 
 
 def git(host: Host, repository: str, files: dict[str, bytes]) -> None:
-    """A repository as GitHub's API and raw files give it."""
+    """Serve a repository as GitHub's API and raw files do."""
     host.json(f"/repos/{repository}/commits/HEAD", {"sha": COMMIT, "commit": {"tree": {"sha": TREE}}})
     folders: dict[str, list[dict[str, object]]] = {"": []}
     for path, content in files.items():
@@ -247,7 +249,7 @@ def git(host: Host, repository: str, files: dict[str, bytes]) -> None:
                 folders[folder] = []
                 entry = {"path": parts[depth - 1], "type": "tree", "sha": tree_name(folder)}
                 folders[inside].append(entry)
-        entry = {"path": parts[-1], "type": "blob", "sha": git_name_of(content), "size": len(content)}
+        entry = {"path": parts[-1], "type": "blob", "sha": git_hash(content), "size": len(content)}
         folders["/".join(parts[:-1])].append(entry)
         host.files[f"/{repository}/{COMMIT}/{path}"] = content
     for folder, entries in folders.items():
@@ -260,14 +262,14 @@ def tree_name(folder: str) -> str:
 
 @pytest.fixture
 def crema_d(host: Host) -> dict[str, bytes]:
-    """CREMA-D in small: tables as they are, media behind pointers."""
+    """Serve a small CREMA-D: tables as files, media as pointers of Git LFS."""
     repository = "CheyneyComputerScience/CREMA-D"
     tables = {"SentenceFilenames.csv": b"a,b\n", "processedResults/tabulatedVotes.csv": b"c\n", "LICENSE.txt": b"ODbL"}
     media = {f"AudioWAV/100{k}_DFA_ANG_XX.wav": random_bytes(5000, k) for k in range(5)}
-    films = {"VideoFlash/1001_DFA_ANG_XX.flv": random_bytes(9000, 9)}
-    pointers = {path: pointer(content) for path, content in (media | films).items()}
+    videos = {"VideoFlash/1001_DFA_ANG_XX.flv": random_bytes(9000, 9)}
+    pointers = {path: pointer(content) for path, content in (media | videos).items()}
     git(host, repository, {**tables, "README.md": b"read", **pointers})
-    for path, content in (media | films).items():
+    for path, content in (media | videos).items():
         host.files[f"/media/{repository}/{COMMIT}/{path}"] = content
     return tables | media
 
@@ -276,48 +278,48 @@ def pointer(content: bytes) -> bytes:
     return LFS_POINTER.format(hashlib.sha256(content).hexdigest(), len(content)).encode()
 
 
-# What comes.
+# What is downloaded.
 
 
-def test_ravdess_comes_as_published_and_a_rerun_asks_and_writes_nothing(
+def test_ravdess_is_downloaded_as_published_and_a_rerun_requests_and_writes_nothing(
     host: Host, run: Run, ravdess: dict[str, bytes], tmp_path: Path
 ) -> None:
-    said = run("ravdess", OK)
+    output = run("ravdess", OK)
     assert under(tmp_path / "data") == ravdess
-    assert "licence: CC BY-NC-SA 4.0 (the host says: cc-by-nc-sa-4.0)" in said
-    assert said.splitlines()[-1].strip() == f"farfeel scan ravdess --root {tmp_path / 'data'}"
-    before, asked = times(tmp_path / "data"), len(host.asked)
-    assert "farfeel scan ravdess" in run("ravdess")  # no licence to accept: nothing to fetch
+    assert "licence: CC BY-NC-SA 4.0 (the host says: cc-by-nc-sa-4.0)" in output
+    assert output.splitlines()[-1].strip() == f"farfeel scan ravdess --root {tmp_path / 'data'}"
+    before, requested = times(tmp_path / "data"), len(host.requests)
+    assert "farfeel scan ravdess" in run("ravdess")  # No licence to accept: nothing is downloaded.
     assert "farfeel scan ravdess" in run("ravdess", "--verify")
     assert times(tmp_path / "data") == before
-    assert len(host.asked) == asked
+    assert len(host.requests) == requested
 
 
-def test_films_come_actor_by_actor_and_only_those_that_lack(
+def test_videos_are_downloaded_actor_by_actor_and_only_the_missing_ones(
     host: Host, run: Run, ravdess: dict[str, bytes], tmp_path: Path
 ) -> None:
     run("ravdess", OK)
-    host.asked.clear()
+    host.requests.clear()
     run("ravdess", "--films", "--actors", "1-2,7", OK)
-    assert sorted(host.paths()) == [ZENODO, *(FILMS.format(actor) for actor in (1, 2, 7))]
+    assert sorted(host.paths()) == [ZENODO, *(VIDEOS.format(actor) for actor in (1, 2, 7))]
     assert len(under(tmp_path / "data")) == len(ravdess) + 3
-    host.asked.clear()
+    host.requests.clear()
     run("ravdess", "--films", "--actors", "2,1,7", OK)  # the same
     run("ravdess", OK)
-    assert host.asked == []
+    assert host.requests == []
 
 
-def test_crema_d_comes_by_its_pointers_and_what_a_kill_left_unnoted_is_found_by_checksum(
+def test_crema_d_is_downloaded_by_its_pointers_and_unrecorded_files_are_recognised_by_checksum(
     host: Host, run: Run, crema_d: dict[str, bytes], tmp_path: Path
 ) -> None:
     run("crema-d", OK)
     assert under(tmp_path / "data") == crema_d
     (tmp_path / "data" / RECORD).unlink()
-    host.asked.clear()
+    host.requests.clear()
     run("crema-d")
     assert not any(path.startswith("/media") for path in host.paths())
-    host.asked.clear()
-    run("crema-d", "--films", OK)  # pointers of the sound are known
+    host.requests.clear()
+    run("crema-d", "--films", OK)  # The pointers of the audio files are known.
     assert [path for path in host.paths() if path.startswith("/media")] == [
         f"/media/CheyneyComputerScience/CREMA-D/{COMMIT}/VideoFlash/1001_DFA_ANG_XX.flv"
     ]
@@ -325,19 +327,19 @@ def test_crema_d_comes_by_its_pointers_and_what_a_kill_left_unnoted_is_found_by_
 
 
 def write_clone(clone: Path, files: dict[str, bytes]) -> None:
-    """A clone whose media are fetched, with the index that Git would write (version 2)."""
+    """Write a clone with all its media, and the index that Git would write (version 2)."""
     entries = b""
     for path, content in sorted(files.items()):
         (clone / path).parent.mkdir(parents=True, exist_ok=True)
         (clone / path).write_bytes(content)
-        name = bytes.fromhex(git_name_of(pointer(content) if path.endswith((".wav", ".flv")) else content))
+        name = bytes.fromhex(git_hash(pointer(content) if path.endswith((".wav", ".flv")) else content))
         entry = bytes(40) + name + struct.pack(">H", len(path)) + path.encode()
         entries += entry + bytes(8 - len(entry) % 8)
     (clone / ".git").mkdir(exist_ok=True)
     (clone / ".git" / "index").write_bytes(b"DIRC" + struct.pack(">II", 2, len(files)) + entries + bytes(20))
 
 
-def test_a_folder_that_another_thread_makes_at_the_same_moment_stops_nothing(
+def test_a_folder_made_by_another_thread_at_the_same_time_is_no_error(
     host: Host, run: Run, crema_d: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     makedirs = os.makedirs
@@ -351,16 +353,16 @@ def test_a_folder_that_another_thread_makes_at_the_same_moment_stops_nothing(
     assert under(tmp_path / "data") == crema_d
 
 
-def test_crema_d_is_taken_from_a_clone_and_checked_against_its_index(
+def test_crema_d_is_copied_from_a_clone_and_checked_against_its_index(
     host: Host, run: Run, complain: Run, crema_d: dict[str, bytes], tmp_path: Path
 ) -> None:
     clone = tmp_path / "clone"
     write_clone(clone, {**crema_d, "README.md": b"read"})
     run("crema-d", "--from", clone, OK)
     assert under(tmp_path / "data") == crema_d
-    assert host.asked == []
+    assert host.requests == []
     shutil.rmtree(tmp_path / "data")
-    for content in (b"other sound", pointer(crema_d["AudioWAV/1001_DFA_ANG_XX.wav"])):
+    for content in (b"other audio", pointer(crema_d["AudioWAV/1001_DFA_ANG_XX.wav"])):
         (clone / "AudioWAV" / "1001_DFA_ANG_XX.wav").unlink()
         (clone / "AudioWAV" / "1001_DFA_ANG_XX.wav").write_bytes(content)
         assert "run git lfs pull in the clone" in complain("crema-d", "--from", clone, OK)
@@ -368,23 +370,23 @@ def test_crema_d_is_taken_from_a_clone_and_checked_against_its_index(
     assert "expected a clone" in complain("crema-d", "--from", tmp_path, OK)
 
 
-def test_tess_comes_file_by_file_from_its_dataverse(host: Host, run: Run, tmp_path: Path) -> None:
+def test_tess_is_downloaded_file_by_file_from_its_dataverse(host: Host, run: Run, tmp_path: Path) -> None:
     content = {"OAF_back_angry.wav": b"back", "YAF_back_sad.wav": b"sad back"}
     files = [
         {
             "directoryLabel": name[:3],
             "dataFile": {
-                "id": at, "filename": name, "filesize": len(sound), "md5": hashlib.md5(sound).hexdigest(),
+                "id": at, "filename": name, "filesize": len(audio), "md5": hashlib.md5(audio).hexdigest(),
             },
         }
-        for at, (name, sound) in enumerate(content.items())
+        for at, (name, audio) in enumerate(content.items())
     ]  # fmt: skip
     table = {"id": 7, "filename": "words.tab", "filesize": 9, "md5": hashlib.md5(b"a,b").hexdigest()}
     table |= {"originalFileName": "words.csv", "originalFileSize": 3}
     dataset = {"license": {"name": "CC BY-NC-ND 4.0"}, "files": [*files, {"dataFile": table}]}
     url = "/api/datasets/:persistentId/?persistentId=doi:10.5683/SP2/E8H2MF"
     host.json(url, {"data": {"latestVersion": dataset}})
-    host.files |= {f"/api/access/datafile/{at}": sound for at, sound in enumerate(content.values())}
+    host.files |= {f"/api/access/datafile/{at}": audio for at, audio in enumerate(content.values())}
     host.files["/api/access/datafile/7?format=original"] = b"a,b"
     run("tess", OK)
     assert under(tmp_path / "data") == {
@@ -392,7 +394,9 @@ def test_tess_comes_file_by_file_from_its_dataverse(host: Host, run: Run, tmp_pa
     }  # fmt: skip
 
 
-def test_responses_come_from_github_and_zenodo(host: Host, run: Run, complain: Run, tmp_path: Path) -> None:
+def test_room_responses_are_downloaded_from_github_and_zenodo(
+    host: Host, run: Run, complain: Run, tmp_path: Path
+) -> None:
     path = "RIRs/FRL_array/RLRVarAcLab_Absorptive_000_SBG1_R1_FRL10cm.wav"
     git(host, "facebookresearch/R3VIVAL", {path: b"response", "README.md": b"read"})
     run("r3vival", OK)
@@ -405,20 +409,20 @@ def test_responses_come_from_github_and_zenodo(host: Host, run: Run, complain: R
         archive.addfile(info, io.BytesIO(b"response"))
     files = {"ACE_Corpus_RIRN_Mobile.tbz2": buffer.getvalue(), "ACE_Corpus_RIRN_EM32.tbz2": b"large"}
     zenodo(host, files, "/api/records/6257551", "cc-by-nd-4.0")
-    assert "holds a download of r3vival" in complain("ace", "--only", "*_Mobile*", OK)
+    assert "contains a download of r3vival" in complain("ace", "--only", "*_Mobile*", OK)
     shutil.rmtree(tmp_path / "data")
     run("ace", "--only", "*_Mobile*", OK)
     assert list(under(tmp_path / "data")) == ["ACE_Corpus_RIRN_Mobile/Mobile/Office_1/1/Mobile_502_1_RIR.wav"]
-    assert "has no file named like Moblie, found ACE_Corpus_RIRN_" in complain("ace", "--only", "Moblie", OK)
+    assert "has no file that matches Moblie, found ACE_Corpus_RIRN_" in complain("ace", "--only", "Moblie", OK)
 
 
-def test_where_the_host_tells_no_checksum_what_was_seen_first_is_expected_again(
+def test_without_a_published_checksum_the_first_download_sets_the_expected_one(
     host: Host, run: Run, complain: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     archive = zipped({"wav/15a05Wa.wav": b"Wut"})
     host.files["/download/download.zip"] = archive
     assert cli.main(words_of("emodb", tmp_path / "data", host.address, OK)) == 0
-    assert f"its host tells no checksum; kept for later: sha256:{hashlib.sha256(archive).hexdigest()}" in (
+    assert f"the host gives no checksum; recorded sha256:{hashlib.sha256(archive).hexdigest()}" in (
         capsys.readouterr().err
     )
     assert under(tmp_path / "data") == {"emodb/wav/15a05Wa.wav": b"Wut"}
@@ -430,7 +434,7 @@ def test_where_the_host_tells_no_checksum_what_was_seen_first_is_expected_again(
     assert under(tmp_path / "data") == {}
 
 
-def test_iemocap_is_checked_and_not_fetched(run: Run, complain: Run, tmp_path: Path) -> None:
+def test_iemocap_is_checked_and_not_downloaded(run: Run, complain: Run, tmp_path: Path) -> None:
     root = tmp_path / "data"
     assert "request it at https://sail.usc.edu/iemocap" in complain("iemocap", OK)
     assert not root.exists()
@@ -440,115 +444,115 @@ def test_iemocap_is_checked_and_not_fetched(run: Run, complain: Run, tmp_path: P
         file.parent.mkdir(parents=True)
     soundfile.write(wav, np.random.default_rng(1).normal(size=16000) / 10, 16000)
     labels.write_text("[6.2901 - 8.2357]\tSes01F_impro01_M000\tneu\t[2.5, 2.5, 2.5]\n")
-    said = run("iemocap")
-    assert "1 clips of 1 speakers" in said
-    assert "absent speakers: Ses01F, Ses02F" in said
+    output = run("iemocap")
+    assert "1 clips of 1 speakers" in output
+    assert "absent speakers: Ses01F, Ses02F" in output
 
 
-def test_archives_are_kept_where_that_is_asked_for_and_those_that_the_user_brings_are_used(
+def test_archives_are_kept_on_request_and_archives_of_the_user_are_used(
     host: Host, run: Run, ravdess: dict[str, bytes], tmp_path: Path
 ) -> None:
-    root, archive = tmp_path / "data", host.files[SOUND]
+    root, archive = tmp_path / "data", host.files[AUDIO]
     run("ravdess", OK, "--keep-archives")
     assert under(root) == {**ravdess, f"{UNPACKED}.zip": archive}
     shutil.rmtree(root)
     root.mkdir()
     (root / f"{UNPACKED}.zip").write_bytes(archive)
-    host.asked.clear()
+    host.requests.clear()
     run("ravdess", OK)
     assert host.paths() == [ZENODO]
-    assert under(root) == {**ravdess, f"{UNPACKED}.zip": archive}  # theirs: not deleted
+    assert under(root) == {**ravdess, f"{UNPACKED}.zip": archive}  # The archive of the user is not deleted.
 
 
 # What the host does.
 
 
-def test_a_cut_connection_goes_on_where_it_ended(
+def test_a_cut_connection_is_resumed_where_it_ended(
     host: Host, run: Run, ravdess: dict[str, bytes], tmp_path: Path
 ) -> None:
-    host.cut[SOUND] = 3
+    host.cut[AUDIO] = 3
     run("ravdess", OK)
     assert under(tmp_path / "data") == ravdess
-    assert host.sent[SOUND] == len(host.files[SOUND])  # each byte once
-    assert len([asked for asked in host.asked if asked[0] == SOUND]) == 4
+    assert host.sent[AUDIO] == len(host.files[AUDIO])  # each byte once
+    assert len([requested for requested in host.requests if requested[0] == AUDIO]) == 4
 
 
-def test_a_stalled_connection_is_given_up_and_goes_on(
+def test_a_stalled_connection_is_replaced_and_resumed(
     host: Host, run: Run, ravdess: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(web, "TIMEOUT_S", (5.0, 0.2))
-    host.cut[SOUND] = host.stall[SOUND] = 1
+    host.cut[AUDIO] = host.stall[AUDIO] = 1
     run("ravdess", OK)
     assert under(tmp_path / "data") == ravdess
-    assert host.sent[SOUND] == len(host.files[SOUND])
+    assert host.sent[AUDIO] == len(host.files[AUDIO])
 
 
-def test_a_crawling_connection_is_given_up_and_goes_on(
+def test_a_very_slow_connection_is_replaced_and_resumed(
     host: Host, run: Run, ravdess: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(web, "SLOW_S", 0.05)
-    monkeypatch.setattr(web, "SLOWEST", 10_000_000)
+    monkeypatch.setattr(web, "MIN_BYTES_PER_S", 10_000_000)
     monkeypatch.setattr(web, "TRIES", 100)
     host.drip_s = 0.01
     run("ravdess", OK)
     assert under(tmp_path / "data") == ravdess
-    assert len([asked for asked in host.asked if asked[0] == SOUND]) > 1
+    assert len([requested for requested in host.requests if requested[0] == AUDIO]) > 1
 
 
 @pytest.mark.parametrize(("knows_ranges", "knows_etags"), [(False, True), (False, False), (True, False)])
-def test_a_host_that_knows_no_ranges_or_etags_gives_the_same_bytes(
+def test_a_host_without_ranges_or_etags_gives_the_same_bytes(
     host: Host, run: Run, ravdess: dict[str, bytes], tmp_path: Path, knows_ranges: bool, knows_etags: bool
 ) -> None:
     host.knows_ranges, host.knows_etags = knows_ranges, knows_etags
-    host.cut[SOUND] = 2
+    host.cut[AUDIO] = 2
     run("ravdess", OK)
     assert under(tmp_path / "data") == ravdess
 
 
-def test_a_file_that_changes_on_its_way_is_begun_anew(
+def test_a_file_that_changes_during_the_transfer_is_started_again(
     host: Host, complain: Run, run: Run, ravdess: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(web, "TRIES", 1)
-    host.cut[SOUND] = 1
-    assert "was cut" in complain("ravdess", OK)
+    host.cut[AUDIO] = 1
+    assert "was cut off" in complain("ravdess", OK)
     changed = {"Actor_01/03-01-06-01-02-01-01.wav": random_bytes(60_000, 99)}
     zenodo(host, {f"{UNPACKED}.zip": zipped(changed)})
-    host.asked.clear()
+    host.requests.clear()
     run("ravdess", OK)
     assert under(tmp_path / "data") == {f"{UNPACKED}/{name}": content for name, content in changed.items()}
-    assert [asked for path, asked in host.asked if path == SOUND] != [""]  # it did ask for the rest
+    assert [requested for path, requested in host.requests if path == AUDIO] != [""]  # The rest was requested.
 
 
 def test_a_wrong_checksum_is_tried_once_more(
     host: Host, run: Run, complain: Run, ravdess: dict[str, bytes], tmp_path: Path
 ) -> None:
-    host.wrong[SOUND] = 2
-    said = complain("ravdess", OK)
-    assert "expected md5:" in said
-    assert " but got " in said
+    host.wrong[AUDIO] = 2
+    output = complain("ravdess", OK)
+    assert "expected md5:" in output
+    assert " but got " in output
     assert not (tmp_path / "data").exists()  # nothing is left
-    host.wrong[SOUND] = 1
+    host.wrong[AUDIO] = 1
     run("ravdess", OK)
     assert under(tmp_path / "data") == ravdess
 
 
-def test_later_means_later_and_no_means_no(
+def test_retry_statuses_are_repeated_and_others_are_final(
     host: Host, run: Run, complain: Run, ravdess: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     waits: list[float] = []
-    monkeypatch.setattr(web.Web, "_pause", lambda self, seconds: waits.append(seconds))
-    host.refuse[SOUND] = [(429, {"Retry-After": "7"}), (503, {}), (503, {}), (503, {"Retry-After": "99999"})]
+    monkeypatch.setattr(web.HttpClient, "_pause", lambda self, seconds: waits.append(seconds))
+    host.refuse[AUDIO] = [(429, {"Retry-After": "7"}), (503, {}), (503, {}), (503, {"Retry-After": "99999"})]
     run("ravdess", OK)
     assert under(tmp_path / "data") == ravdess
     assert (waits[0], waits[3]) == (7, web.LONGEST_WAIT_S)
     assert 0 < waits[1] < 4 * web.FIRST_WAIT_S
     shutil.rmtree(tmp_path / "data")
-    host.refuse[SOUND] = [(503, {})] * 99
+    host.refuse[AUDIO] = [(503, {})] * 99
     assert f"answered 503, {web.TRIES} times in a row" in complain("ravdess", OK)
     for status in (403, 404, 410):
-        host.refuse[SOUND], host.asked = [(status, {})] * 9, []
+        host.refuse[AUDIO], host.requests = [(status, {})] * 9, []
         assert f"answered {status} (" in complain("ravdess", OK)
-        assert len(host.asked) == 2  # the record, and once the file
+        assert len(host.requests) == 2  # the record and one request for the file
     host.refuse = {ZENODO: [(404, {})]}
     assert "answered 404" in complain("ravdess", OK)
 
@@ -556,18 +560,19 @@ def test_later_means_later_and_no_means_no(
 def test_redirects_lead_to_https_or_the_same_host(
     host: Host, run: Run, complain: Run, ravdess: dict[str, bytes], tmp_path: Path
 ) -> None:
-    host.files["/elsewhere"] = host.files[SOUND]
-    for place in ("http://example.org/x", "file:///etc/passwd", "ftp://127.0.0.1/x", "//example.org/x", "http://[x"):
-        host.refuse[SOUND] = [(302, {"Location": place})]
-        assert "expected https or the same host" in (said := complain("ravdess", OK)) or "is no address" in said
-    host.refuse[SOUND] = [(302, {"Location": "/elsewhere"})]
+    host.files["/elsewhere"] = host.files[AUDIO]
+    for location in ("http://example.org/x", "file:///etc/passwd", "ftp://127.0.0.1/x", "//example.org/x", "http://[x"):
+        host.refuse[AUDIO] = [(302, {"Location": location})]
+        line = complain("ravdess", OK)
+        assert "expected https or the same host" in line or "is not a valid address" in line
+    host.refuse[AUDIO] = [(302, {"Location": "/elsewhere"})]
     run("ravdess", OK)
     assert under(tmp_path / "data") == ravdess
     host.refuse[ZENODO] = [(302, {"Location": ZENODO})] * 99
-    assert "leads from place to place" in complain("ravdess", "--films", OK)
+    assert "redirects more than 10 times" in complain("ravdess", "--films", OK)
 
 
-def test_no_credentials_go_along(
+def test_no_credentials_are_sent(
     host: Host, run: Run, ravdess: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "netrc").write_text("default login me password secret\n")
@@ -581,7 +586,7 @@ def test_no_credentials_go_along(
     "answer",
     ["", "<html>", "[]", "{}", '{"files": 1}', '{"files": [{"key": "../x"}]}', '{"files": [null], "metadata": {}}'],
 )
-def test_an_answer_that_is_no_list_is_one_line(host: Host, complain: Run, answer: str) -> None:
+def test_a_response_that_is_not_a_list_is_one_line(host: Host, complain: Run, answer: str) -> None:
     host.files[ZENODO] = answer.encode()
     assert ZENODO in complain("ravdess", OK)
 
@@ -590,29 +595,29 @@ def test_a_list_that_leads_out_of_the_folder_is_refused(
     host: Host, complain: Run, tmp_path: Path, ravdess: dict[str, bytes]
 ) -> None:
     zenodo(host, {"../evil": b"evil"}, "/api/records/6257551")
-    assert "'../evil', expected a name inside" in complain("ace", OK)
+    assert "'../evil', expected a path inside" in complain("ace", OK)
     answer = json.loads(host.files[ZENODO])
     host.json(ZENODO, {**answer, "files": answer["files"] * 2})
     assert "more than once" in complain("ravdess", OK)
     answer["files"][0]["links"]["self"] = "file:///etc/passwd"
     host.json(ZENODO, answer)
-    assert "file:///etc/passwd is no address" in complain("ravdess", OK)
+    assert "file:///etc/passwd is not a valid address" in complain("ravdess", OK)
     assert not (tmp_path / "data").exists()
 
 
-def test_a_file_of_another_size_than_listed_is_not_fetched(
+def test_a_file_with_another_size_than_listed_is_not_downloaded(
     host: Host, complain: Run, tmp_path: Path, ravdess: dict[str, bytes]
 ) -> None:
-    host.files[SOUND] += b"more"
-    assert f"expected {len(host.files[SOUND]) - 4} as its host's list says" in complain("ravdess", OK)
+    host.files[AUDIO] += b"more"
+    assert f"expected {len(host.files[AUDIO]) - 4} as in its host's list" in complain("ravdess", OK)
     assert not (tmp_path / "data").exists()
 
 
-# Kills, and others at the same time.
+# Kills and concurrent downloads.
 
 
 def download_and_exit(words: list[str]) -> None:
-    """In a process of its own, which is killed."""
+    """The body of a process that is killed."""
     web.FIRST_WAIT_S = 0.01
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
         cli.COMMANDS = (*cli.COMMANDS, *download.COMMANDS)
@@ -632,40 +637,40 @@ def test_killed_at_any_moment_and_run_again_it_ends_with_the_same_bytes(
     host: Host, run: Run, ravdess: dict[str, bytes], tmp_path: Path
 ) -> None:
     root = tmp_path / "data"
-    films = {f"Video_Speech_Actor_{k:02d}/Actor_{k:02d}/01-01-{k:02d}.mp4": b"film %d" % k for k in (1, 2)}
-    whole = ravdess | films
+    videos = {f"Video_Speech_Actor_{k:02d}/Actor_{k:02d}/01-01-{k:02d}.mp4": b"film %d" % k for k in (1, 2)}
+    complete = ravdess | videos
     words = words_of("ravdess", root, host.address, "--films", "--actors", "1,2", OK)
     host.drip_s = 0.02
     generator = random.Random(1)
     for _ in range(5):
-        asked = len(host.asked)
+        requested = len(host.requests)
         process = in_process(words)
         deadline_s = time.monotonic() + 30
-        while len(host.asked) == asked and time.monotonic() < deadline_s:
+        while len(host.requests) == requested and time.monotonic() < deadline_s:
             time.sleep(0.005)
         time.sleep(generator.uniform(0.0, 0.4))
         process.kill()
         process.join()
         seen = under(root) if root.exists() else {}
-        assert all(whole[name] == content for name, content in seen.items())  # never half of one
+        assert all(complete[name] == content for name, content in seen.items())  # No file is incomplete.
         if process.exitcode == 0:
             break
     host.drip_s = 0.0
     run("ravdess", "--films", "--actors", "1,2", OK)
-    assert under(root) == whole
+    assert under(root) == complete
     assert [entry.name for entry in root.iterdir() if entry.name.startswith(".")] == [RECORD]
 
 
 @pytest.mark.parametrize("moment", [20_000, 100_000, "hashing"])
-def test_what_came_before_a_kill_is_not_asked_for_again(
+def test_bytes_received_before_a_kill_are_not_requested_again(
     host: Host, run: Run, ravdess: dict[str, bytes], tmp_path: Path, moment: int | str
 ) -> None:
-    came = 0
+    received = 0
 
-    def gained(self: object, item: object, count: int) -> None:
-        nonlocal came
-        came += count
-        if came >= (moment if isinstance(moment, int) else 10**9):
+    def count_bytes(self: object, item: object, count: int) -> None:
+        nonlocal received
+        received += count
+        if received >= (moment if isinstance(moment, int) else 10**9):
             os.kill(os.getpid(), signal.SIGKILL)
 
     def hashed(name: str, alg: str) -> str:
@@ -674,20 +679,22 @@ def test_what_came_before_a_kill_is_not_asked_for_again(
 
     host.drip_s = 0.002
     if (child := os.fork()) == 0:
-        fetch._Fetching._gained = gained  # type: ignore[method-assign]
+        fetch._Download._count = count_bytes  # type: ignore[method-assign]
         if moment == "hashing":
             pooch.hashes.file_hash = hashed
         cli.main(words_of("ravdess", tmp_path / "data", host.address, OK))
         os._exit(0)
     assert os.waitpid(child, 0)[1] == signal.SIGKILL
-    host.asked.clear()
+    host.requests.clear()
     run("ravdess", OK)
     assert under(tmp_path / "data") == ravdess
-    begins = [int(asked.removeprefix("bytes=").rstrip("-") or 0) for path, asked in host.asked if path == SOUND]
-    assert begins == [] if moment == "hashing" else begins[0] > moment - 20_000  # what was not yet written is lost
+    begins = [
+        int(requested.removeprefix("bytes=").rstrip("-") or 0) for path, requested in host.requests if path == AUDIO
+    ]
+    assert begins == [] if moment == "hashing" else begins[0] > moment - 20_000  # Bytes in the buffer are lost.
 
 
-def test_killed_while_it_unpacks_it_leaves_nothing_that_looks_whole(
+def test_a_kill_during_unpacking_leaves_nothing_that_looks_complete(
     host: Host, run: Run, ravdess: dict[str, bytes], tmp_path: Path
 ) -> None:
     root = tmp_path / "data"
@@ -709,33 +716,33 @@ def test_killed_while_it_unpacks_it_leaves_nothing_that_looks_whole(
     assert [entry.name for entry in root.iterdir() if entry.name.startswith(".")] == [RECORD]
 
 
-def test_of_two_at_once_the_second_says_so(
+def test_of_two_concurrent_downloads_the_second_is_refused(
     host: Host, complain: Run, ravdess: dict[str, bytes], tmp_path: Path
 ) -> None:
     (tmp_path / "data").mkdir()
-    with fetch._alone(tmp_path / "data"):
+    with fetch._locked(tmp_path / "data"):
         assert "another farfeel download is writing into" in complain("ravdess", OK)
     assert host.paths() == [ZENODO]
 
 
-# What the user has, and says.
+# Files and options of the user.
 
 
 @pytest.mark.parametrize("words", [[], ["--dry-run"]])
-def test_without_a_licence_accepted_nothing_is_fetched(
+def test_nothing_is_downloaded_before_the_licence_is_accepted(
     host: Host, ravdess: dict[str, bytes], tmp_path: Path, words: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     code = cli.main(words_of("ravdess", tmp_path / "data", host.address, *words))
-    said = capsys.readouterr()
+    output = capsys.readouterr()
     assert code == (0 if words else 1)
-    assert f"{UNPACKED}.zip  {len(host.files[SOUND])} bytes" in said.out or "MB" in said.out
-    assert "Livingstone" in said.out
-    assert words or "add --accept-licence" in said.err
+    assert f"{UNPACKED}.zip  {len(host.files[AUDIO])} bytes" in output.out or "MB" in output.out
+    assert "Livingstone" in output.out
+    assert words or "add --accept-licence" in output.err
     assert host.paths() == [ZENODO]
     assert not (tmp_path / "data").exists()
 
 
-def test_a_person_is_asked(
+def test_a_person_is_asked_for_the_licence(
     host: Host, ravdess: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
@@ -746,7 +753,7 @@ def test_a_person_is_asked(
     assert under(tmp_path / "data") == ravdess
 
 
-def test_what_the_user_has_there_is_not_overwritten(
+def test_files_of_the_user_are_not_overwritten(
     host: Host, run: Run, complain: Run, ravdess: dict[str, bytes], crema_d: dict[str, bytes], tmp_path: Path
 ) -> None:
     root = tmp_path / "data"
@@ -759,7 +766,7 @@ def test_what_the_user_has_there_is_not_overwritten(
     (root / f"{UNPACKED}.zip").unlink()
     (root / "LICENSE.txt").write_bytes(b"mine")
     assert "nothing is overwritten" in complain("crema-d", OK)
-    assert host.paths().count(SOUND) == 0
+    assert host.paths().count(AUDIO) == 0
     run("ravdess", OK)
     assert under(root) == {**ravdess, "mine/mine.txt": b"mine", "LICENSE.txt": b"mine"}
     (root / next(iter(ravdess))).unlink()
@@ -773,12 +780,12 @@ def test_verify_reads_every_byte(
         run(name, OK)
         file = tmp_path / "data" / max(files)
         file.write_bytes(file.read_bytes()[:-1] + b"?")
-        run(name)  # sizes are right
-        assert f"1 files are missing or no longer what came ({max(files)})" in complain(name, "--verify")
+        run(name)  # The sizes are right.
+        assert f"1 files are missing or changed since the download ({max(files)})" in complain(name, "--verify")
         shutil.rmtree(tmp_path / "data")
 
 
-def test_a_disk_that_is_too_small_is_said_first(
+def test_a_disk_that_is_too_small_is_reported_first(
     host: Host, run: Run, complain: Run, ravdess: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     usage = shutil.disk_usage(tmp_path)
@@ -788,7 +795,7 @@ def test_a_disk_that_is_too_small_is_said_first(
     assert not (tmp_path / "data").exists()
 
 
-def test_a_disk_that_fills_up_is_one_line_and_what_came_is_kept(
+def test_a_disk_that_fills_up_is_one_line_and_received_bytes_are_kept(
     host: Host, run: Run, complain: Run, ravdess: dict[str, bytes], tmp_path: Path
 ) -> None:
     import resource
@@ -797,23 +804,23 @@ def test_a_disk_that_fills_up_is_one_line_and_what_came_is_kept(
     ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, limits[1]))
     try:
-        said = complain("ravdess", OK)
+        output = complain("ravdess", OK)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
         signal.signal(signal.SIGXFSZ, ignored)
-    assert "cannot be written (File too large); what came is kept; free some space" in said
+    assert "cannot be written (File too large); free some space and run the same command again: it resumes" in output
     run("ravdess", OK)
     assert under(tmp_path / "data") == ravdess
-    assert host.asked[-1][1] != ""
+    assert host.requests[-1][1] != ""
 
 
-def test_bad_words_are_one_line(complain: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_bad_options_are_one_line(complain: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "did you mean ravdess?" in complain("ravdes", OK)
-    assert "--actors 1-99 is no list of actors" in complain("ravdess", "--films", "--actors", "1-99")
-    assert "--actors x is no list of actors" in complain("ravdess", "--films", "--actors", "x")
+    assert "--actors 1-99 is not a list of actors" in complain("ravdess", "--films", "--actors", "1-99")
+    assert "--actors x is not a list of actors" in complain("ravdess", "--films", "--actors", "x")
     assert "add --films" in complain("ravdess", "--actors", "1")
-    assert "TESS has no films" in complain("tess", "--films")
-    assert "--from is for a clone of crema-d" in complain("tess", "--from", tmp_path)
+    assert "TESS has no videos" in complain("tess", "--films")
+    assert "--from is given for tess, but it works only for crema-d" in complain("tess", "--from", tmp_path)
     assert "--jobs is 0" in complain("tess", "--jobs", 0)
     for mirror in ("ftp://x", "x", "http://me:secret@x", "http://x/path", "http://x:port", "http://"):
         assert mirror in complain("tess", "--mirror", mirror)
@@ -830,11 +837,11 @@ def test_a_damaged_record_is_one_line(complain: Run, ravdess: dict[str, bytes], 
         assert "expected a record of farfeel download; delete it" in complain("ravdess", OK)
 
 
-def test_the_list_tells_all(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_list_shows_all_sources(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["download"]) == 0
-    said = capsys.readouterr().out
+    output = capsys.readouterr().out
     assert cli.main(["download", "--list"]) == 0
-    assert capsys.readouterr().out == said
+    assert capsys.readouterr().out == output
     for word in (
         "ravdess",
         "crema-d",
@@ -847,7 +854,7 @@ def test_the_list_tells_all(capsys: pytest.CaptureFixture[str]) -> None:
         "Livingstone",
         "on request",
     ):
-        assert word in said
+        assert word in output
 
 
 # Archives.
@@ -927,15 +934,15 @@ def test_hostile_archives_are_refused_with_one_line_and_nothing_left(
     monkeypatch.setattr(archives, "MAX_ENTRIES", 50)
     make, reason = HOSTILE[name]
     zenodo(host, {name: make()}, "/api/records/6257551")
-    said = complain("ace", OK)
-    assert said.startswith(name)
-    assert reason in said
+    output = complain("ace", OK)
+    assert output.startswith(name)
+    assert reason in output
     assert list(tmp_path.rglob("*")) == []
 
 
-def test_a_kept_record_says_what_came(run: Run, host: Host, ravdess: dict[str, bytes], tmp_path: Path) -> None:
+def test_the_record_describes_the_download(run: Run, host: Host, ravdess: dict[str, bytes], tmp_path: Path) -> None:
     run("ravdess", OK)
     held = record.Record.read(tmp_path / "data", "ravdess").held[f"{UNPACKED}.zip"]
-    assert held.checksum == f"md5:{hashlib.md5(host.files[SOUND]).hexdigest()}"
-    assert held.etag == f'"{hashlib.md5(host.files[SOUND]).hexdigest()}"'
+    assert held.checksum == f"md5:{hashlib.md5(host.files[AUDIO]).hexdigest()}"
+    assert held.etag == f'"{hashlib.md5(host.files[AUDIO]).hexdigest()}"'
     assert {name: size for name, (size, _) in held.files.items()} == dict.fromkeys(ravdess, 60000)

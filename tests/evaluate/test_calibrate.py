@@ -15,7 +15,6 @@ from farfeel.corpora.synthetic import generate
 from farfeel.evaluate.calibrate import UNDECIDED_BELOW, calibrate, calibrate_by, card_with
 from farfeel.evaluate.metrics import expected_calibration_error
 from farfeel.evaluate.run import prediction_table
-from farfeel.evaluate.table import write_predictions
 from farfeel.evaluate.test_set import EvaluationSet
 from farfeel.models.checkpoint import in_half_precision, load_checkpoint, save_checkpoint
 from farfeel.models.emotion import EmotionModel
@@ -150,7 +149,7 @@ def test_each_combination_is_fitted_on_the_very_recordings_of_its_table(
             parameter.mul_(20)  # far too sure
     recordings = EvaluationSet(filmed.val, recipe, [bank], one_room_each=True)
     fitted = calibrate(model, recordings)
-    assert [each.combination for each in fitted] == ["sound alone", "film alone", "both"]
+    assert [each.combination for each in fitted] == ["audio alone", "video alone", "both"]
     assert [each.recordings for each in fitted] == [len(filmed.val)] * 3
     assert model.temperature.tolist() == pytest.approx([each.temperature for each in fitted])
     for each in fitted:
@@ -169,7 +168,7 @@ def test_a_recipe_of_one_modality_has_one_temperature(split: Split, small: Small
     torch.manual_seed(0)
     model = EmotionModel(small())
     fitted = calibrate(model, EvaluationSet(split.val, small()))
-    assert [each.combination for each in fitted] == ["sound alone"]
+    assert [each.combination for each in fitted] == ["audio alone"]
     assert model.temperature[1:].tolist() == [1, 1]
 
 
@@ -223,7 +222,7 @@ def test_others_predictions_calibrate_a_checkpoint_that_learned_everyone(tmp_pat
             table[f"p_{emotion}"] = 1 / len(emotions)  # what calibration made of it then does not count
         names = [f"clip{row}" for row in range(200 * half, 200 * half + 200)]
         table = table.assign(clip=names, speaker="one", room="clean", target=[emotions[t] for t in target[rows]])
-        write_predictions(table, tmp_path / f"fold{half}.parquet")
+        table.to_parquet(tmp_path / f"fold{half}.parquet", index=False)
     (command,) = COMMANDS
     parser = argparse.ArgumentParser()
     command.arguments(parser)
@@ -234,7 +233,7 @@ def test_others_predictions_calibrate_a_checkpoint_that_learned_everyone(tmp_pat
     assert found[1:].tolist() == [1, 1]
     assert (tmp_path / "best" / "model.safetensors").stat().st_size == before  # still in 16 bits
     assert "400 recordings of 1 speakers" in (tmp_path / "best" / "card.md").read_text()
-    write_predictions(table.drop(columns=[f"q_{emotion}" for emotion in emotions]), tmp_path / "plain.parquet")
+    table.drop(columns=[f"q_{emotion}" for emotion in emotions]).to_parquet(tmp_path / "plain.parquet", index=False)
     with pytest.raises(FarfeelError, match="no columns q_"):
         command.run(parser.parse_args([*words, f"{tmp_path}/plain.parquet"]))
     with pytest.raises(FarfeelError, match="found both"):

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as sklearn_metrics
 
-from farfeel.evaluate.metrics import SCORES, Metrics, metrics, metrics_json
+from farfeel.evaluate.metrics import SCORES, Metrics, metrics
 from farfeel.evaluate.table import PREFIX, emotions_of, probabilities_of, targets_of
 
 Draw = Callable[..., pd.DataFrame]
@@ -143,7 +143,7 @@ def test_speakers_all_alike_leave_the_exact_binomial_interval_of_their_clips(dec
 
 
 def test_one_speaker_has_values_and_no_intervals(fake_table: Draw) -> None:
-    found = metrics_json(fake_table(np.random.default_rng(10), speakers=1))
+    found = metrics(fake_table(np.random.default_rng(10), speakers=1)).as_dict()
     assert found["overall"]["accuracy"]["value"] is not None
     assert found["overall"]["accuracy"]["low"] is found["overall"]["accuracy"]["high"] is None
 
@@ -168,7 +168,7 @@ def test_copies_of_a_room_change_nothing_overall(fake_table: Draw) -> None:
 def test_json_is_strict_and_says_what_the_intervals_are(fake_table: Draw) -> None:
     table = fake_table(np.random.default_rng(12), rooms=("room 10", "room 2"))
     absent = table[table["target"] != "calm"]
-    found = json.loads(json.dumps(metrics_json(absent, resamples=50, seed=3), allow_nan=False))
+    found = json.loads(json.dumps(metrics(absent, resamples=50, seed=3).as_dict(), allow_nan=False))
     protocol = found["protocol"]
     assert protocol["unit"] == "speaker"
     assert (protocol["level"], protocol["resamples"], protocol["seed"]) == (0.95, 50, 3)
@@ -201,8 +201,8 @@ def test_calibration_is_told_as_it_was_and_as_it_is() -> None:
     table = perfect(np.random.default_rng(14), 5000)
     p = probabilities_of(table)
     surer = p**3 / (p**3).sum(axis=1, keepdims=True)
-    found = metrics_json(table.assign(**{"q_" + e: surer[:, k] for k, e in enumerate(ABC)}), resamples=50)
-    as_p = metrics_json(table.assign(**{PREFIX + e: surer[:, k] for k, e in enumerate(ABC)}), resamples=50)
+    found = metrics(table.assign(**{"q_" + e: surer[:, k] for k, e in enumerate(ABC)}), resamples=50).as_dict()
+    as_p = metrics(table.assign(**{PREFIX + e: surer[:, k] for k, e in enumerate(ABC)}), resamples=50).as_dict()
     for scores, of_surer in (
         (found["overall"], as_p["overall"]),
         (found["rooms"]["dry"], as_p["rooms"]["dry"]),
@@ -211,7 +211,7 @@ def test_calibration_is_told_as_it_was_and_as_it_is() -> None:
         assert scores["ece"]["value"] < 0.02 < 0.1 < scores["ece_uncalibrated"]["value"]
         for name in ("ece", "nll", "brier"):
             assert scores[f"{name}_uncalibrated"] == of_surer[name]
-    without = metrics_json(table, resamples=50)["overall"]
+    without = metrics(table, resamples=50).as_dict()["overall"]
     assert not [name for name in without if "uncalibrated" in name]
     assert {name: found["overall"][name] for name in without} == without
 
@@ -242,6 +242,6 @@ def test_abstaining_more_never_covers_more_and_helps_the_calibrated() -> None:
 
 def test_where_nothing_is_decided_the_accuracy_is_not_known() -> None:
     unsure = pd.DataFrame([one_row("happy", [0.35, 0.33, 0.32])] * 4).assign(clip=list("1234"), speaker=list("aabb"))
-    last = metrics_json(unsure)["abstention"][-1]
+    last = metrics(unsure).as_dict()["abstention"][-1]
     assert last["coverage"]["value"] == 0
     assert last["accuracy"] == {"value": None, "low": None, "high": None}

@@ -10,13 +10,13 @@ import pandas as pd
 import pytest
 
 from farfeel.evaluate.table import (
+    checked,
     concatenate,
     emotions_of,
     ensemble,
     probabilities_of,
     read_predictions,
     uncalibrated,
-    write_predictions,
 )
 from farfeel.types import FarfeelError
 
@@ -36,7 +36,7 @@ def with_raw(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def test_what_is_written_is_read_with_all_its_columns(table: pd.DataFrame, tmp_path: Path) -> None:
-    write_predictions(table, tmp_path / "predictions.parquet")
+    checked(table, source="it").to_parquet(tmp_path / "predictions.parquet", index=False)
     for path in (tmp_path, tmp_path / "predictions.parquet"):
         pd.testing.assert_frame_equal(read_predictions(path), table, check_dtype=False)
     assert emotions_of(table) == tuple(c.removeprefix("p_") for c in table.columns if c.startswith("p_"))
@@ -51,13 +51,13 @@ def test_what_is_written_is_read_with_all_its_columns(table: pd.DataFrame, tmp_p
         (lambda t: t.assign(speaker=[None, *t["speaker"][1:]]), "without a speaker"),
         (lambda t: t.assign(target="bored"), "the target bored"),
         (lambda t: pd.concat([t, t.iloc[:1]]), "twice"),
-        (lambda t: t.assign(p_sad=np.nan), "no probabilities"),
-        (lambda t: t.assign(p_sad=np.inf), "no probabilities"),
-        (lambda t: t.assign(p_sad=t["p_sad"] + 0.01), "no probabilities"),
-        (lambda t: t.assign(p_sad=t["p_sad"] - 1, p_calm=t["p_calm"] + 1), "no probabilities"),
+        (lambda t: t.assign(p_sad=np.nan), "not probabilities"),
+        (lambda t: t.assign(p_sad=np.inf), "not probabilities"),
+        (lambda t: t.assign(p_sad=t["p_sad"] + 0.01), "not probabilities"),
+        (lambda t: t.assign(p_sad=t["p_sad"] - 1, p_calm=t["p_calm"] + 1), "not probabilities"),
         (lambda t: t.assign(p_sad="high"), "not floating point"),
         (lambda t: with_raw(t).assign(q_sad="high"), "q_sad is not floating point"),
-        (lambda t: with_raw(t).assign(q_sad=1.5), "no probabilities before calibration"),
+        (lambda t: with_raw(t).assign(q_sad=1.5), "not probabilities before calibration"),
     ],
 )
 def test_what_is_no_prediction_table_is_refused_in_one_line_when_written_and_when_read(
@@ -65,7 +65,7 @@ def test_what_is_no_prediction_table_is_refused_in_one_line_when_written_and_whe
 ) -> None:
     spoilt = spoil(table)
     with pytest.raises(FarfeelError, match=says) as raised:
-        write_predictions(spoilt, tmp_path / "a.parquet")
+        checked(spoilt, source="the prediction table")
     assert "\n" not in str(raised.value)
     assert not list(tmp_path.iterdir())
     spoilt.to_parquet(tmp_path / "b.parquet")
@@ -83,7 +83,7 @@ def test_a_missing_or_broken_file_is_one_line(tmp_path: Path) -> None:
 
 
 def test_names_that_are_numbers_become_text(table: pd.DataFrame, tmp_path: Path) -> None:
-    write_predictions(table.assign(speaker=table["speaker"].str[-2:].astype(int)), tmp_path / "p.parquet")
+    table.assign(speaker=table["speaker"].str[-2:].astype(int)).to_parquet(tmp_path / "p.parquet", index=False)
     assert set(read_predictions(tmp_path / "p.parquet")["speaker"]) == {"1", "2", "3", "4"}
 
 

@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 
 from farfeel.evaluate import report
-from farfeel.evaluate.metrics import metrics_json
+from farfeel.evaluate.metrics import metrics
 from farfeel.evaluate.report import FILES, confusion, markdown, reliability, write_evaluation, write_side_by_side
 from farfeel.evaluate.table import emotions_of, read_predictions
 from farfeel.types import FarfeelError
@@ -69,7 +69,7 @@ def test_a_page_asks_nothing_of_any_other_place(
     table: pd.DataFrame, other: pd.DataFrame, tmp_path: Path, kind: str
 ) -> None:
     if kind == "evaluation":
-        write_evaluation(table, tmp_path / "out", "One", DETAILS, {"other": other})
+        write_evaluation(table, tmp_path / "out", "One", DETAILS)
     else:
         write_side_by_side({"one": table, "two": other}, tmp_path / "out", "Two", DETAILS)
     text = (tmp_path / "out/report.html").read_text()
@@ -89,7 +89,7 @@ def test_every_name_is_shown_as_text_whatever_is_in_it(
         return one.assign(**names, target=one["target"].replace("sad", EVIL)).rename(columns={"p_sad": "p_" + EVIL})
 
     details = {EVIL: EVIL, "list": [EVIL], "command": EVIL}
-    write_evaluation(evil(table), tmp_path / "a", EVIL, details, {EVIL: evil(other)})
+    write_evaluation(evil(table), tmp_path / "a", EVIL, details)
     write_side_by_side({EVIL: evil(table), EVIL + "2": evil(other)}, tmp_path / "b", EVIL, details)
     for name in "ab":
         page = Page((tmp_path / name / "report.html").read_text())
@@ -105,7 +105,7 @@ def test_tables_in_markdown_have_as_many_cells_in_every_row(
     table: pd.DataFrame, other: pd.DataFrame, tmp_path: Path
 ) -> None:
     renamed = [one.assign(room=one["room"] + " | " + EVIL) for one in (table, other)]
-    write_evaluation(renamed[0], tmp_path / "a", "T", DETAILS, {"a|b": renamed[1]})
+    write_evaluation(renamed[0], tmp_path / "a", "T", DETAILS)
     write_side_by_side(dict(zip(("a|b", "c"), renamed, strict=True)), tmp_path / "b", "T", DETAILS)
     for name in "ab":
         text = (tmp_path / name / "report.md").read_text()
@@ -125,7 +125,7 @@ def test_an_evaluation_can_be_read_again_and_agrees_with_its_metrics(table: pd.D
     found = write_evaluation(table, tmp_path / "out", "Title", DETAILS)
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == sorted(FILES)
     content = json.loads((tmp_path / "out/metrics.json").read_text())
-    again = metrics_json(read_predictions(tmp_path / "out"))
+    again = metrics(read_predictions(tmp_path / "out")).as_dict()
     assert {key: content[key] for key in again} == again
     assert content["details"]["command"] == DETAILS["command"]
     accuracy = found.overall.accuracy
@@ -218,7 +218,7 @@ def test_confusions_and_bins_count_every_row_once(table: pd.DataFrame) -> None:
     bins = reliability(table)
     assert sum(one.count for one in bins) == len(table)
     ece = sum(one.count * abs(one.accuracy - one.confidence) for one in bins) / len(table)
-    assert ece == pytest.approx(metrics_json(table)["overall"]["ece"]["value"])
+    assert ece == pytest.approx(metrics(table).as_dict()["overall"]["ece"]["value"])
     for one in bins:
         assert one.low - 1e-9 <= one.confidence <= one.high + 1e-9
 
@@ -235,10 +235,10 @@ def test_a_report_tells_the_calibration_before_and_after_and_what_abstaining_bri
     for page in ("a", "b", "c"):
         for name in ("report.html", "report.md"):
             text = (tmp_path / page / name).read_text()
-            assert "perfectly calibrated" in text
+            assert "Perfectly calibrated probabilities would also have an ECE" in text
             assert ("efore calibration" in text) == (page != "c")
             assert (before in text) == (page != "c")
-            assert ("Accuracy among the decided" in text) == (page != "b")
+            assert ("Accuracy with a label" in text) == (page != "b")
         Page((tmp_path / page / "report.html").read_text())
     content = json.loads((tmp_path / "a/metrics.json").read_text())
     assert [each["below"] for each in content["abstention"]] == [0.3, 0.4, 0.5, 0.6, 0.7]

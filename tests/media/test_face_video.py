@@ -10,7 +10,8 @@ import soundfile
 
 from farfeel.corpora.video_files import write_film
 from farfeel.media import face_video as module
-from farfeel.media.face_video import WHOLE_S, FaceVideo, middles
+from farfeel.media.face_video import WHOLE_S, FaceVideo
+from farfeel.media.face_windows import middles
 from farfeel.recipe import Video
 from farfeel.types import FarfeelError
 

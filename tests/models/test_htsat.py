@@ -9,11 +9,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from farfeel.media.mel import hz_to_mel, mel_filters, mel_to_hz
 from farfeel.models.audio_networks.htsat import HTSAT
 from farfeel.models.augment import Equaliser, SpecAugment
 from farfeel.models.checkpoint import average_states, load_checkpoint, save_checkpoint
 from farfeel.models.emotion import EmotionModel
-from farfeel.models.logmel import LogMel, hz_to_mel, mel_filters, mel_to_hz
+from farfeel.models.logmel import LogMel
 from farfeel.recipe import Audio, Augment, Model, load_recipe
 from farfeel.types import FarfeelError
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
+from farfeel.media.mel import mel_filters
 from farfeel.models.emotion import EmotionModel
-from farfeel.models.logmel import mel_filters
 from farfeel.models.reference import LoadReport, fill, load_reference
 from farfeel.recipe import Recipe, recipe_from_tree
 from farfeel.types import FarfeelError

@@ -216,7 +216,7 @@ def test_the_command_writes_compares_and_says_so(
     out = tmp_path / "model.onnx"
     command.run(parser.parse_args(["--checkpoint", str(checkpoint), "--out", str(out), "--quantise", *clips]))
     said = capsys.readouterr().out
-    assert "largest difference to PyTorch" in said
+    assert "largest difference of a probability to PyTorch" in said
     assert "of 2 recordings" in said
     assert OnnxEngine(out).recipe.modalities == "both"
     with pytest.raises(FarfeelError, match="suffix"):

@@ -42,7 +42,7 @@ class Hub:
     private: set[str] = field(default_factory=set)
     objects: Files = field(default_factory=dict)  # large files, by SHA-256
     faults: dict[str, int] = field(default_factory=dict)  # "METHOD part of a path" → status
-    asked: list[str] = field(default_factory=list)
+    requests: list[str] = field(default_factory=list)
     agents: set[str] = field(default_factory=set)
     messages: list[str] = field(default_factory=list)
 
@@ -57,8 +57,8 @@ class Hub:
         return self.commits[self.branches[repo].get(revision, revision)]
 
     def fetched(self) -> set[str]:
-        """Names of the files that somebody has asked for."""
-        return {path.split("/resolve/")[1].partition("/")[2] for path in self.asked if "/resolve/" in path}
+        """Names of the files that somebody has requested."""
+        return {path.split("/resolve/")[1].partition("/")[2] for path in self.requests if "/resolve/" in path}
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -71,7 +71,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _go(self) -> None:
         hub, path = self.hub, unquote(urlsplit(self.path).path)
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        hub.asked.append(f"{self.command} {path}")
+        hub.requests.append(f"{self.command} {path}")
         hub.agents.add(self.headers.get("User-Agent", ""))
         for fault, status in hub.faults.items():
             method, part = fault.split()
@@ -231,10 +231,10 @@ def test_what_comes_back_is_what_was_pushed(there: Hub, checkpoint: Path, capsys
     pinned = capsys.readouterr().out.strip()
     assert pinned == f"{ADDRESS}@{there.branches[REPO]['main']}"
     assert there.messages == ["the first"]
-    sound = np.random.default_rng(1).normal(0, 0.1, (2, 20480)).astype(np.float32)
-    expected = Recognizer.load(checkpoint).predict_audio(sound)
+    audio = np.random.default_rng(1).normal(0, 0.1, (2, 20480)).astype(np.float32)
+    expected = Recognizer.load(checkpoint).predict_audio(audio)
     for address in (ADDRESS, pinned, Path(ADDRESS)):
-        assert farfeel.load(address).predict_audio(sound) == expected
+        assert farfeel.load(address).predict_audio(audio) == expected
     folder = hub.fetch(ADDRESS)
     assert folder.name == pinned.partition("@")[2]
     for name in ("model.safetensors", "recipe.yaml", "card.md"):
@@ -277,7 +277,9 @@ def test_what_is_meant_to_be_private_is_never_public(there: Hub, checkpoint: Pat
     push(checkpoint, "--private")
     there.private.clear()
     before = there.files()
-    assert "is there and public" in complain("push", checkpoint, ADDRESS, "--private")
+    assert "is public, expected a private one because of --private" in complain(
+        "push", checkpoint, ADDRESS, "--private"
+    )
     assert there.files() == before
 
 
@@ -296,11 +298,11 @@ def test_a_commit_stays_what_it_is(there: Hub, checkpoint: Path) -> None:
     assert (hub.fetch(ADDRESS) / "card.md").read_bytes() == b"the second"
 
 
-def test_nothing_is_told_of_what_else_is_installed(there: Hub, checkpoint: Path) -> None:
+def test_the_hub_does_not_learn_what_else_is_installed(there: Hub, checkpoint: Path) -> None:
     push(checkpoint)
     hub.fetch(ADDRESS)
     assert not [agent for agent in there.agents if "torch" in agent or "agent/" in agent]
-    assert not [path for path in there.asked if "harnesses" in path]
+    assert not [path for path in there.requests if "harnesses" in path]
 
 
 def test_the_environment_chooses_the_hub_and_a_second_load_needs_none(
@@ -317,11 +319,11 @@ def test_the_environment_chooses_the_hub_and_a_second_load_needs_none(
     first = fetch()
     assert contents(Path(first.stdout.strip())) == contents(checkpoint)
     assert "fetched before" not in first.stderr
-    asked = len(there.asked)
+    requests = len(there.requests)
     again = fetch(HF_HUB_OFFLINE="1")
     assert again.stdout == first.stdout
-    assert re.search(r"the hub cannot be asked \(.*offline mode.*which was fetched before", again.stderr)
-    assert len(there.asked) == asked
+    assert re.search(r"the hub cannot be reached \(.*offline mode.*which was fetched before", again.stderr)
+    assert len(there.requests) == requests
 
 
 def test_a_hub_in_trouble_is_replaced_by_the_cache_and_one_that_refuses_is_not(
@@ -345,16 +347,14 @@ def test_a_hub_in_trouble_is_replaced_by_the_cache_and_one_that_refuses_is_not(
 @pytest.mark.parametrize(
     ("status", "said"), [(401, "log in"), (403, "ask the owner"), (404, "check owner, name"), (503, "later")]
 )
-def test_refusals_are_told_in_one_line(
-    there: Hub, checkpoint: Path, complain: Complain, status: int, said: str
-) -> None:
+def test_a_refusal_is_one_line(there: Hub, checkpoint: Path, complain: Complain, status: int, said: str) -> None:
     there.faults["POST /api/repos/create"] = status
     line = complain("push", checkpoint, ADDRESS)
     assert line.startswith(f"{ADDRESS}: the hub answered {status}: fault {status}; ")
     assert said in line
 
 
-def test_who_is_not_logged_in_is_told_so(
+def test_a_missing_login_is_one_line(
     there: Hub, checkpoint: Path, complain: Complain, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("HF_TOKEN")
@@ -362,14 +362,14 @@ def test_who_is_not_logged_in_is_told_so(
     assert there.branches == {}
 
 
-def test_what_is_not_there_is_told_in_one_line(there: Hub, checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_repository_is_one_line(there: Hub, checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(FarfeelError, match="404: Repository not found; check owner"):
         hub.fetch("hf://ada/none")
     there.put(contents(checkpoint))
     with pytest.raises(FarfeelError, match="404: Invalid rev id: later; check owner"):
         hub.fetch(f"{ADDRESS}@later")
     point_at("http://127.0.0.1:9", monkeypatch)
-    with pytest.raises(FarfeelError, match=r"was not fetched before, and the hub cannot be asked \(.*refused"):
+    with pytest.raises(FarfeelError, match=r"was not fetched before, and the hub cannot be reached \(.*refused"):
         hub.fetch(ADDRESS)
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     with pytest.raises(FarfeelError, match=r"was not fetched before.*offline mode"):
@@ -379,25 +379,25 @@ def test_what_is_not_there_is_told_in_one_line(there: Hub, checkpoint: Path, mon
 @pytest.mark.parametrize(
     "address", ["hf://", "hf://rooms", "hf://a/b/c", "hf://a/b@", "hf://a/b@../../x", "hf://a b/c", "hf://a/b@c@d"]
 )
-def test_a_malformed_address_is_told_before_the_hub_is_asked(
+def test_a_malformed_address_is_refused_before_any_request(
     there: Hub, checkpoint: Path, complain: Complain, address: str
 ) -> None:
     assert "expected hf://owner/name" in complain("push", checkpoint, address)
     with pytest.raises(FarfeelError, match="expected hf://owner/name"):
         farfeel.load(address)
-    assert there.asked == []
+    assert there.requests == []
 
 
-def test_names_that_the_hub_forbids_are_told(there: Hub, checkpoint: Path, complain: Complain) -> None:
+def test_a_name_that_the_hub_forbids_is_one_line(there: Hub, checkpoint: Path, complain: Complain) -> None:
     assert "check the address" in complain("push", checkpoint, "hf://ada/ro--oms")
 
 
-def test_an_endpoint_that_is_no_hub_is_told(there: Hub, complain: Complain, checkpoint: Path) -> None:
+def test_an_endpoint_that_is_not_a_hub_is_one_line(there: Hub, complain: Complain, checkpoint: Path) -> None:
     there.faults["POST /api/repos/create"] = 200
     assert "no answer from the hub" in complain("push", checkpoint, ADDRESS)
 
 
-def test_a_repository_without_a_checkpoint_is_told(there: Hub) -> None:
+def test_a_repository_without_a_checkpoint_is_one_line(there: Hub) -> None:
     there.put({"README.md": b"# nothing"})
     with pytest.raises(FarfeelError, match=r"has no model\.safetensors and no recipe\.yaml; expected what farfeel"):
         hub.fetch(ADDRESS)
@@ -407,7 +407,7 @@ def test_a_repository_without_a_checkpoint_is_told(there: Hub) -> None:
     assert there.fetched() == set()
 
 
-def test_damaged_files_are_told(there: Hub, checkpoint: Path) -> None:
+def test_damaged_files_are_one_line(there: Hub, checkpoint: Path) -> None:
     whole = contents(checkpoint)
     for weights in (whole["model.safetensors"][:-100], pickle.dumps([]), b""):
         there.put(whole | {"model.safetensors": weights})
@@ -424,8 +424,8 @@ def test_a_folder_gets_what_the_hub_would_get(there: Hub, checkpoint: Path, tmp_
     push(checkpoint)
     there.files().pop(".gitattributes")
     assert contents(out) == there.files()
-    sound = np.random.default_rng(1).normal(0, 0.1, (1, 20480)).astype(np.float32)
-    assert farfeel.load(out).predict_audio(sound) == farfeel.load(checkpoint).predict_audio(sound)
+    audio = np.random.default_rng(1).normal(0, 0.1, (1, 20480)).astype(np.float32)
+    assert farfeel.load(out).predict_audio(audio) == farfeel.load(checkpoint).predict_audio(audio)
 
 
 def test_a_card_that_was_edited_in_the_folder_is_the_one_that_is_pushed(
@@ -445,7 +445,7 @@ def test_a_folder_is_written_whole_or_not_at_all(
     out.mkdir()
     (out / "thesis.txt").write_text("mine")
     assert "holds thesis.txt" in complain("push", checkpoint, out)
-    assert "leave them out" in complain("push", checkpoint, out, "--private")
+    assert "remove them" in complain("push", checkpoint, out, "--private")
     (out / "thesis.txt").unlink()
     monkeypatch.setattr(Path, "write_bytes", lambda *_: (_ for _ in ()).throw(OSError(28, "full")))
     assert "cannot be written (No space left on device)" in complain("push", checkpoint, out)
@@ -461,7 +461,7 @@ def test_what_would_not_load_is_not_pushed(there: Hub, checkpoint: Path, tmp_pat
     assert "is of another model" in complain("push", wrong, ADDRESS)
     shutil.copy(DEFAULT / "model.safetensors", wrong)
     assert "does not fit its own recipe.yaml" in complain("push", wrong, ADDRESS)
-    assert there.asked == []
+    assert there.requests == []
 
 
 @pytest.mark.parametrize(
@@ -475,7 +475,7 @@ def test_what_would_not_load_is_not_pushed(there: Hub, checkpoint: Path, tmp_pat
         ("", None),
     ],
 )
-def test_a_licence_is_told_where_the_hub_knows_it_and_there_is_one(card: str, licence: str | None) -> None:
+def test_a_licence_is_written_where_the_hub_knows_it_and_there_is_one(card: str, licence: str | None) -> None:
     about = yaml.safe_load(hub.front_matter(card, "audio"))
     assert about.get("license") == licence
     assert (about["library_name"], about["pipeline_tag"]) == ("farfeel", "audio-classification")

@@ -7,10 +7,9 @@ import numpy as np
 import pytest
 import soundfile
 
-from crashing import prepare_or_die
+from crashing import decode_or_die
 from farfeel.recipe import Recipe
 from farfeel.recognise import many_files
-from farfeel.recognise.many_files import predict_each
 from farfeel.recognise.recognizer import Recognizer
 from farfeel.types import FarfeelError, Prediction
 from untrained import make
@@ -23,7 +22,7 @@ def recognizer(small: Callable[..., Recipe]) -> Recognizer:
 
 @pytest.fixture
 def files(voices: Path, tmp_path: Path) -> list[Path]:
-    """Sound of one and of three channels, films, and files that are none of these."""
+    """Audio of one and of three channels, video, and files that are neither."""
     (tmp_path / "broken.mp4").write_bytes(b"\0" * 1000)
     (tmp_path / "empty.wav").touch()
     rng = np.random.default_rng(1)
@@ -43,9 +42,9 @@ def by_itself(recognizer: Recognizer, path: Path) -> Prediction | str:
 def test_many_files_are_predicted_like_each_by_itself_and_in_their_order(
     recognizer: Recognizer, files: list[Path], workers: int
 ) -> None:
-    found = list(predict_each(recognizer, files, workers=workers))
-    assert [path for path, _ in found] == files
-    for path, result in found:
+    found = list(recognizer.predict_many(files, workers=workers))
+    assert len(found) == len(files)
+    for path, result in zip(files, found, strict=True):
         alone = by_itself(recognizer, path)
         if isinstance(alone, str):
             assert str(result) == alone
@@ -63,10 +62,9 @@ def test_many_files_are_predicted_like_each_by_itself_and_in_their_order(
 def test_a_file_that_kills_its_decoder_is_named_and_the_others_are_predicted(
     recognizer: Recognizer, voices: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(many_files, "_prepare", prepare_or_die)
+    monkeypatch.setattr(many_files, "_decode", decode_or_die)
     files = sorted((voices / "speaker_01").glob("*.flac"))[-3:]
-    found = dict(predict_each(recognizer, files, workers=2))
+    found = dict(zip(files, recognizer.predict_many(files, workers=2), strict=True))
     failed = {path: str(result) for path, result in found.items() if isinstance(result, FarfeelError)}
-    assert list(found) == files
     assert [path.stem for path in failed] == ["synthetic-01-surprised-01"]
     assert "crashed the decoder, expected a recording; convert the file" in next(iter(failed.values()))

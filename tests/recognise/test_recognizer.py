@@ -35,8 +35,8 @@ def test_a_row_of_the_table_equals_the_prediction_of_that_recording_as_a_file(
     assert len(table) == len(split.test) * len(bank.rooms)
     for index in (0, 7):
         take = recordings[index]
-        soundfile.write(tmp_path / "heard.wav", take.recording.audio.T, 16000, subtype="FLOAT")
-        prediction = recognizer.predict(tmp_path / "heard.wav")
+        soundfile.write(tmp_path / "recorded.wav", take.recording.audio.T, 16000, subtype="FLOAT")
+        prediction = recognizer.predict(tmp_path / "recorded.wav")
         row = table.iloc[index]
         assert (row["clip"], row["room"]) == (take.clip.id, take.room)
         columns = [f"p_{emotion}" for emotion in prediction.emotions]
@@ -62,7 +62,7 @@ def test_an_ensemble_is_the_mean_of_its_members(small: Small) -> None:
     np.testing.assert_allclose(mean, np.mean(each, axis=0), atol=1e-6)
 
 
-def test_a_silent_channel_is_left_out_and_said(recognizer: Recognizer) -> None:
+def test_a_silent_channel_is_left_out_with_a_warning(recognizer: Recognizer) -> None:
     audio = np.random.default_rng(1).normal(0, 0.1, (3, 30000)).astype(np.float32)
     audio[1] = 0
     prediction = recognizer.predict_audio(audio)
@@ -78,10 +78,10 @@ def test_summed_patches_want_the_number_they_were_trained_with(small: Small) -> 
     audio = np.random.default_rng(1).normal(0, 0.1, (2, 30000)).astype(np.float32)
     with pytest.raises(FarfeelError, match="has 2 channels, the checkpoint takes 3 microphones"):
         summing.predict_audio(audio, what="clip.wav")
-    assert summing.predict_audio(audio, mics=[0, 1]).microphones == 2  # asked for by name, it is done
+    assert summing.predict_audio(audio, mics=[0, 1]).microphones == 2  # microphones that are chosen by number are used
 
 
-def test_a_single_microphone_model_takes_the_first_and_says_so(small: Small) -> None:
+def test_a_single_microphone_model_takes_the_first_with_a_warning(small: Small) -> None:
     single = make(small("microphones.strategy=single", "microphones.count=1"))
     audio = np.random.default_rng(1).normal(0, 0.1, (3, 30000)).astype(np.float32)
     prediction = single.predict_audio(audio)
@@ -102,7 +102,7 @@ def test_an_ensemble_of_different_emotions_is_one_clear_line(small: Small) -> No
 
 
 @pytest.mark.parametrize("front_end", ["mvdr", "wpe"])
-def test_the_front_end_is_the_checkpoints_own_or_another_that_is_asked_for(small: Small, front_end: str) -> None:
+def test_the_front_end_is_the_checkpoints_own_or_another_that_is_chosen(small: Small, front_end: str) -> None:
     plain = make(small())
     audio = np.random.default_rng(1).normal(0, 0.1, (1, 2, 16000)).repeat(2, axis=0).astype(np.float32)
     audio[:, :, 8000:] *= 5

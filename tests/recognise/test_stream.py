@@ -1,5 +1,5 @@
-"""Laws of streams: neither the size of the blocks nor the file's rate matters; what dies is left out; a stream of
-frames equals the film."""
+"""Laws of streams: the size of the blocks and the rate of the file do not matter; dead microphones are left out; a
+stream of frames equals the timeline of the video."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +13,7 @@ from farfeel.media.audio import read_audio
 from farfeel.media.video import media_info, read_frames
 from farfeel.recipe import Recipe
 from farfeel.recognise.recognizer import Recognizer
-from farfeel.recognise.stream import Camera
+from farfeel.recognise.stream import LiveCamera
 from farfeel.types import FarfeelError, Prediction
 from untrained import make
 
@@ -31,9 +31,9 @@ def talk(voices: Path) -> np.ndarray:
     clips = [read_audio(path, 16000)[0] for path in sorted(voices.rglob("*.flac"))[:3]]
     rng = np.random.default_rng(1)
     line = rng.normal(0, 1e-4, (3, 80501)).astype(np.float32)
-    for place, clip in zip((4000, 30000, 60000), clips, strict=True):
-        part = clip[: 80501 - place][:16000]
-        line[:, place : place + len(part)] += np.array([[1.0], [0.7], [0.4]], np.float32) * part
+    for start, clip in zip((4000, 30000, 60000), clips, strict=True):
+        part = clip[: 80501 - start][:16000]
+        line[:, start : start + len(part)] += np.array([[1.0], [0.7], [0.4]], np.float32) * part
     return line
 
 
@@ -91,16 +91,16 @@ def test_silence_is_not_classified(recognizer: Recognizer) -> None:
         assert {p.probabilities for p in found} == {()}
 
 
-def test_a_microphone_that_dies_is_said_once_and_left_out_and_so_is_its_return(
+def test_a_microphone_that_dies_is_reported_once_and_left_out_and_so_is_its_return(
     recognizer: Recognizer, talk: np.ndarray
 ) -> None:
     broken = talk.copy()
     broken[1, 32000:56000] = 0.25  # stuck, not even silent
     found = run(recognizer, broken, 3000)
-    told = [warning for p in found for warning in p.warnings]
-    assert len(told) == 2
-    assert told[0].startswith("microphone 1 is silent and left out from ")
-    assert told[1].startswith("microphone 1 is back at ")
+    reported = [warning for p in found for warning in p.warnings]
+    assert len(reported) == 2
+    assert reported[0].startswith("microphone 1 is silent and left out from ")
+    assert reported[1].startswith("microphone 1 is back at ")
     assert {p.microphones for p in found} == {2, 3}
     without = run(recognizer, talk[[0, 2]], 3000)
     alike = [i for i, p in enumerate(found) if p.microphones == 2 and p.probabilities and without[i].probabilities]
@@ -128,7 +128,7 @@ def test_what_is_kept_does_not_grow(recognizer: Recognizer, talk: np.ndarray) ->
     assert max(sizes) <= most
 
 
-def test_a_stream_of_frames_equals_the_timeline_of_the_film(small: Small, talk: np.ndarray, tmp_path: Path) -> None:
+def test_a_stream_of_frames_equals_the_timeline_of_the_video(small: Small, talk: np.ndarray, tmp_path: Path) -> None:
     seeing = make(small("modalities=both", "video.crop=none"))
     rng = np.random.default_rng(1)
     pictures = rng.integers(0, 255, (40, 8, 8, 3), dtype=np.uint8).repeat(8, 1).repeat(8, 2)
@@ -145,7 +145,7 @@ def test_a_stream_of_frames_equals_the_timeline_of_the_film(small: Small, talk: 
     assert_equal(found, list(whole.predictions))
 
 
-def test_a_film_without_sound_has_a_timeline(small: Small, tmp_path: Path) -> None:
+def test_a_video_without_audio_has_a_timeline(small: Small, tmp_path: Path) -> None:
     seeing = make(small("modalities=both", "video.crop=none"))
     rng = np.random.default_rng(1)
     write_film(tmp_path / "film.mp4", rng.integers(0, 255, (40, 64, 64, 3), dtype=np.uint8), 12.5)
@@ -155,20 +155,20 @@ def test_a_film_without_sound_has_a_timeline(small: Small, tmp_path: Path) -> No
     assert found.speech == ()
 
 
-def test_sound_that_cannot_be_used_is_told_once_in_the_timeline_of_its_film(small: Small, tmp_path: Path) -> None:
+def test_audio_that_cannot_be_used_is_reported_once_in_a_timeline(small: Small, tmp_path: Path) -> None:
     seeing = make(small("modalities=both", "video.crop=none"))
     write_film(tmp_path / "film.mp4", np.random.default_rng(1).integers(0, 255, (40, 64, 64, 3), dtype=np.uint8), 12.5)
-    (tmp_path / "notes.wav").write_text("no sound")
+    (tmp_path / "notes.wav").write_text("no audio")
     first, *rest = seeing.timeline(tmp_path / "film.mp4", step_s=0.5, audio=tmp_path / "notes.wav").predictions
-    (told,) = first.warnings
-    assert told.startswith("the sound is not used: ")
+    (warning,) = first.warnings
+    assert warning.startswith("the audio is not used: ")
     assert rest
     assert not any(prediction.warnings for prediction in rest)
 
 
 def test_a_camera_that_stops_is_no_longer_looked_at(small: Small) -> None:
     recipe = small("modalities=both", "video.crop=none")
-    camera = Camera(recipe)
+    camera = LiveCamera(recipe)
     for i in range(10):
         camera.push(np.full((32, 32, 3), i, np.uint8), i / 10)
     window_s = recipe.audio.seconds
@@ -177,14 +177,14 @@ def test_a_camera_that_stops_is_no_longer_looked_at(small: Small) -> None:
 
 
 @pytest.mark.parametrize(
-    ("block", "told"),
+    ("block", "message"),
     [
         (np.zeros((2, 10), np.float32), r"shape \(2, 10\), expected \(3, n\)"),
         (np.zeros(10, np.float32), r"shape \(1, 10\), expected \(3, n\)"),
     ],
 )
-def test_a_block_of_other_microphones_is_one_line(recognizer: Recognizer, block: np.ndarray, told: str) -> None:
-    with pytest.raises(FarfeelError, match=told):
+def test_a_block_of_other_microphones_is_one_line(recognizer: Recognizer, block: np.ndarray, message: str) -> None:
+    with pytest.raises(FarfeelError, match=message):
         recognizer.stream(16000, 3).push(block)
 
 
@@ -198,15 +198,15 @@ def test_what_comes_after_the_end_is_one_line(recognizer: Recognizer) -> None:
 
 @pytest.mark.parametrize("step_s", [0.0, -1.0, 0.01, float("nan"), float("inf")])
 def test_a_step_that_is_none_is_one_line(recognizer: Recognizer, step_s: float, voices: Path) -> None:
-    with pytest.raises(FarfeelError, match=r"a step of .* s is asked for, expected 0.1 s or more"):
+    with pytest.raises(FarfeelError, match=r"a step of .* s is requested, expected 0.1 s or more"):
         recognizer.stream(16000, 1, step_s)
-    with pytest.raises(FarfeelError, match=r"a step of .* s is asked for, expected 0.1 s or more"):
+    with pytest.raises(FarfeelError, match=r"a step of .* s is requested, expected 0.1 s or more"):
         recognizer.timeline(next(iter(voices.rglob("*.mp4"))), step_s)
 
 
 def test_recordings_that_predict_refuses_have_no_timeline_either(recognizer: Recognizer, tmp_path: Path) -> None:
     soundfile.write(tmp_path / "coarse.wav", np.zeros(16000), 16000, subtype="PCM_U8")
     soundfile.write(tmp_path / "short.wav", np.zeros(16), 16000)
-    for name, told in (("coarse", "is 8-bit audio"), ("short", "has 1.0 ms of audio, expected at least 100 ms")):
-        with pytest.raises(FarfeelError, match=told):
+    for name, message in (("coarse", "is 8-bit audio"), ("short", "has 1.0 ms of audio, expected at least 100 ms")):
+        with pytest.raises(FarfeelError, match=message):
             recognizer.timeline(tmp_path / f"{name}.wav")

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from farfeel.rooms.measured import import_r3vival
+from farfeel.rooms.importers import r3vival as layout
 from farfeel.types import Rir
 
 PROJECT = Path(__file__).parents[2]
@@ -23,7 +23,7 @@ def real_rirs(name: str) -> Path:
 
 @pytest.fixture(scope="session")
 def r3vival() -> list[Rir]:
-    return import_r3vival(real_rirs("r3vival"))
+    return layout.r3vival(real_rirs("r3vival"))
 
 
 @pytest.fixture

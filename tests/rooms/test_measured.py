@@ -5,8 +5,12 @@ import pytest
 import soundfile
 from generated import exponential
 
-from farfeel.rooms.measured import ACE_ARRAYS, ACE_ROOMS, import_ace, import_folder, import_r3vival, read_response
+from farfeel.rooms.importers.ace import ARRAYS, ROOMS
+from farfeel.rooms.measured import read_response
 from farfeel.types import FarfeelError
+from farfeel.variants import ROOM_IMPORTERS
+
+import_ace, import_r3vival, import_folder = (ROOM_IMPORTERS.get(name) for name in ("ace", "r3vival", "folder"))
 
 
 def write(path, channels=1, sample_rate=48000, seconds=0.3, taps=None):
@@ -20,8 +24,8 @@ def write(path, channels=1, sample_rate=48000, seconds=0.3, taps=None):
 @pytest.fixture
 def ace(tmp_path):
     """ACE's own layout, with noises beside the responses; the Single ones of two rooms are real where they are."""
-    for array, mics in ACE_ARRAYS.items():
-        for code, room in ACE_ROOMS.items():
+    for array, mics in ARRAYS.items():
+        for code, room in ROOMS.items():
             for position in "12":
                 folder = tmp_path / f"ACE_Corpus_RIRN_{array}" / array / room / position
                 write(folder / f"{array}_{code}_{position}_RIR.wav", mics, seconds=0.1)
@@ -37,11 +41,11 @@ def complaint(function, *arguments) -> str:
     return str(error.value)
 
 
-@pytest.mark.parametrize(("array", "mics"), ACE_ARRAYS.items())
+@pytest.mark.parametrize(("array", "mics"), ARRAYS.items())
 def test_each_array_of_ace_is_read_by_its_names_and_noises_are_left(ace, array, mics):
-    rirs = import_ace(ace, array)
-    assert {(rir.room, rir.position) for rir in rirs} == {(room, p) for room in ACE_ROOMS.values() for p in "12"}
-    assert len(rirs) == 2 * len(ACE_ROOMS)
+    rirs = import_ace(ace, array=array)
+    assert {(rir.room, rir.position) for rir in rirs} == {(room, p) for room in ROOMS.values() for p in "12"}
+    assert len(rirs) == 2 * len(ROOMS)
     assert {rir.taps.shape for rir in rirs} == {(mics, 1600)}
     assert {(rir.origin, rir.sample_rate) for rir in rirs} == {("measured", 16000)}
 
@@ -49,24 +53,24 @@ def test_each_array_of_ace_is_read_by_its_names_and_noises_are_left(ace, array, 
 def test_real_ace_responses_have_the_reverberation_of_lecture_rooms(real, tmp_path):
     shutil.copytree(real("ace"), tmp_path / "ace")
     write(tmp_path / "ace/ACE_Corpus_RIRN_Mobile/Mobile/Office_1/1/Mobile_502_1_RIR.wav", 3)
-    rirs = import_ace(tmp_path / "ace", "Single")
+    rirs = import_ace(tmp_path / "ace", array="Single")
     assert sorted((rir.room, rir.position) for rir in rirs) == [("Lecture_Room_1", "2"), ("Lecture_Room_2", "1")]
     for rir in rirs:
         assert 0.4 < rir.t60_s < 2
         assert np.isfinite(rir.drr_db)
-    assert len(import_ace(tmp_path / "ace", "Mobile")) == 1
+    assert len(import_ace(tmp_path / "ace")) == 1
 
 
 def test_ace_complaints_name_what_was_found(ace, tmp_path):
     shutil.rmtree(ace / "ACE_Corpus_RIRN_Mobile")
-    assert "found 14 of Chromebook" in complaint(import_ace, ace, "Mobile")
-    assert "Lin8Ch" in complaint(import_ace, ace, "Eigenmike")
+    assert "found 14 of Chromebook" in complaint(import_ace, ace, 16000, "Mobile")
+    assert "Lin8Ch" in complaint(import_ace, ace, 16000, "Eigenmike")
     write(ace / "ACE_Corpus_RIRN_Mobile/Mobile/Office_1/1/Mobile_502_1_RIR.wav", channels=2)
-    assert "2 channels, ACE's Mobile has 3" in complaint(import_ace, ace, "Mobile")
-    assert "does not exist" in complaint(import_ace, ace / "none", "Mobile")
+    assert "2 channels, ACE's Mobile has 3" in complaint(import_ace, ace, 16000, "Mobile")
+    assert "does not exist" in complaint(import_ace, ace / "none", 16000, "Mobile")
     empty = tmp_path / "empty"
     empty.mkdir()
-    assert "found no file" in complaint(import_ace, empty, "Mobile")
+    assert "found no file" in complaint(import_ace, empty, 16000, "Mobile")
 
 
 def test_r3vival_has_three_rooms_of_34_places_and_7_microphones(r3vival):

@@ -1,5 +1,6 @@
-"""A server on a free port of loopback, with an untrained network, and clips to send it."""
+"""A server on a free local port with an untrained network, and clips to send to it."""
 
+import multiprocessing.forkserver
 import socket
 import tempfile
 import threading
@@ -25,12 +26,16 @@ from untrained import make
 
 @pytest.fixture(scope="session")
 def recognizer(small: Callable[..., Recipe]) -> Recognizer:
-    """The smallest network of sound and film."""
+    """A very small network for audio and video."""
     return make(small("modalities=both", "video.size=32", "video.width=4", "fusion.hidden=16"))
 
 
 @pytest.fixture(scope="session")
 def serve(recognizer: Recognizer, tmp_path_factory: pytest.TempPathFactory) -> Serve:
+    # A fork server that other tests have started lacks the imports of the workers. They would then import everything
+    # themselves, and the memory that this leaves free would change what the memory limit refuses.
+    multiprocessing.forkserver._forkserver._stop()  # type: ignore[attr-defined]
+
     @contextmanager
     def start(limits: Limits = LIMITS, key: str | None = None, page: bool = False) -> Iterator[Served]:
         folder = tmp_path_factory.mktemp("temporary")
@@ -44,7 +49,7 @@ def serve(recognizer: Recognizer, tmp_path_factory: pytest.TempPathFactory) -> S
             while not server.started:
                 assert thread.is_alive(), "the server did not start"
                 time.sleep(0.01)
-            yield Served(listener.getsockname()[1], folder, app.state.desk)
+            yield Served(listener.getsockname()[1], folder, app.state.pool)
         finally:
             server.should_exit = True
             thread.join()
@@ -57,27 +62,27 @@ def serve(recognizer: Recognizer, tmp_path_factory: pytest.TempPathFactory) -> S
 
 @pytest.fixture(scope="session")
 def server(serve: Serve) -> Iterator[Served]:
-    """One for all tests that want nothing special of it."""
+    """One server for all tests that need no special settings."""
     with serve() as served:
         yield served
 
 
 @pytest.fixture(scope="session")
 def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Three seconds of film with sound in one container."""
+    """Three seconds of video with audio in one file."""
     path = tmp_path_factory.mktemp("clip") / "clip.mkv"
     rng = np.random.default_rng(1)
     with av.open(str(path), "w") as container:
-        film = container.add_stream("libx264", rate=10)
-        film.width = film.height = 64
-        film.pix_fmt = "yuv420p"
-        sound = container.add_stream("pcm_s16le", rate=16000, layout="mono")
+        video = container.add_stream("libx264", rate=10)
+        video.width = video.height = 64
+        video.pix_fmt = "yuv420p"
+        audio = container.add_stream("pcm_s16le", rate=16000, layout="mono")
         for frame in rng.integers(0, 255, (30, 64, 64, 3), dtype=np.uint8):
-            container.mux(film.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+            container.mux(video.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
         block = av.AudioFrame.from_ndarray((babble(3.0, 1) * 32767).astype(np.int16), format="s16", layout="mono")
         block.sample_rate = 16000
-        container.mux(sound.encode(block))
-        container.mux([*film.encode(None), *sound.encode(None)])
+        container.mux(audio.encode(block))
+        container.mux([*video.encode(None), *audio.encode(None)])
     return path
 
 

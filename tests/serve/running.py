@@ -1,4 +1,4 @@
-"""What the tests know about a running server: how to ask it, and what it leaves behind."""
+"""A running server in tests: how to send requests to it, and how to find what it leaves behind."""
 
 import multiprocessing.forkserver
 import os
@@ -13,7 +13,7 @@ import numpy as np
 
 from farfeel.serve.limits import Limits
 from farfeel.serve.schema import CheckpointInfo
-from farfeel.serve.workers import Desk
+from farfeel.serve.workers import WorkerPool
 
 LIMITS = Limits(megabytes=4, seconds=20, channels=4, workers=2, queue=2, windows=50)
 ABOUT = CheckpointInfo("untrained", "# untrained\n")
@@ -21,11 +21,11 @@ ABOUT = CheckpointInfo("untrained", "# untrained\n")
 
 @dataclass(frozen=True)
 class Served:
-    """A running server; `folder` is the only place where it may put temporary files."""
+    """A running server. It may put temporary files only into `folder`."""
 
     port: int
     folder: Path
-    desk: Desk
+    pool: WorkerPool
 
     @property
     def url(self) -> str:
@@ -37,11 +37,11 @@ class Served:
         return httpx.post(f"{self.url}{route}", files={"file": (name, content)}, data=options, timeout=120)
 
     def require_nothing_left(self) -> None:
-        """No place taken, no process, no file: neither with a name nor without one. Ends are waited for."""
+        """Wait until there is no recording, no stream, no process and no file, named or unnamed."""
         for _ in range(500):
             left = [
-                self.desk.places,
-                self.desk.streams,
+                self.pool.recordings,
+                self.pool.streams,
                 *workers(),
                 *named_files(self.folder),
                 *unnamed_files(self.folder),
@@ -56,31 +56,31 @@ Serve = Callable[..., AbstractContextManager[Served]]
 
 
 def workers() -> list[str]:
-    """Processes that the fork server has made and that still are."""
+    """Running processes that the fork server has started."""
     pid = multiprocessing.forkserver._forkserver._forkserver_pid  # type: ignore[attr-defined]
     return Path(f"/proc/{pid}/task/{pid}/children").read_text().split() if pid else []
 
 
 def named_files(folder: Path) -> list[Path]:
-    """But for the fork server's socket, which lasts as long as the process that this test runs in."""
+    """Files with names, except the socket of the fork server, which lasts as long as the test process."""
     return [path for path in folder.rglob("*") if not path.relative_to(folder).parts[0].startswith("pymp-")]
 
 
 def unnamed_files(folder: Path) -> list[str]:
-    """Files of the folder that this process holds open."""
-    found = []
+    """Unnamed files of the folder that this process has open."""
+    targets = []
     for link in Path("/proc/self/fd").iterdir():
         try:
             target = os.readlink(link)
-        except OSError:  # the listing's own
+        except OSError:  # the descriptor of this listing
             continue
         if target.startswith(f"{folder}/"):
-            found.append(target)
-    return found
+            targets.append(target)
+    return targets
 
 
 def babble(seconds: float, mics: int) -> np.ndarray:
-    """(M, T): noise in syllables, which passes for speech."""
+    """(M, T): a buzz in syllables, which the speech detector takes for speech."""
     rng = np.random.default_rng(2)
     time_s = np.arange(round(seconds * 16000)) / 16000
     voiced = np.sign(np.sin(2 * np.pi * 120 * time_s)) * np.abs(np.sin(2 * np.pi * 2 * time_s))

@@ -1,4 +1,4 @@
-"""Laws of `farfeel serve`: it says where it is, ends when it is told to, and takes everything with it."""
+"""Laws of `farfeel serve`: it prints its address, stops on a signal, and leaves nothing behind."""
 
 import os
 import signal
@@ -34,7 +34,7 @@ def run(*words: str) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_server_that_is_told_to_stop_leaves_nothing(
+def test_a_server_that_is_stopped_leaves_nothing_behind(
     number: signal.Signals, tmp_path: Path, small: Callable[..., Recipe], array: Path
 ) -> None:
     recipe = small()
@@ -61,24 +61,24 @@ def test_a_server_that_is_told_to_stop_leaves_nothing(
     assert response.status_code == 200, response.text
     assert httpx.get(f"{url}/v1/model").status_code == 401
     server.send_signal(number)
-    said = server.communicate(timeout=120)[1]
-    assert server.returncode == 0, said
-    assert "Traceback" not in said
+    log = server.communicate(timeout=120)[1]
+    assert server.returncode == 0, log
+    assert "Traceback" not in log
     assert not list((tmp_path / "temporary").iterdir())
     with pytest.raises(ProcessLookupError):
         os.killpg(server.pid, 0)
 
 
-def test_wrong_options_and_taken_ports_are_told_in_one_line(tmp_path: Path, small: Callable[..., Recipe]) -> None:
+def test_wrong_options_and_addresses_are_one_line(tmp_path: Path, small: Callable[..., Recipe]) -> None:
     recipe = small()
     save_checkpoint(tmp_path / "best", EmotionModel(recipe).state_dict(), recipe, "# untrained\n")
-    for words, said in (
+    for words, problem in (
         (["--workers", "0"], "--workers is 0"),
         (["--max-mb", "-1"], "--max-mb is -1"),
-        (["--port", "99999999"], "cannot be listened on"),
+        (["--port", "99999999"], "cannot be used as the address of the server"),
         (["--host", "198.51.100.1"], "choose another --host"),
     ):
-        with pytest.raises(FarfeelError, match=said):
+        with pytest.raises(FarfeelError, match=problem):
             run("--checkpoint", str(tmp_path / "best"), "--no-page", *words)
 
 
@@ -86,5 +86,7 @@ def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [name for name in sys.modules if name.startswith("farfeel.serve")]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "uvicorn", None)
-    with pytest.raises(FarfeelError, match=r"the server needs uvicorn; pip install 'farfeel\[serve\]'"):
+    with pytest.raises(
+        FarfeelError, match=r"serve needs uvicorn, which is not installed; pip install 'farfeel\[serve\]'"
+    ):
         run()

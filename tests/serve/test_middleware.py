@@ -1,4 +1,4 @@
-"""Laws of the door: size is counted, keys are asked for, places run out, and who leaves leaves nothing behind."""
+"""Laws of the middleware: sizes are counted, keys are required, slots are limited, and nothing is left behind."""
 
 import base64
 import logging
@@ -18,30 +18,30 @@ HEAD = (
 )
 
 
-def begin_upload(served: Served, promised: int, sent: int) -> socket.socket:
-    """An upload of which only so much comes."""
+def begin_upload(served: Served, stated: int, sent: int) -> socket.socket:
+    """An upload that stops after `sent` bytes."""
     client = socket.create_connection(("127.0.0.1", served.port), timeout=60)
-    client.sendall(HEAD.format(length=f"Content-Length: {promised}\r\n").encode() + bytes(sent))
+    client.sendall(HEAD.format(length=f"Content-Length: {stated}\r\n").encode() + bytes(sent))
     return client
 
 
-def wait_for_places(served: Served, count: int) -> None:
+def wait_for_recordings(served: Served, count: int) -> None:
     for _ in range(1000):
-        if served.desk.places == count:
+        if served.pool.recordings == count:
             return
         time.sleep(0.01)
-    raise AssertionError(f"{served.desk.places} places are taken, expected {count}")
+    raise AssertionError(f"there are {served.pool.recordings} recordings, expected {count}")
 
 
-def test_a_body_of_two_gigabytes_is_refused_by_its_header(server: Served) -> None:
+def test_a_body_of_two_gigabytes_is_refused_because_of_its_header(server: Served) -> None:
     with begin_upload(server, 2**31, 0) as client:
         answer = client.recv(10_000) + client.recv(10_000)
     assert answer.startswith(b"HTTP/1.1 413 ")
-    assert b"this server takes 4 MB" in answer
+    assert b"this server accepts 4 MB" in answer
     server.require_nothing_left()
 
 
-def test_a_body_without_a_length_is_refused_when_it_has_grown_too_large(server: Served) -> None:
+def test_a_body_without_a_length_is_refused_when_it_becomes_too_large(server: Served) -> None:
     sent = 0
 
     def body() -> Iterator[bytes]:
@@ -54,24 +54,24 @@ def test_a_body_without_a_length_is_refused_when_it_has_grown_too_large(server: 
     headers = {"Content-Type": "multipart/form-data; boundary=b"}
     response = httpx.post(f"{server.url}/v1/predict", content=body(), headers=headers, timeout=60)
     assert response.status_code == 413
-    assert "this server takes 4 MB" in response.json()["detail"]
-    assert sent < 2**26, "it went on reading"
+    assert "this server accepts 4 MB" in response.json()["detail"]
+    assert sent < 2**26, "the server went on reading"
     server.require_nothing_left()
 
 
-def test_a_client_that_breaks_off_its_upload_leaves_one_line_and_nothing_else(
+def test_an_interrupted_upload_leaves_one_log_line_and_nothing_else(
     server: Served, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.INFO, "farfeel.serve"):
         for sent in (0, 1000, 3_000_000):
             with begin_upload(server, 3_500_000, sent):
-                wait_for_places(server, 1)
+                wait_for_recordings(server, 1)
             server.require_nothing_left()
     assert len(caplog.records) == 3
     assert all(record.levelno == logging.INFO for record in caplog.records)
 
 
-def test_a_client_that_stops_in_the_middle_of_its_upload_is_sent_away(serve: Serve) -> None:
+def test_a_stalled_upload_is_refused(serve: Serve) -> None:
     with (
         serve(replace(LIMITS, stall_s=0.2)) as served,
         begin_upload(served, 3_500_000, 2_000_000) as client,
@@ -80,7 +80,7 @@ def test_a_client_that_stops_in_the_middle_of_its_upload_is_sent_away(serve: Ser
         served.require_nothing_left()
 
 
-def test_a_client_that_leaves_while_its_recording_is_worked_on_frees_the_worker(
+def test_a_client_that_leaves_during_the_processing_frees_the_worker(
     server: Served, array: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     body = HEAD.partition("{length}\r\n")[2].encode() + array.read_bytes() + b"\r\n--b--\r\n"
@@ -94,24 +94,27 @@ def test_a_client_that_leaves_while_its_recording_is_worked_on_frees_the_worker(
     assert len(caplog.records) == 1
 
 
-def test_when_all_places_are_taken_the_next_is_told_when_to_come_again(serve: Serve, array: Path) -> None:
+def test_when_all_slots_are_taken_the_response_states_when_to_try_again(serve: Serve, array: Path) -> None:
     with serve() as served:
-        most = LIMITS.workers + LIMITS.queue
-        clients = [begin_upload(served, 3_500_000, 1000) for _ in range(most)]
-        wait_for_places(served, most)
-        for content in (array.read_bytes(), bytes(4_000_000)):  # whether it is sent sooner than it is answered or not
+        slots = LIMITS.workers + LIMITS.queue
+        clients = [begin_upload(served, 3_500_000, 1000) for _ in range(slots)]
+        wait_for_recordings(served, slots)
+        for content in (
+            array.read_bytes(),
+            bytes(4_000_000),
+        ):  # a short upload, and one that is longer than the response takes
             response = served.post(file=content)
             assert response.status_code == 429
         assert int(response.headers["Retry-After"]) >= 1
         assert "try again" in response.json()["detail"]
-        assert httpx.get(f"{served.url}/v1/health").status_code == 200, "others are still served"
+        assert httpx.get(f"{served.url}/v1/health").status_code == 200, "other routes still respond"
         for client in clients:
             client.close()
         served.require_nothing_left()
         assert served.post(file=array).status_code == 200
 
 
-def test_without_the_key_there_is_nothing_but_health(serve: Serve, array: Path) -> None:
+def test_without_the_key_only_the_health_route_responds(serve: Serve, array: Path) -> None:
     with serve(key="sésame") as served:
         assert httpx.get(f"{served.url}/v1/health").status_code == 200
         basic = base64.b64encode("anyone:sésame".encode()).decode()
@@ -135,7 +138,7 @@ def test_without_the_key_there_is_nothing_but_health(serve: Serve, array: Path) 
         served.require_nothing_left()
 
 
-def test_a_request_that_is_no_form_is_refused(server: Served) -> None:
+def test_a_request_that_is_not_a_form_is_refused(server: Served) -> None:
     for kind in ("multipart/form-data", "multipart/form-data; boundary=b", "text/plain"):
         response = httpx.post(f"{server.url}/v1/predict", content=b"nonsense", headers={"Content-Type": kind})
         assert response.status_code in (400, 422), response.text

@@ -1,4 +1,4 @@
-"""Laws of the REST interface: it answers as the library does, and what is no recording gets a sentence."""
+"""Laws of the REST interface: it gives the results of the library, and one sentence for every error."""
 
 import json
 import subprocess
@@ -27,7 +27,7 @@ def detail(response: httpx.Response, status: int) -> str:
     return sentence
 
 
-def test_an_answer_is_that_of_the_library_for_the_same_file(
+def test_a_prediction_is_that_of_the_library_for_the_same_file(
     server: Served, recognizer: Recognizer, clip: Path, array: Path
 ) -> None:
     for path in (clip, array):
@@ -38,16 +38,16 @@ def test_an_answer_is_that_of_the_library_for_the_same_file(
 
 def test_a_timeline_is_that_of_the_library(server: Served, recognizer: Recognizer, clip: Path) -> None:
     expected = recognizer.timeline(clip, 0.5)
-    found = server.post("/v1/timeline", clip, step_s="0.5").json()
-    assert found["speech"] == [[round(start_s, 3), round(end_s, 3)] for start_s, end_s in expected.speech]
-    assert found["predictions"] == json.loads(as_json(Path("clip.mkv"), expected, "untrained"))
-    assert (found["path"], found["step_s"], found["window_s"]) == ("clip.mkv", 0.5, 1.28)
+    timeline = server.post("/v1/timeline", clip, step_s="0.5").json()
+    assert timeline["speech"] == [[round(start_s, 3), round(end_s, 3)] for start_s, end_s in expected.speech]
+    assert timeline["predictions"] == json.loads(as_json(Path("clip.mkv"), expected, "untrained"))
+    assert (timeline["path"], timeline["step_s"], timeline["window_s"]) == ("clip.mkv", 0.5, 1.28)
 
 
-def test_film_and_array_chosen_microphones_and_offset_reach_the_network(
+def test_video_array_microphones_and_offset_reach_the_network(
     server: Served, recognizer: Recognizer, clip: Path, array: Path
 ) -> None:
-    expected = recognizer.predict(clip, [2, 0], audio=array, audio_offset_s=0.5, face="whole", abstain_below=0.9)
+    expected = recognizer.predict(clip, mics=[2, 0], audio=array, audio_offset_s=0.5, face="whole", abstain_below=0.9)
     response = httpx.post(
         f"{server.url}/v1/predict",
         files={"file": ("a.mkv", clip.read_bytes()), "audio": ("b.wav", array.read_bytes())},
@@ -58,7 +58,9 @@ def test_film_and_array_chosen_microphones_and_offset_reach_the_network(
     assert response.json()["label"] is None
 
 
-def test_what_is_no_recording_is_refused_whatever_it_is_called(server: Served, tmp_path: Path, clip: Path) -> None:
+def test_a_file_that_is_not_a_recording_is_refused_whatever_its_name(
+    server: Served, tmp_path: Path, clip: Path
+) -> None:
     with zipfile.ZipFile(tmp_path / "bomb.mp4", "w", zipfile.ZIP_DEFLATED, compresslevel=9) as bomb:
         bomb.writestr("zeros", bytes(50_000_000))
     noise = np.random.default_rng(1).bytes(100_000)
@@ -79,10 +81,10 @@ def test_what_is_no_recording_is_refused_whatever_it_is_called(server: Served, t
     server.require_nothing_left()
 
 
-def test_a_recording_cut_off_anywhere_is_answered(server: Served, clip: Path) -> None:
-    whole = clip.read_bytes()
+def test_a_recording_that_is_cut_off_anywhere_gets_a_response(server: Served, clip: Path) -> None:
+    content = clip.read_bytes()
     for share in (0.01, 0.3, 0.6, 0.9, 0.99):
-        response = server.post(file=whole[: int(share * len(whole))])
+        response = server.post(file=content[: int(share * len(content))])
         assert response.status_code in (200, 415, 422), response.text
     server.require_nothing_left()
 
@@ -90,7 +92,7 @@ def test_a_recording_cut_off_anywhere_is_answered(server: Served, clip: Path) ->
 @pytest.mark.parametrize(
     "name", ["../../etc/passwd", "/etc/passwd", "..\\..\\passwd", "pass\x07wd", "a" * 2000, "'; rm"]
 )
-def test_a_name_is_only_repeated_never_followed(server: Served, array: Path, name: str) -> None:
+def test_a_file_name_is_repeated_and_never_opened(server: Served, array: Path, name: str) -> None:
     response = httpx.post(f"{server.url}/v1/predict", files={"file": (name, array.read_bytes())}, timeout=60)
     assert response.status_code == 200, response.text
     shown = response.json()["path"]
@@ -101,23 +103,23 @@ def test_a_name_is_only_repeated_never_followed(server: Served, array: Path, nam
 
 def test_too_long_too_many_channels_and_too_many_windows_are_refused(server: Served, tmp_path: Path) -> None:
     soundfile.write(tmp_path / "long.flac", 0.1 * np.random.default_rng(1).standard_normal(21 * 8000), 8000)
-    assert "lasts 21 s, this server takes 20 s" in detail(server.post(file=tmp_path / "long.flac"), 413)
+    assert "lasts 21 s, this server accepts 20 s" in detail(server.post(file=tmp_path / "long.flac"), 413)
     soundfile.write(tmp_path / "wide.wav", 0.1 * np.random.default_rng(1).standard_normal((8000, 5)), 8000)
-    assert "has 5 channels, this server takes 4" in detail(server.post(file=tmp_path / "wide.wav"), 422)
+    assert "has 5 channels, this server accepts 4" in detail(server.post(file=tmp_path / "wide.wav"), 422)
     soundfile.write(tmp_path / "good.flac", 0.1 * np.random.default_rng(1).standard_normal(6 * 8000), 8000)
     assert "60 windows" in detail(server.post("/v1/timeline", tmp_path / "good.flac", step_s="0.1"), 422)
 
 
-def test_the_second_file_is_measured_like_the_first(server: Served, clip: Path, tmp_path: Path) -> None:
+def test_the_second_file_is_checked_like_the_first(server: Served, clip: Path, tmp_path: Path) -> None:
     soundfile.write(tmp_path / "wide.wav", 0.1 * np.random.default_rng(1).standard_normal((8000, 5)), 8000)
-    for content, status, said in (((tmp_path / "wide.wav").read_bytes(), 422, "5 channels"), (b"no", 415, "cannot")):
+    for content, status, problem in (((tmp_path / "wide.wav").read_bytes(), 422, "5 channels"), (b"no", 415, "cannot")):
         files = {"file": ("a.mkv", clip.read_bytes()), "audio": ("b", content)}
         sentence = detail(httpx.post(f"{server.url}/v1/predict", files=files, timeout=60), status)
-        assert sentence.startswith("the sound file ")
-        assert said in sentence
+        assert sentence.startswith("the audio file ")
+        assert problem in sentence
 
 
-def test_wrong_parameters_get_one_sentence_that_names_them(server: Served, array: Path) -> None:
+def test_the_error_for_a_wrong_parameter_names_it(server: Served, array: Path) -> None:
     for options in (
         {"mics": "a"},
         {"mics": "0,0"},
@@ -133,14 +135,16 @@ def test_wrong_parameters_get_one_sentence_that_names_them(server: Served, array
     assert detail(httpx.get(f"{server.url}/v1/nothing"), 404)
 
 
-def test_silence_is_told_not_guessed(server: Served, tmp_path: Path) -> None:
+def test_silence_is_an_error_and_not_a_prediction(server: Served, tmp_path: Path) -> None:
     soundfile.write(tmp_path / "still.wav", np.zeros(16000), 16000)
     assert "silent" in detail(server.post(file=tmp_path / "still.wav"), 422)
 
 
-def test_what_takes_too_much_memory_or_time_to_decode_is_refused(serve: Serve, tmp_path: Path, array: Path) -> None:
+def test_a_recording_that_takes_too_much_memory_or_time_to_decode_is_refused(
+    serve: Serve, tmp_path: Path, array: Path
+) -> None:
     samples = np.tile(0.1 * np.random.default_rng(1).standard_normal((480, 1)), (2000, 8))
-    soundfile.write(tmp_path / "fat.flac", samples, 48000)  # 31 MB when it is decoded
+    soundfile.write(tmp_path / "fat.flac", samples, 48000)  # 31 MB when decoded
     with serve(replace(LIMITS, megabytes=20, channels=8, memory_mb=24)) as served:
         assert "24 MB of memory" in detail(served.post(file=tmp_path / "fat.flac"), 413)
         served.require_nothing_left()
@@ -149,12 +153,12 @@ def test_what_takes_too_much_memory_or_time_to_decode_is_refused(serve: Serve, t
         served.require_nothing_left()
 
 
-def test_a_worker_is_free_of_torch() -> None:
+def test_a_worker_does_not_import_torch() -> None:
     code = "import sys, farfeel.serve.worker; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
-def test_a_confined_process_writes_no_file_and_takes_no_more_memory(tmp_path: Path) -> None:
+def test_a_confined_process_cannot_write_files_or_take_more_memory(tmp_path: Path) -> None:
     code = f"""
 from farfeel.serve.limits import Limits
 from farfeel.serve.worker import _confine
@@ -173,7 +177,7 @@ except OSError:
     assert ran.stdout.split() == ["memory", "file"], ran.stderr
 
 
-def test_the_model_is_described_and_the_counters_count(server: Served, recognizer: Recognizer, array: Path) -> None:
+def test_the_model_is_described_and_requests_are_counted(server: Served, recognizer: Recognizer, array: Path) -> None:
     about = httpx.get(f"{server.url}/v1/model").json()
     assert about["labels"] == list(recognizer.emotions)
     assert (about["sample_rate"], about["modalities"], about["card"]) == (16000, "both", "# untrained\n")
@@ -188,7 +192,7 @@ def test_the_model_is_described_and_the_counters_count(server: Served, recognize
     assert count() == before + 1
 
 
-def test_the_description_is_complete_and_no_page_fetches_from_elsewhere(server: Served) -> None:
+def test_the_description_is_complete_and_no_page_loads_from_other_hosts(server: Served) -> None:
     description = httpx.get(f"{server.url}/openapi.json").json()
     for route in ("/v1/predict", "/v1/timeline"):
         assert {"200", "413", "415", "422", "429"} <= set(description["paths"][route]["post"]["responses"])

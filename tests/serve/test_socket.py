@@ -1,4 +1,4 @@
-"""Laws of the stream: it answers as the library does, whatever the blocks, and errors are sentences."""
+"""Laws of the stream: it gives the results of the library for every block size, and one sentence for every error."""
 
 import json
 from collections.abc import Iterator
@@ -29,31 +29,31 @@ def opened(served: Served, header: object = None, **more: object) -> Iterator[Cl
 
 
 def rows(predictions: list[Prediction]) -> list[dict[str, Any]]:
-    """As the command line writes them."""
-    found: list[dict[str, Any]] = json.loads(
+    """Predictions as JSON objects, as the command line writes them."""
+    objects: list[dict[str, Any]] = json.loads(
         as_json(Path("stream"), Timeline(tuple(predictions), (), 0, 1, 1), "untrained")
     )
-    return found
+    return objects
 
 
-def require_same(found: list[dict[str, Any]], expected: list[dict[str, Any]]) -> None:
-    """But for what rounding makes of other batches."""
-    for ours, theirs in zip(found, expected, strict=True):
-        assert ours.pop("probabilities") == pytest.approx(theirs.pop("probabilities"), abs=1e-5)
-        assert ours == theirs
+def require_same(received: list[dict[str, Any]], expected: list[dict[str, Any]]) -> None:
+    """The probabilities may differ by rounding, because the batches differ."""
+    for row, expected_row in zip(received, expected, strict=True):
+        assert row.pop("probabilities") == pytest.approx(expected_row.pop("probabilities"), abs=1e-5)
+        assert row == expected_row
 
 
-def rest(socket: ClientConnection) -> list[dict[str, Any]]:
-    """All that is still to come, until the server closes."""
-    found = []
+def remaining_messages(socket: ClientConnection) -> list[dict[str, Any]]:
+    """All further messages until the server closes the connection."""
+    messages = []
     with suppress(ConnectionClosed):
         while True:
-            found.append(json.loads(socket.recv(timeout=60)))
-    return found
+            messages.append(json.loads(socket.recv(timeout=60)))
+    return messages
 
 
 def refusal(socket: ClientConnection, code: int) -> str:
-    (last,) = rest(socket)[-1:]
+    (last,) = remaining_messages(socket)[-1:]
     assert list(last) == ["detail"]
     assert socket.close_code == code
     sentence: str = last["detail"]
@@ -61,20 +61,20 @@ def refusal(socket: ClientConnection, code: int) -> str:
 
 
 @pytest.mark.parametrize("block", [700, 16000])
-def test_a_stream_is_answered_as_by_the_library_whatever_its_blocks(
+def test_a_stream_gives_the_results_of_the_library_for_every_block_size(
     server: Served, recognizer: Recognizer, block: int
 ) -> None:
-    sound = babble(3.0, 2).astype(np.float32)
+    audio = babble(3.0, 2).astype(np.float32)
     stream = recognizer.stream(16000, 2, 0.5)
-    expected = [*stream.push(sound), *stream.close()]
+    expected = [*stream.push(audio), *stream.close()]
     with opened(server) as socket:
-        for start in range(0, sound.shape[1], block):
-            socket.send(sound[:, start : start + block].T.tobytes())
+        for start in range(0, audio.shape[1], block):
+            socket.send(audio[:, start : start + block].T.tobytes())
         socket.send('{"end": true}')
-        ready, *found = rest(socket)
+        ready, *received = remaining_messages(socket)
     assert ready["labels"] == list(recognizer.emotions)
-    require_same(found, rows(expected))
-    assert len(found) == 4
+    require_same(received, rows(expected))
+    assert len(received) == 4
     assert socket.close_code == 1000
     server.require_nothing_left()
 
@@ -83,33 +83,33 @@ def test_a_window_of_silence_has_no_label(server: Served) -> None:
     with opened(server) as socket:
         socket.send(np.zeros((32000, 2), np.float32).tobytes())
         socket.send('{"end": true}')
-        _, *found = rest(socket)
-    assert [(each["label"], each["probabilities"]) for each in found] == [(None, {})] * 2
+        _, *received = remaining_messages(socket)
+    assert [(each["label"], each["probabilities"]) for each in received] == [(None, {})] * 2
 
 
-def test_16_bit_samples_and_frames_of_a_camera_are_taken(server: Served, recognizer: Recognizer) -> None:
-    sound = (babble(2.0, 2) * 32767).astype("<i2")
+def test_16_bit_samples_and_camera_frames_are_accepted(server: Served, recognizer: Recognizer) -> None:
+    audio = (babble(2.0, 2) * 32767).astype("<i2")
     picture = np.random.default_rng(1).integers(0, 255, (48, 64, 3), dtype=np.uint8)
     jpeg = cv2.imencode(".jpg", picture)[1].tobytes()
     stream = recognizer.stream(16000, 2, 0.5, face="whole")
     expected = []
     with opened(server, format="int16", face="whole") as socket:
         for tenth in range(20):
-            block = sound[:, tenth * 1600 : (tenth + 1) * 1600]
+            block = audio[:, tenth * 1600 : (tenth + 1) * 1600]
             stream.push_frame(cv2.imdecode(np.frombuffer(jpeg, np.uint8), 1)[..., ::-1], tenth / 10)
             expected += stream.push(block.astype(np.float32) / 32768)
             socket.send(json.dumps({"frame_at_s": tenth / 10}))
             socket.send(jpeg)
             socket.send(block.T.tobytes())
         socket.send('{"end": true}')
-        _, *found = rest(socket)
+        _, *received = remaining_messages(socket)
     expected += stream.close()
-    require_same(found, rows(expected))
-    assert found[0]["modalities"] == ["audio", "video"]
+    require_same(received, rows(expected))
+    assert received[0]["modalities"] == ["audio", "video"]
 
 
 @pytest.mark.parametrize(
-    ("header", "said"),
+    ("header", "problem"),
     [
         (b"\x00\x01", "binary"),
         ("nonsense", "JSON"),
@@ -122,14 +122,14 @@ def test_16_bit_samples_and_frames_of_a_camera_are_taken(server: Served, recogni
         ("[" * 100_000, "JSON"),
     ],
 )
-def test_a_wrong_header_gets_a_sentence(server: Served, header: object, said: str) -> None:
+def test_a_wrong_header_gets_one_sentence(server: Served, header: object, problem: str) -> None:
     with opened(server, header) as socket:
-        assert said in refusal(socket, 1008)
+        assert problem in refusal(socket, 1008)
     server.require_nothing_left()
 
 
 @pytest.mark.parametrize(
-    ("messages", "code", "said"),
+    ("messages", "code", "problem"),
     [
         ([b"abc"], 1008, "a multiple of 8"),
         (['{"frame_at_s": 0.1}', b"no jpeg"], 1003, "JPEG"),
@@ -140,15 +140,15 @@ def test_a_wrong_header_gets_a_sentence(server: Served, header: object, said: st
         ([bytes(2**22 + 8)], 1009, "smaller blocks"),
     ],
 )
-def test_a_wrong_message_gets_a_sentence(server: Served, messages: list[Any], code: int, said: str) -> None:
+def test_a_wrong_message_gets_one_sentence(server: Served, messages: list[Any], code: int, problem: str) -> None:
     with opened(server) as socket:
         for message in messages:
             socket.send(message)
-        assert said in refusal(socket, code)
+        assert problem in refusal(socket, code)
     server.require_nothing_left()
 
 
-def test_frames_out_of_order_get_a_sentence(server: Served) -> None:
+def test_frames_out_of_order_get_one_sentence(server: Served) -> None:
     jpeg = cv2.imencode(".jpg", np.zeros((32, 32, 3), np.uint8))[1].tobytes()
     with opened(server) as socket:
         for moment in (1, 0.5):
@@ -161,25 +161,25 @@ def test_a_message_far_too_large_closes_the_stream(server: Served) -> None:
     with opened(server) as socket:
         with suppress(ConnectionClosed):
             socket.send(bytes(2**23))
-        rest(socket)
-        assert socket.close_code in (1009, 1006)  # the latter where it was still sending
+        remaining_messages(socket)
+        assert socket.close_code in (1009, 1006)  # 1006: the client was still sending
     server.require_nothing_left()
 
 
-def test_streams_are_bounded_in_number_length_and_idleness(serve: Serve) -> None:
+def test_streams_are_limited_in_number_length_and_idle_time(serve: Serve) -> None:
     with serve(replace(LIMITS, workers=1, stream_s=1.0, idle_s=0.5)) as served:
         with opened(served) as first:
             first.recv()
             with opened(served) as second:
                 assert "1 streams are open" in refusal(second, 1013)
-            assert "nothing came" in refusal(first, 1008)
+            assert "no message arrived" in refusal(first, 1008)
         with opened(served) as socket:
             socket.send(np.zeros((20000, 2), np.float32).tobytes())
-            assert "may last 1 s" in refusal(socket, 1009)
+            assert "this server accepts 1 s" in refusal(socket, 1009)
         served.require_nothing_left()
 
 
-def test_who_leaves_without_a_word_leaves_nothing_behind(server: Served) -> None:
+def test_a_client_that_closes_without_an_end_leaves_nothing_behind(server: Served) -> None:
     for messages in ([], [babble(1.0, 2).T.astype(np.float32).tobytes()] * 3):
         socket = connect(f"ws://127.0.0.1:{server.port}/v1/stream")
         socket.send(json.dumps(HEADER))
@@ -189,7 +189,7 @@ def test_who_leaves_without_a_word_leaves_nothing_behind(server: Served) -> None
         server.require_nothing_left()
 
 
-def test_a_stream_wants_the_key(serve: Serve) -> None:
+def test_a_stream_requires_the_key(serve: Serve) -> None:
     with serve(key="open") as served:
         url = f"ws://127.0.0.1:{served.port}/v1/stream"
         with pytest.raises(InvalidStatus) as refused:

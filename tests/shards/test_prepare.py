@@ -377,10 +377,10 @@ def test_the_commands_train_and_test_from_shards(
     assert {row["room"] for row in Shards.open(prepared).rows} == set(json.loads(
         (tested / "metrics.json").read_text())["rooms"])  # fmt: skip
     for wrong, said in (
-        (["--rirs", str(bank.path)], "was prepared in rooms already; leave --rirs out"),
+        (["--rirs", str(bank.path)], "already contains the rooms; remove --rirs"),
         (["--snr", "10"], "prepared clips are tested as they are"),
         (["--mics", "0,5"], "--mics asks for 5"),
-        (["--corpus", "synthetic", "--root", str(voices)], "2 --corpus, expected a prepared one alone"),
+        (["--corpus", "synthetic", "--root", str(voices)], "found 2 --corpus, one of them prepared, expected only one"),
     ):
         assert main([*test[:-1], str(tmp_path / "no"), *wrong]) == 1
         assert said in capsys.readouterr().err
@@ -393,11 +393,11 @@ def test_films_come_back_as_they_were_seen(clips: list[Clip], bank: Bank, small:
     shards = prepare(clips, recipe, bank, tmp_path / "films", [0])
     for take in PreparedEvaluationSet(clips_of(shards), recipe, shards):
         clip = next(clip for clip in clips if clip.id == take.clip.id)
-        seen, stored = face_video_of(clip, recipe), take.recording.footage
+        seen, stored = face_video_of(clip, recipe), take.recording.video
         assert (stored.begin_s, stored.end_s) == (seen.begin_s, seen.end_s)
         np.testing.assert_array_equal(stored.frames(0.2, 1.4), seen.frames(0.2, 1.4))
     silent = prepare(clips, small(), bank, tmp_path / "silent", [0])
-    assert all(take.recording.footage is None for take in PreparedEvaluationSet(clips_of(silent), recipe, silent))
+    assert all(take.recording.video is None for take in PreparedEvaluationSet(clips_of(silent), recipe, silent))
     with pytest.raises(FarfeelError, match="prepared without films"):
         PreparedTrainingSet(clips_of(silent), recipe, silent)
 

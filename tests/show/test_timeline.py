@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from farfeel.show.intervals import clock, episodes, intervals
 from farfeel.show.predictions import as_dict
 from farfeel.show.timeline import (
     FORMATS,
@@ -21,12 +22,8 @@ from farfeel.show.timeline import (
     as_json,
     as_textgrid,
     as_webvtt,
-    clock,
-    episodes,
     format_of,
-    intervals,
     render_timelines,
-    write_timeline,
 )
 from farfeel.types import EMOTIONS, FarfeelError, Prediction, Timeline
 
@@ -200,16 +197,14 @@ def test_a_timeline_without_windows_can_be_told(form: str) -> None:
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".json", ".html", ".TextGrid", ".textgrid", ".vtt"])
-def test_the_suffix_chooses_the_form(tmp_path: Path, suffix: str) -> None:
-    out = tmp_path / f"line{suffix}"
-    write_timeline(out, PATH, timeline(), CHECKPOINT)
-    assert out.read_text(encoding="utf-8") == FORMATS[format_of(out)](PATH, timeline(), CHECKPOINT) + "\n"
+def test_the_suffix_chooses_the_form(suffix: str) -> None:
+    assert format_of(Path(f"line{suffix}")) == suffix.removeprefix(".").lower()
+    assert format_of(Path(f"line{suffix}")) in FORMATS
 
 
-def test_an_unknown_suffix_is_one_clear_line(tmp_path: Path) -> None:
+def test_an_unknown_suffix_is_one_clear_line() -> None:
     with pytest.raises(FarfeelError, match=r"line\.xyz ends in \.xyz, expected \.csv"):
-        write_timeline(tmp_path / "line.xyz", PATH, timeline(), CHECKPOINT)
-    assert not list(tmp_path.iterdir())
+        format_of(Path("line.xyz"))
 
 
 def test_several_timelines_are_one_table() -> None:

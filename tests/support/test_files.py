@@ -17,6 +17,7 @@ from farfeel.support.files import (
     require_file_place,
     require_folder_place,
     require_only,
+    require_replaceable,
 )
 from farfeel.types import FarfeelError
 
@@ -218,3 +219,17 @@ def test_a_folder_with_a_file_of_someone_else_is_told_from_one_of_ours(tmp_path:
     require_only(tmp_path / "absent", (), "a run")
     with pytest.raises(FarfeelError, match="holds epoch_001, which is no part of a run"):
         require_only(tmp_path, ("model",), "a run")
+
+
+def test_a_folder_is_replaced_only_where_all_that_it_holds_is_of_the_same_kind(tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    assert require_replaceable(folder, ("model",), "a checkpoint") == folder.resolve()
+    folder.mkdir()
+    assert require_replaceable(folder, ("model",), "a checkpoint") == folder.resolve()
+    (folder / "model").touch()
+    assert require_replaceable(folder, ("model",), "a checkpoint") == folder.resolve()
+    (folder / "thesis").touch()
+    with pytest.raises(FarfeelError, match=r"holds thesis, which is no part of a checkpoint; .*choose another --out"):
+        require_replaceable(folder, ("model",), "a checkpoint")
+    with pytest.raises(FarfeelError, match=r"is a file, expected"):
+        require_replaceable(folder / "model", ("model",), "a checkpoint")

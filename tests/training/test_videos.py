@@ -26,7 +26,8 @@ from farfeel.evaluate.test_set import Conditions, EvaluationSet
 from farfeel.models.checkpoint import load_checkpoint, save_checkpoint
 from farfeel.models.emotion import EmotionModel
 from farfeel.recipe import Augment, Recipe
-from farfeel.recognise.decoding import Options, open_recording
+from farfeel.recognise.decoding import open_recording
+from farfeel.recognise.options import Options
 from farfeel.recognise.recognizer import Recognizer
 from farfeel.recognise.windows import Recording
 from farfeel.rooms.bank import Bank
@@ -245,10 +246,12 @@ def test_clips_that_lack_what_a_recipe_takes_are_one_clear_line(split: Split, sm
     deaf = [replace(clip, audio=None) for clip in split.train]
     blind = [replace(clip, video=None) for clip in split.train]
     assert usable_clips(deaf, filmed(), "corpus") == deaf
-    with pytest.raises(FarfeelError, match="none of 16 clips has a sound, the recipe's modalities are audio"):
+    with pytest.raises(FarfeelError, match="none of 16 clips has audio, the recipe's modalities are audio"):
         usable_clips(deaf, small(), "corpus")
     for modalities in ("video", "both"):
-        with pytest.raises(FarfeelError, match=f"has a film, .* are {modalities}; add the films, or set modalities=au"):
+        with pytest.raises(
+            FarfeelError, match=f"has video, .* are {modalities}; add the video, or set modalities=audio"
+        ):
             usable_clips(blind, small(f"modalities={modalities}"), "corpus")
 
 
@@ -396,7 +399,7 @@ def test_probabilities_do_not_depend_on_the_company_in_the_batch(
 ) -> None:
     takes = [take.recording for take in EvaluationSet(mixed(split.test), filmed())]
     rng = np.random.default_rng(1)
-    takes.append(Recording(rng.normal(0, 0.1, (3, 30000)).astype(np.float32), takes[0].footage))
+    takes.append(Recording(rng.normal(0, 0.1, (3, 30000)).astype(np.float32), takes[0].video))
     together = recognizer.probabilities(takes)
     for take, expected in zip(takes, together, strict=True):
         np.testing.assert_allclose(recognizer.probabilities([take])[0], expected, atol=1e-5)
@@ -419,7 +422,7 @@ def test_a_camera_is_off_by_the_names_of_the_clips_alone_and_more_so_with_a_larg
     assert names[0.0] < names[0.2] < names[0.5] < names[1.0]
     # Where there is no sound, the film stays: nothing would be left.
     takes = list(EvaluationSet(mixed(split.test), filmed(), conditions=Conditions(camera_off=1.0)))
-    assert all((take.recording.footage is None) == (take.clip.audio is not None) for take in takes)
+    assert all((take.recording.video is None) == (take.clip.audio is not None) for take in takes)
     assert len(
         prediction_table(
             make(filmed()), EvaluationSet(mixed(split.test), filmed(), conditions=Conditions(camera_off=1.0))
@@ -435,7 +438,7 @@ def test_a_film_with_silent_sound_is_recognised_by_the_film(
     silent = recognizer.predict(joined(tmp_path / "silent.mkv", film, np.zeros(16000)), face="whole")
     assert silent.modalities == ("video",)
     assert len(silent.warnings) == 1
-    assert "the sound is not used" in silent.warnings[0]
+    assert "the audio is not used" in silent.warnings[0]
     assert "is silent" in silent.warnings[0]
     alone = recognizer.predict(film, face="whole")
     assert alone.warnings == ()
@@ -449,7 +452,7 @@ def test_channels_that_are_silent_leave_the_film_and_say_so(tmp_path: Path, reco
     film = clock(tmp_path / "film.mp4", 2)
     dead = recognizer.predict(film, mics=[1], audio=tmp_path / "half.wav", face="whole")
     assert (dead.modalities, dead.microphones) == (("video",), 0)
-    assert dead.warnings == ("every chosen microphone is silent; the film alone is used",)
+    assert dead.warnings == ("every chosen microphone is silent; only the video is used",)
     np.testing.assert_allclose(dead.probabilities, recognizer.predict(film, face="whole").probabilities, atol=1e-6)
 
 
@@ -486,7 +489,7 @@ def test_a_damaged_film_leaves_the_sound_and_a_warning(tmp_path: Path, recognize
     assert found.modalities == ("audio",)
     assert found.microphones == 3
     assert len(found.warnings) == 1
-    assert found.warnings[0].startswith(f"the film is not used: {tmp_path / 'film.mp4'} ")
+    assert found.warnings[0].startswith(f"the video is not used: {tmp_path / 'film.mp4'} ")
     np.testing.assert_array_equal(found.probabilities, recognizer.predict(sound).probabilities)
     with pytest.raises(FarfeelError, match=r"film\.mp4 "):
         recognizer.predict(tmp_path / "film.mp4")
@@ -499,7 +502,7 @@ def test_damaged_sound_leaves_the_film_and_a_warning(tmp_path: Path, recognizer:
     (tmp_path / "sound.wav").write_text("no sound")
     found = recognizer.predict(film, audio=tmp_path / "sound.wav", face="whole")
     assert found.modalities == ("video",)
-    assert found.warnings[0].startswith(f"the sound is not used: {tmp_path / 'sound.wav'} cannot be read as audio")
+    assert found.warnings[0].startswith(f"the audio is not used: {tmp_path / 'sound.wav'} cannot be read as audio")
     with pytest.raises(FarfeelError, match=r"sound\.wav cannot be read as audio"):
         recognizer.predict(film, audio=tmp_path / "sound.wav", modalities="audio")
     found = recognizer.predict(voice(tmp_path / "near.wav"), audio=voice(tmp_path / "far.wav", channels=3))
@@ -513,10 +516,10 @@ def test_damaged_sound_leaves_the_film_and_a_warning(tmp_path: Path, recognizer:
     [
         (2.0, 2.0, 0.0, ()),
         (2.0, 2.4, 0.0, ()),
-        (3.0, 2.0, 0.0, ("the sound goes on for 1.0 s alone",)),
-        (2.0, 3.0, 0.0, ("the film goes on for 1.0 s alone",)),
+        (3.0, 2.0, 0.0, ("the video ends 1.0 s before the audio",)),
+        (2.0, 3.0, 0.0, ("the audio ends 1.0 s before the video",)),
         (2.0, 3.0, 1.0, ()),
-        (2.0, 2.0, 1.0, ("the sound goes on for 1.0 s alone",)),
+        (2.0, 2.0, 1.0, ("the video ends 1.0 s before the audio",)),
     ],
 )
 def test_sound_and_film_of_different_lengths_are_told(
@@ -544,13 +547,13 @@ def test_an_offset_moves_the_sound_within_the_film(tmp_path: Path, recognizer: R
     for offset_s in (0.0, 1.0, 2.5):
         options = Options(audio=sound, audio_offset_s=offset_s, face="whole")
         recording, _ = open_recording(film, recognizer.recipe, options)
-        assert recording.footage
-        frames = recording.footage.frames(0.0, 1.0)
+        assert recording.video
+        frames = recording.video.frames(0.0, 1.0)
         assert frames is not None
         assert told_s(frames).mean() == pytest.approx(offset_s + 0.5, abs=0.1)
     hardly = recognizer.predict(film, audio=sound, audio_offset_s=3.7)
     assert hardly.modalities == ("audio",)
-    assert "the film is not used: it shows less than half of what is heard" in hardly.warnings
+    assert "the video is not used: it covers less than half of the audio" in hardly.warnings
     beyond = recognizer.predict(film, audio=sound, audio_offset_s=5.0)
     assert beyond.modalities == ("audio",)
     assert "lasts 4.0 s, but the recording begins at 5.0 s of it" in beyond.warnings[0]
@@ -559,8 +562,8 @@ def test_an_offset_moves_the_sound_within_the_film(tmp_path: Path, recognizer: R
 @pytest.mark.parametrize("face", ["largest", "left", "right", "whole"])
 def test_the_face_that_is_asked_for_is_looked_for(tmp_path: Path, recognizer: Recognizer, face: str) -> None:
     recording, _ = open_recording(clock(tmp_path / "film.mp4", 2), recognizer.recipe, Options(face=face))
-    assert recording.footage
-    assert recording.footage.face == face
+    assert recording.video
+    assert recording.video.face == face
     with pytest.raises(FarfeelError, match="face is 'middle', expected largest"):
         recognizer.predict(tmp_path / "film.mp4", face="middle")
 
@@ -586,9 +589,9 @@ def test_a_checkpoint_that_only_sees_or_only_hears_is_asked_for_nothing_else(tmp
     seeing, hearing = make(small("modalities=video", *LIGHT)), make(small())
     assert seeing.predict(film, audio=sound, face="whole").modalities == ("video",)
     assert hearing.predict(film, audio=sound).modalities == ("audio",)
-    with pytest.raises(FarfeelError, match="takes audio, --modalities asks for video; leave it out"):
+    with pytest.raises(FarfeelError, match="takes audio, --modalities asks for video; remove --modalities"):
         hearing.predict(film, modalities="video")
-    with pytest.raises(FarfeelError, match="takes video, --modalities asks for audio; leave it out"):
+    with pytest.raises(FarfeelError, match="takes video, --modalities asks for audio; remove --modalities"):
         seeing.predict(film, modalities="audio")
     with pytest.raises(FarfeelError, match=r"sound\.wav has audio but no video, expected a video"):
         seeing.predict(sound)
@@ -631,9 +634,9 @@ def test_a_checkpoint_of_both_is_tested_on_sound_where_there_is_no_film(
     test = ["evaluate", "--checkpoint", str(tmp_path / "both"), "--corpus", str(manifest)]
     for asked in ([], ["--modalities", "audio"]):
         assert main([*test, *asked, "--out", str(tmp_path / f"test{len(asked)}")]) == 0
-    assert "no clip has a film: tested on sound alone" in capsys.readouterr().err
+    assert "no clip has video: the test uses audio only" in capsys.readouterr().err
     tables = [read_predictions(tmp_path / name) for name in ("test0", "test2")]
     np.testing.assert_array_equal(probabilities_of(tables[0]), probabilities_of(tables[1]))
     train = ["train", "--recipe", str(tmp_path / "both" / "recipe.yaml"), "--corpus", str(manifest)]
     assert main([*train, "--out", str(tmp_path / "run")]) == 1
-    assert "add the films" in capsys.readouterr().err
+    assert "add the video" in capsys.readouterr().err

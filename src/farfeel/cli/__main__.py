@@ -1,4 +1,4 @@
-"""`python -m farfeel.cli`."""
+"""`python -m farfeel.cli` is the same as `farfeel`."""
 
 from farfeel.cli import run
 

@@ -1,4 +1,4 @@
-"""The command that makes a checkpoint's probabilities mean what they say: calibrate."""
+"""The command calibrate: fit a checkpoint's probabilities to how often it is right."""
 
 from __future__ import annotations
 
@@ -25,24 +25,29 @@ if TYPE_CHECKING:
 
 
 def _calibrate_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--checkpoint", type=Path, required=True, help="checkpoint folder")
+    parser.add_argument("--checkpoint", type=Path, required=True, metavar="FOLDER", help="checkpoint to calibrate")
     corpus_arguments(parser, required=False)
     room_arguments(
-        parser, "RIR banks, best of rooms it was not trained in; each clip is heard in one room; without, dry speech"
+        parser,
+        "RIR banks, if possible with rooms that the model was not trained in; each clip is used in one room (default: "
+        "none, dry speech)",
     )
     parser.add_argument(
         "--split",
         default="val",
         choices=["val", "all"],
-        help="speakers that the checkpoint's recipe puts there, or all of a corpus it was not trained on (default val)",
+        help="clips to use; val: those of the validation speakers in the checkpoint's recipe; all: the whole corpus, "
+        "if the model was not trained on it (default val)",
     )
     parser.add_argument(
         "--evaluations",
         metavar="DIR[,DIR…]",
-        help="instead of a corpus, for a checkpoint that learned every speaker: evaluations of models trained as it "
-        "was, on speakers that they did not learn (the folds of a cross-validation, of sound alone)",
+        help="instead of --corpus, for a checkpoint trained on all speakers: the evaluations of the folds of a "
+        "cross-validation with the same recipe, each tested on speakers that its model was not trained on; audio only",
     )
-    parser.add_argument("--out", type=Path, help="folder of the new checkpoint (default: replaces --checkpoint)")
+    parser.add_argument(
+        "--out", type=Path, metavar="FOLDER", help="folder of the new checkpoint (default: replace --checkpoint)"
+    )
     device_argument(parser)
 
 
@@ -59,8 +64,8 @@ def _calibrate(args: argparse.Namespace) -> None:
     )
 
     if bool(args.evaluations) == bool(args.corpus):
-        found = "both" if args.corpus else "neither"
-        raise FarfeelError(f"found {found} of --corpus and --evaluations, expected one of them; choose")
+        given = "both" if args.corpus else "neither"
+        raise FarfeelError(f"found {given} of --corpus and --evaluations, expected exactly one; choose one of them")
     source = args.checkpoint.parent if args.checkpoint.name == WEIGHTS else args.checkpoint
     out = args.out or source
     model = load_checkpoint(source)
@@ -69,35 +74,37 @@ def _calibrate(args: argparse.Namespace) -> None:
         table = joined_predictions(args.evaluations)
         fitted = [calibrate_by(model, table)]
         speakers = table["speaker"].nunique()
-        about = f"{len(table)} recordings of {speakers} speakers, by models of a cross-validation that never met them"
+        about = f"{len(table)} recordings of {speakers} speakers, by cross-validation models not trained on them"
     else:
-        fitted, about = _on_recordings(args, model)
+        fitted, about = _calibrate_on_corpus(args, model)
     for each in fitted:
         print(each.line())
-    state = read_weights(source) | {TEMPERATURE: model.temperature}  # the rest stays as it is stored
+    state = read_weights(source) | {TEMPERATURE: model.temperature}  # all other weights stay as they are stored
     save_checkpoint(out, state, model.recipe, card_with(read_card(source), fitted, about))
     note(f"checkpoint: {out}")
 
 
-def _on_recordings(args: argparse.Namespace, model: EmotionModel) -> tuple[list[Fitted], str]:
-    """What was fitted on a corpus, and on what of it."""
+def _calibrate_on_corpus(args: argparse.Namespace, model: EmotionModel) -> tuple[list[Fitted], str]:
+    """Calibrate on the clips of --corpus. Returns the results, and a description of the clips for the card."""
     from farfeel.corpora.corpus import few
     from farfeel.evaluate.calibrate import calibrate
     from farfeel.evaluate.test_set import EvaluationSet
 
-    recipe, where = model.recipe, device(args.device)
+    recipe, device_name = model.recipe, device(args.device)
     (clips,), absent = chosen_clips(args, recipe, args.split, to_train=False)
     speakers = sorted({clip.speaker for clip in clips})
     note(f"{len(clips)} clips of {len(speakers)} speakers ({', '.join(speakers)}), split {recipe.data.split}{absent}")
     banks, mics = rooms_and_mics(args, [recipe])
     recordings = EvaluationSet(clips, recipe, banks, mics, one_room_each=True)
     with progress("calibrating", "recordings") as advance:
-        fitted = calibrate(model, recordings, where, advance)
+        fitted = calibrate(model, recordings, device_name, advance)
     rooms = f"rooms of {', '.join(map(str, args.rirs))}" if banks else "dry speech"
     corpora = ", ".join(sorted({clip.corpus for clip in clips}))
     return fitted, f"{len(clips)} clips of {corpora} ({args.split}), speakers {few(speakers, 40)}, {rooms}"
 
 
 COMMANDS = (
-    Command("calibrate", "Make a checkpoint's probabilities mean what they say.", _calibrate_arguments, _calibrate),
+    Command(
+        "calibrate", "Fit a checkpoint's probabilities to how often it is right.", _calibrate_arguments, _calibrate
+    ),
 )

@@ -1,4 +1,4 @@
-"""What the commands share: arguments, and the steps between an argument and a call."""
+"""What the commands share: common arguments, and the functions that turn arguments into objects."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from farfeel.support.console import note
 from farfeel.support.text import one_line
 from farfeel.types import FarfeelError
+from farfeel.variants import CORPORA
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -25,9 +26,13 @@ if TYPE_CHECKING:
     from farfeel.types import Clip
 
 
+Arguments = argparse._ActionsContainer  # a parser, or a group of its arguments
+
+
 @dataclass(frozen=True)
 class Command:
-    """A command: its name (of one or two words), one line of help, its arguments, and what it does."""
+    """A command: its name (one or two words), one line of help, a function that adds its arguments to a parser, and a
+    function that runs it. `run` returns the exit code; None means 0."""
 
     name: str
     help: str
@@ -37,7 +42,7 @@ class Command:
 
 @dataclass(frozen=True)
 class Source:
-    """A --corpus, with the --root and the --weight that belong to it."""
+    """One --corpus with its own --root and --weight."""
 
     corpus: str
     root: Path | None = None
@@ -47,23 +52,25 @@ class Source:
         return str(self.root or self.corpus)
 
 
-def fail(message: str) -> int:
+def print_error(message: str) -> int:
+    """Print one line to standard error. Returns the exit code 1."""
     print(f"farfeel: error: {one_line(message)}", file=sys.stderr)
     return 1
 
 
 def mic_list(text: str) -> list[int]:
+    """Type of --mics: "0,2" → [0, 2]."""
     try:
         mics = [int(part) for part in text.split(",")]
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r} is not a list of microphone numbers like 0,1,2") from None
     if min(mics) < 0 or len(set(mics)) < len(mics):
-        raise argparse.ArgumentTypeError(f"{text!r}: microphones count from 0, each once")
+        raise argparse.ArgumentTypeError(f"{text!r}: microphones are numbered from 0, and each may be named once")
     return mics
 
 
 class _InOrder(argparse.Action):
-    """Keeps the order of options in `sources`, as a --root belongs to the --corpus before it."""
+    """Records options in their order in `sources`: a --root belongs to the --corpus before it."""
 
     def __call__(
         self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, option: str | None = None
@@ -73,110 +80,125 @@ class _InOrder(argparse.Action):
 
 
 def corpus_arguments(parser: argparse.ArgumentParser, required: bool = True) -> None:
-    """--corpus and --root, any number of them; see `sources_of`."""
+    """Add --corpus and --root, which may be repeated; see `sources_of`."""
     parser.add_argument(
         "--corpus",
         required=required,
         action=_InOrder,
-        help="ravdess, crema-d, iemocap, tess, emodb, urdu, stills, synthetic, folder (clips of your own), "
-        "a manifest file, or shards of farfeel prepare (a folder or a URL); several: each with its --root after it",
+        help=f"{', '.join(CORPORA)} (folder: your own clips), a manifest file, or a prepared corpus (a folder or "
+        "a URL). Repeat it for several corpora, each followed by its --root",
     )
     parser.add_argument(
-        "--root", type=Path, action=_InOrder, help="folder of the corpus (with a manifest: only where it has moved)"
+        "--root",
+        type=Path,
+        action=_InOrder,
+        help="folder of the corpus; a manifest needs it only if the files have moved",
     )
 
 
 def weight_argument(parser: argparse.ArgumentParser) -> None:
+    """Add --weight, which may be repeated; see `sources_of`."""
     parser.add_argument(
         "--weight",
         type=_positive,
         action=_InOrder,
-        help="after a --corpus: how often its clips are drawn, relative to those of the others (default 1)",
+        help="how often clips of the --corpus before it are drawn, relative to the other corpora (default 1); "
+        "example: 0.5 draws them half as often",
     )
 
 
 def label_arguments(parser: argparse.ArgumentParser, default: str) -> None:
-    """--emotions and --labels, of which `default` tells what counts without them."""
+    """Add --emotions and --labels. `default` names the labels that are used without them."""
+    from farfeel.corpora.label_sets import LABEL_SETS
+
+    sets = " ".join(f"{name}: {each.help}." for name, each in LABEL_SETS.items())
     parser.add_argument(
         "--emotions",
         metavar="SET",
-        help="classes: ravdess-8, ravdess-7 (calm counts as neutral), common-6 (and no surprised), iemocap-4, "
-        f"iemocap-4-happy (without excited), or a list like happy,sad (default: {default})",
+        help=f"emotions to tell apart: a list such as happy,sad, or a set. {sets} (default: {default})",
     )
     parser.add_argument(
         "--labels",
         choices=["intended", "perceived"],
-        help=f"what was acted, or what most people perceived, where the corpus tells (default: {default})",
+        help="intended: the emotion that was acted; perceived: the one that most raters chose, if the corpus has "
+        f"ratings (default: {default})",
     )
 
 
-def asked_labels(args: argparse.Namespace) -> dict[str, Any]:
-    """What --emotions and --labels set in a recipe's data section."""
+def label_settings(args: argparse.Namespace) -> dict[str, Any]:
+    """The settings of a recipe's data section that --emotions and --labels change."""
     from farfeel.corpora.labels import label_set
 
     return (label_set(args.emotions) if args.emotions else {}) | ({"labels": args.labels} if args.labels else {})
 
 
-def as_overrides(knobs: dict[str, Any]) -> list[str]:
-    """Knobs of a recipe's data section, as overrides."""
-    return [f"data.{name}={json.dumps(value)}" for name, value in knobs.items()]
+def as_overrides(settings: dict[str, Any]) -> list[str]:
+    """Settings of a recipe's data section → overrides `data.name=value`."""
+    return [f"data.{name}={json.dumps(value)}" for name, value in settings.items()]
 
 
-def room_arguments(parser: argparse.ArgumentParser, rirs: str) -> None:
-    """--rirs, of which `rirs` tells what they are for, and --mics."""
-    parser.add_argument("--rirs", type=Path, nargs="+", action="extend", default=[], help=rirs)
+def room_arguments(parser: argparse.ArgumentParser, rirs_help: str) -> None:
+    """Add --rirs with the help text `rirs_help`, and --mics."""
+    parser.add_argument("--rirs", type=Path, nargs="+", action="extend", default=[], metavar="BANK", help=rirs_help)
     parser.add_argument(
         "--mics",
         type=mic_list,
-        help="microphones of the responses to use, from 0: 0,1,2 (default: all that the checkpoint takes)",
+        metavar="N,N",
+        help="microphones of the rooms to use, numbered from 0; example: 0,1,2 (default: all that the model can use)",
     )
 
 
 def engine_argument(parser: argparse.ArgumentParser) -> None:
+    """Add --engine of commands that run independent tasks."""
     parser.add_argument(
         "--engine",
         choices=["local", "ray"],
         default="local",
-        help="ray: on the Ray cluster of RAY_ADDRESS, or a local one (default: processes of this machine)",
+        help="where the work is done; local: processes on this machine (default); ray: the Ray cluster at RAY_ADDRESS, "
+        "or a Ray on this machine if that is not set",
     )
 
 
 def runner(engine: str) -> Runner:
-    """What does independent pieces of work."""
+    """The function that runs independent tasks in parallel on this engine."""
     from farfeel.support import pool, ray_pool
 
     return ray_pool.run_all if engine == "ray" else pool.run_all
 
 
-def device_argument(parser: argparse.ArgumentParser) -> None:
+def device_argument(parser: Arguments) -> None:
+    """Add --device."""
     parser.add_argument(
         "--device",
         type=_device_name,
         default="auto",
-        help="auto, cpu, cuda or cuda:N (default: a GPU where there is one)",
+        help="auto, cpu, cuda or cuda:N; auto takes a GPU if there is one (default auto)",
     )
 
 
-def modalities_argument(parser: argparse.ArgumentParser) -> None:
+def modalities_argument(parser: Arguments) -> None:
+    """Add --modalities."""
     parser.add_argument(
         "--modalities",
         choices=["audio", "video", "both"],
         default="both",
-        help="use only the sound, or only the film (default both, as far as the checkpoint takes them)",
+        help="use only the audio, only the video, or both (default both, if the checkpoint can use both)",
     )
 
 
-def front_end_argument(parser: argparse.ArgumentParser) -> None:
+def front_end_argument(parser: Arguments) -> None:
+    """Add --front-end."""
     parser.add_argument(
         "--front-end",
         choices=["none", "mvdr", "wpe"],
-        help="what the microphones pass first: mvdr, a blind beamformer against a loud noise; wpe, dereverberation (no "
-        "gain shown); or none (default: what the checkpoint's recipe says)",
+        help="processing before the model; mvdr: a blind beamformer that removes loud noise, needs two or more "
+        "microphones; wpe: removes reverberation (no gain in accuracy was measured); none (default: the setting in the "
+        "checkpoint's recipe)",
     )
 
 
 def joined_predictions(folders: str) -> pd.DataFrame:
-    """The predictions of an evaluation, or of several with commas between them."""
+    """Prediction table of one evaluation folder, or of several (separated by commas) joined into one."""
     from farfeel.evaluate.table import concatenate, read_predictions
 
     tables = [read_predictions(Path(folder)) for folder in folders.split(",")]
@@ -184,12 +206,13 @@ def joined_predictions(folders: str) -> pd.DataFrame:
 
 
 def share(text: str) -> float:
+    """Type of an option from 0 to 1."""
     try:
         value = float(text)
     except ValueError:
         value = -1.0
     if not 0 <= value <= 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a share from 0 to 1")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 to 1")
     return value
 
 
@@ -210,43 +233,51 @@ def _device_name(text: str) -> str:
 
 
 def require_at_least(least: int, **values: int) -> None:
+    """Raises FarfeelError for the first option whose value is below `least`. `per_shard` is the option --per-shard."""
     for name, value in values.items():
         if value < least:
             raise FarfeelError(f"--{name.replace('_', '-')} is {value}, expected {least} or more; correct it")
 
 
 def device(name: str) -> str:
+    """The PyTorch device of --device. Raises FarfeelError for a GPU that PyTorch does not find."""
     import torch
 
     gpus = torch.cuda.device_count()
     if name == "auto":
         return "cuda" if gpus else "cpu"
     if name.startswith("cuda") and int(name.partition(":")[2] or 0) >= gpus:
-        found = f"PyTorch finds {gpus or 'none'}"
-        raise FarfeelError(f"--device {name} asks for a GPU, and {found}; leave it out to use what is there")
+        number = f"{gpus} GPU{'s' * (gpus != 1)}" if gpus else "no GPU"
+        raise FarfeelError(
+            f"--device is {name}, but PyTorch finds {number}; remove --device to use the hardware that is available"
+        )
     return name
 
 
 def open_banks(paths: Sequence[Path], sample_rate: int, min_mics: int) -> list[Bank]:
+    """RIR banks at this sample rate in Hz with at least this many microphones.
+
+    Raises FarfeelError if a bank does not fit, or if two banks have a room of the same name.
+    """
     from farfeel.rooms.bank import Bank
 
     banks = [Bank.open(path, sample_rate=sample_rate, min_mics=min_mics) for path in paths]
-    place_of: dict[str, Path] = {}
+    bank_of_room: dict[str, Path] = {}
     for bank in banks:
         for room in bank.rooms:
-            if room in place_of:
+            if room in bank_of_room:
                 raise FarfeelError(
-                    f"{place_of[room]} and {bank.path} both have a room {room}, expected a name of its own for each "
-                    "room; test in them one after the other"
+                    f"{bank_of_room[room]} and {bank.path} both have a room {room}, expected different names; "
+                    "use one bank at a time"
                 )
-            place_of[room] = bank.path
+            bank_of_room[room] = bank.path
     return banks
 
 
 def rooms_and_mics(
     args: argparse.Namespace, recipes: Sequence[Recipe], shards: Shards | None = None
 ) -> tuple[list[Bank], list[int]]:
-    """What --rirs and --mics ask for: banks (none: dry speech, or prepared shards), and the microphones to hear."""
+    """The RIR banks of --rirs and the microphones of --mics. No bank means dry speech, or prepared shards."""
     from farfeel.recognise.decoding import default_mics, require_mics
 
     if shards:
@@ -254,13 +285,19 @@ def rooms_and_mics(
         return [], require_mics(mics, shards.mics, shards.place)
     banks = open_banks(args.rirs, recipes[0].audio.sample_rate, 1 + max(args.mics or [0]))
     if not banks and args.mics not in (None, [0]):
-        raise FarfeelError(f"dry speech has 1 channel, --mics asks for {max(args.mics)}; name RIR banks with --rirs")
-    heard = "the RIR bank" if banks else "dry speech"
-    return banks, args.mics or default_mics(recipes, min((bank.mics for bank in banks), default=1), heard)
+        raise FarfeelError(
+            f"dry speech has 1 channel, number 0, but --mics requests {max(args.mics)}; remove --mics, or name RIR "
+            "banks with --rirs"
+        )
+    name = "the RIR bank" if banks else "dry speech"
+    return banks, args.mics or default_mics(recipes, min((bank.mics for bank in banks), default=1), name)
 
 
 def sources_of(args: argparse.Namespace) -> list[Source]:
-    """The corpora that were asked for. One may have its options before it, as there is no doubt."""
+    """The corpora of the command line, each with its --root and --weight.
+
+    These follow their --corpus. If there is only one --corpus, they may also precede it.
+    """
     given: list[tuple[str, Any]] = args.sources
     if [option for option, _ in given].count("corpus") == 1:
         return [Source(**dict(given))]
@@ -269,11 +306,13 @@ def sources_of(args: argparse.Namespace) -> list[Source]:
         if option == "corpus":
             sources.append(Source(value))
         elif not sources:
-            raise FarfeelError(f"--{option} {value} is before the first --corpus, expected after it; exchange them")
+            raise FarfeelError(
+                f"--{option} {value} is before the first --corpus, expected after it; write it after its --corpus"
+            )
         elif getattr(sources[-1], option) is not None:
             raise FarfeelError(
-                f"--corpus {sources[-1].corpus} has two --{option}, expected one; give each --corpus its --{option} "
-                "right after it"
+                f"--corpus {sources[-1].corpus} has two --{option}, expected one; write one --{option} after each "
+                "--corpus"
             )
         else:
             sources[-1] = replace(sources[-1], **{option: value})
@@ -281,7 +320,7 @@ def sources_of(args: argparse.Namespace) -> list[Source]:
 
 
 def weights_of(args: argparse.Namespace) -> dict[str, float]:
-    """Corpus → weight, of all that are there, if any --weight was given."""
+    """Corpus → weight for all corpora, or nothing if no --weight was given."""
     from farfeel.corpora.scan import corpora_of
 
     sources = sources_of(args)
@@ -291,28 +330,32 @@ def weights_of(args: argparse.Namespace) -> dict[str, float]:
 
 
 def shards_of(args: argparse.Namespace) -> Shards | None:
-    """The prepared corpus that --corpus names; None where it is of another kind."""
+    """The prepared corpus that --corpus names, or None if it is not a prepared one."""
     from farfeel.shards.store import Shards, is_prepared
 
     sources = sources_of(args)
     if not any(is_prepared(source.corpus) for source in sources):
         return None
     if len(sources) > 1:
-        raise FarfeelError(f"{len(sources)} --corpus, expected a prepared one alone; prepare several corpora together")
+        raise FarfeelError(
+            f"found {len(sources)} --corpus, one of them prepared, expected only one; prepare the corpora together"
+        )
     if args.rirs:
-        raise FarfeelError(f"{sources[0].corpus} was prepared in rooms already; leave --rirs out")
+        raise FarfeelError(f"{sources[0].corpus} already contains the rooms; remove --rirs")
     return Shards.open(sources[0].corpus)
 
 
 def chosen_clips(
     args: argparse.Namespace, recipe: Recipe, *parts: str, shards: Shards | None = None, to_train: bool = True
 ) -> tuple[list[list[Clip]], str]:
-    """Clips of each part of the split ("all": undivided), and a note on who is absent. Of several corpora, ids and
-    speakers name theirs. `shards`: what `shards_of` gave. Not `to_train`: a corpus without films will do for both."""
-    from farfeel.corpora.decoded import usable_clips
-    from farfeel.corpora.labels import relabelled
-    from farfeel.corpora.scan import load_corpora, named_with_corpus
-    from farfeel.corpora.splits import split_clips
+    """Clips of each part of the split, and a note on speakers of the split that the corpus lacks ("": none).
+
+    The part "all" means all clips, without a split. With several corpora, the names of clips and speakers begin with
+    the corpus. `shards`: the result of `shards_of`. `to_train`: False accepts a corpus without video for a model of
+    both modalities.
+    """
+    from farfeel.corpora.scan import load_corpora
+    from farfeel.corpora.selection import selected_clips
 
     sources = sources_of(args)
     if shards:
@@ -321,23 +364,4 @@ def chosen_clips(
         loaded = clips_of(shards)
     else:
         loaded = load_corpora([(source.corpus, source.root) for source in sources], note)
-    found, changes = relabelled(loaded, recipe.data, recipe.modalities)
-    for line in changes:
-        note(line)
-    clips = usable_clips(found, recipe, ", ".join(map(str, sources)), to_train)
-    if others := [clip.emotion for clip in found if clip.emotion not in recipe.data.emotions]:
-        note(f"left out: {len(others)} clips of other emotions ({', '.join(sorted(set(others)))})")
-    if lacking := len(found) - len(others) - len(clips):
-        note(f"left out: {lacking} clips without {'sound' if recipe.modalities == 'audio' else 'film'}")
-    chosen, absent = [clips], ""
-    if parts != ("all",):
-        divided = split_clips(clips, recipe.data.split)
-        absent = f"; absent from the corpus: {', '.join(divided.absent)}" if divided.absent else ""
-        chosen = [list(divided.part(part)) for part in parts]
-    corpora = sorted({clip.corpus for clip in loaded})
-    if len(corpora) > 1:
-        for part, clips in zip(parts, chosen, strict=True):
-            counts = [f"{sum(clip.corpus == corpus for clip in clips)} of {corpus}" for corpus in corpora]
-            note(f"{part}: {', '.join(counts)}")
-        chosen = [named_with_corpus(clips) for clips in chosen]
-    return chosen, absent
+    return selected_clips(loaded, recipe, parts, ", ".join(map(str, sources)), to_train)

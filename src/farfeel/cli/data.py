@@ -5,20 +5,17 @@ from __future__ import annotations
 import argparse
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from farfeel.cli.common import Command, corpus_arguments, require_at_least, sources_of
 from farfeel.support.console import note, progress
 from farfeel.types import FarfeelError
-
-if TYPE_CHECKING:
-    pass
+from farfeel.variants import CORPORA
 
 
 def _scan_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("corpus", help="ravdess, crema-d, iemocap, tess, emodb, urdu, stills, synthetic or folder")
+    parser.add_argument("corpus", help=", ".join(CORPORA))
     parser.add_argument(
-        "--root", type=Path, required=True, help="folder of the corpus, in its published layout or flat"
+        "--root", type=Path, required=True, help="folder of the corpus, in its published layout or without folders"
     )
     parser.add_argument("--out", type=Path, help="write the manifest (Parquet, one row per clip)")
 
@@ -56,7 +53,7 @@ def _stills(args: argparse.Namespace) -> None:
         counts = ", ".join(f"{count} {emotion}" for emotion, count in emotions.items())
         print(f"{split:<10}  {sum(emotions.values()):>6} stills: {counts}")
     for split, count in unpacked.copies.items():
-        note(f"{count} of the {split} stills are byte for byte also in train: the published split leaks that much")
+        note(f"{count} of the {split} stills are also in train, byte for byte: they leak between parts of the split")
     if unpacked.bad:
         note(f"left out: {few(unpacked.bad)}")
 
@@ -64,8 +61,14 @@ def _stills(args: argparse.Namespace) -> None:
 def _surrogate_arguments(parser: argparse.ArgumentParser) -> None:
     corpus_arguments(parser)
     parser.add_argument("--stills", type=Path, required=True, help="folder of face stills (see farfeel stills)")
-    parser.add_argument("--split", required=True, help="split that no still may cross, e.g. folds-6:1")
-    parser.add_argument("--out", type=Path, required=True, help="folder of the films, their manifest and the pairs")
+    parser.add_argument(
+        "--split",
+        required=True,
+        help="the split to train and test on, such as folds-6:1: no still is in two of its parts",
+    )
+    parser.add_argument(
+        "--out", type=Path, required=True, help="folder of the videos, their manifest and the table of pairs"
+    )
     parser.add_argument("--seed", type=int, default=1, help="the same seed gives the same bytes (default 1)")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="threads (default: all cores)")
 
@@ -83,20 +86,22 @@ def _surrogate(args: argparse.Namespace) -> None:
     require_folder_place(args.out)
     source, *others = sources_of(args)
     if others:
-        raise FarfeelError(f"surrogate films are made for one corpus, found {1 + len(others)} --corpus; name one")
+        raise FarfeelError(f"surrogate videos are made for one corpus, found {1 + len(others)} --corpus; name one")
     clips = load_clips(source.corpus, source.root, note)
     stills = load_clips("stills", args.stills, note)
-    with progress("filming", "films") as advance:
+    with progress("making videos", "videos") as advance:
         pairs = make_surrogate(clips, stills, args.split, args.out, args.seed, args.workers, advance)
     for part in PARTS:
-        films = Counter(one.still.id for one in pairs if one.part == part)
-        print(f"{part:<5}  {films.total():>5} films of {len(films)} stills")
-    print("Surrogate films: stills of other people. A result on them is no result on people filmed while they speak.")
-    note(f"use --corpus {args.out / MANIFEST} with data.split={args.split}: on another split stills would cross")
+        videos = Counter(one.still.id for one in pairs if one.part == part)
+        print(f"{part:<5}  {videos.total():>5} videos of {len(videos)} stills")
+    print("Surrogate videos: stills of other people. A result on them is no result on people filmed while they speak.")
+    note(f"use --corpus {args.out / MANIFEST} with data.split={args.split}: another split has stills in two parts")
 
 
 COMMANDS = (
-    Command("scan", "What a folder holds of a corpus; writes its manifest.", _scan_arguments, _scan),
+    Command("scan", "Report what a folder holds of a corpus, and write its manifest.", _scan_arguments, _scan),
     Command("stills", "Unpack a table of face stills (FER2013) into a folder.", _stills_arguments, _stills),
-    Command("surrogate", "Films of stills for a speech corpus without films.", _surrogate_arguments, _surrogate),
+    Command(
+        "surrogate", "Make videos from stills for a speech corpus without video.", _surrogate_arguments, _surrogate
+    ),
 )

@@ -1,4 +1,4 @@
-"""Commands that test checkpoints: evaluate, compare, report."""
+"""Commands that test checkpoints and compare the results: evaluate, compare, report."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 from farfeel.cli.common import (
     Command,
-    asked_labels,
     chosen_clips,
     corpus_arguments,
     device,
@@ -19,6 +18,7 @@ from farfeel.cli.common import (
     front_end_argument,
     joined_predictions,
     label_arguments,
+    label_settings,
     modalities_argument,
     require_at_least,
     room_arguments,
@@ -42,11 +42,13 @@ def _evaluate_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         nargs="+",
         action="extend",
-        help="checkpoint folder; several are an ensemble (mean of their probabilities; default: the package's)",
+        metavar="CHECKPOINT",
+        help="checkpoint folder; with several, their probabilities are averaged (default: the checkpoint in the "
+        "package)",
     )
     corpus_arguments(parser)
     label_arguments(parser, "the checkpoint's")
-    room_arguments(parser, "RIR banks to test in; without, dry speech (a room called clean)")
+    room_arguments(parser, "RIR banks with the test rooms (default: none, dry speech, shown as the room clean)")
     modalities_argument(parser)
     front_end_argument(parser)
     parser.add_argument(
@@ -54,9 +56,12 @@ def _evaluate_arguments(parser: argparse.ArgumentParser) -> None:
         type=share,
         default=0.0,
         metavar="SHARE",
-        help="leave out the films of this share of the clips, drawn by their names (default 0)",
+        help="remove the video of this share of the clips, from 0 to 1; example: 0.33 removes it from a third; the "
+        "same clips in each run (default 0)",
     )
-    parser.add_argument("--snr", type=float, metavar="DB", help="add noise this far below the speech (default none)")
+    parser.add_argument(
+        "--snr", type=float, metavar="DB", help="add noise at this signal-to-noise ratio in dB (default: no noise)"
+    )
     parser.add_argument(
         "--noise",
         choices=NOISES.names,
@@ -69,15 +74,17 @@ def _evaluate_arguments(parser: argparse.ArgumentParser) -> None:
         type=int,
         default=0,
         metavar="N",
-        help="silence N microphones of each recording, drawn by its name (default 0)",
+        help="replace the signal of N microphones of each recording by silence; the same ones in each run (default 0)",
     )
     parser.add_argument(
         "--split",
         default="test",
         choices=["test", "val", "train", "all"],
-        help="speakers that the checkpoint's recipe puts there (default test)",
+        help="speakers to test on: a part of the split in the checkpoint's recipe, or all (default test)",
     )
-    parser.add_argument("--out", type=Path, required=True, help="folder for predictions, metrics and report")
+    parser.add_argument(
+        "--out", type=Path, required=True, metavar="FOLDER", help="folder for predictions, metrics and report"
+    )
     device_argument(parser)
 
 
@@ -98,21 +105,21 @@ def _evaluate(args: argparse.Namespace) -> None:
         raise FarfeelError(f"--snr is {args.snr}, expected decibels from -200 to 200; correct it")
     recognizer = Recognizer.load(args.checkpoint, device(args.device), front_end=args.front_end)
     tree = recognizer.recipe.model_dump(mode="json")
-    tree["data"] |= asked_labels(args)
-    if tree["modalities"] == "both":  # A checkpoint of both is tested on sound alone where no film is asked for.
+    tree["data"] |= label_settings(args)
+    if tree["modalities"] == "both":  # a model of both can be tested without video
         tree["modalities"] = args.modalities
     recipe = recipe_from_tree(tree, source="the checkpoint's recipe")
     require_classes(recipe.data, recognizer.emotions)
     shards = shards_of(args)
     (clips,), absent = chosen_clips(args, recipe, args.split, shards=shards, to_train=False)
     if recipe.modalities == "both" and not any(clip.video for clip in clips):
-        note("no clip has a film: tested on sound alone")
-    clips = take_away(clips, recipe, args.modalities, args.camera_off)
+        note("no clip has video: the test uses audio only")
+    clips = without_modality(clips, recipe, args.modalities, args.camera_off)
     speakers = sorted({clip.speaker for clip in clips})
     note(f"{len(clips)} clips of {len(speakers)} speakers ({few(speakers, 40)}), split {recipe.data.split}{absent}")
     banks, mics = rooms_and_mics(args, recognizer.recipes, shards)
     conditions = Conditions(args.snr, args.noise, args.dead_mics, args.camera_off)
-    found = run_evaluation(
+    results = run_evaluation(
         recognizer,
         clips,
         banks,
@@ -124,7 +131,7 @@ def _evaluate(args: argparse.Namespace) -> None:
             "corpus": f"{', '.join(sorted({clip.corpus for clip in clips}))} ({', '.join(map(str, sources_of(args)))})",
             **about(recipe.data),
             "split": f"{recipe.data.split}, {args.split} part",
-            "rooms": ", ".join(map(str, args.rirs)) or ("those of the shards" if shards else "none: dry speech"),
+            "rooms": ", ".join(map(str, args.rirs)) or ("those of the shards" if shards else "none (dry speech)"),
             "tested on": args.modalities,
             "front-end": recipe.microphones.front_end,
             **conditions.as_details(),
@@ -133,38 +140,54 @@ def _evaluate(args: argparse.Namespace) -> None:
         recipe.data,
         shards,
     )
-    print(systems_table({recipe.name: found}))
+    print(systems_table({recipe.name: results}))
     note(f"report: {args.out / 'report.html'}")
 
 
-def take_away(clips: list[Clip], recipe: Recipe, modalities: str, camera_off: float) -> list[Clip]:
-    """The clips without the modality that is not wanted. Raises FarfeelError where nothing would be left."""
+def without_modality(clips: list[Clip], recipe: Recipe, modalities: str, camera_off: float) -> list[Clip]:
+    """The clips without the modality that --modalities excludes, and only those that still have audio or video.
+
+    Raises FarfeelError if the checkpoint cannot use what is left, or if nothing is left.
+    """
     if {recipe.modalities, modalities} == {"audio", "video"}:
         raise FarfeelError(
-            f"the checkpoint takes {recipe.modalities} alone, --modalities asks for {modalities}; leave it out"
+            f"the checkpoint uses only {recipe.modalities}, but --modalities is {modalities}; remove --modalities"
         )
     if camera_off and "video" in (recipe.modalities, modalities):
-        raise FarfeelError("--camera-off leaves nothing where film is all there is; test a checkpoint of both")
+        raise FarfeelError(
+            "--camera-off needs a test with audio and video, but this one uses only video; remove --camera-off or test "
+            "a checkpoint of both"
+        )
     if modalities == "audio":
         clips = [replace(clip, video=None) for clip in clips]
     elif modalities == "video":
         clips = [replace(clip, audio=None) for clip in clips]
-    whole = [clip for clip in clips if clip.audio or clip.video]
-    if len(whole) < len(clips):
-        note(f"left out: {len(clips) - len(whole)} clips without {modalities}")
-    if not whole:
-        raise FarfeelError(f"no clip has {modalities}; choose other data or leave --modalities out")
-    return whole
+    usable = [clip for clip in clips if clip.audio or clip.video]
+    if len(usable) < len(clips):
+        note(f"left out: {len(clips) - len(usable)} clips without {modalities}")
+    if not usable:
+        raise FarfeelError(f"no clip has {modalities}; choose other data or remove --modalities")
+    return usable
 
 
 def _compare_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "a", help="an evaluation's folder or predictions.parquet; several with commas are folds, joined"
+        "a",
+        help="first evaluation: its folder or its predictions.parquet; several, separated by commas, are joined as the "
+        "folds of a cross-validation",
     )
-    parser.add_argument("b", help="another, of the same clips in the same rooms")
-    parser.add_argument("--metric", default="accuracy", help="accuracy, uar or macro_f1 (default accuracy)")
-    parser.add_argument("--intersection", action="store_true", help="compare on the rows that both have")
-    parser.add_argument("--format", choices=["table", "json"], default="table")
+    parser.add_argument("b", help="second evaluation, on the same clips and rooms")
+    parser.add_argument(
+        "--metric",
+        default="accuracy",
+        help="what to compare: accuracy, uar, macro_f1, ece, nll or brier (default accuracy)",
+    )
+    parser.add_argument(
+        "--intersection",
+        action="store_true",
+        help="compare only the clips and rooms that both have (default: they must have the same ones)",
+    )
+    parser.add_argument("--format", choices=["table", "json"], default="table", help="output format (default table)")
 
 
 def _compare(args: argparse.Namespace) -> None:
@@ -183,10 +206,13 @@ def _report_arguments(parser: argparse.ArgumentParser) -> None:
         "evaluations",
         nargs="+",
         metavar="[NAME=]DIR[,DIR…]",
-        help="one system each; several folders with commas are folds of a cross-validation, joined",
+        help="evaluations to show side by side, each with its name in the report (default: the name of its folder); "
+        "folders separated by commas are joined as the folds of a cross-validation",
     )
-    parser.add_argument("--out", type=Path, required=True, help="folder of the report")
-    parser.add_argument("--title", default="Systems side by side")
+    parser.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="folder of the report")
+    parser.add_argument(
+        "--title", default="Systems side by side", help="title of the report (default: Systems side by side)"
+    )
 
 
 def _report(args: argparse.Namespace) -> None:
@@ -200,7 +226,9 @@ def _report(args: argparse.Namespace) -> None:
         name, _, folders = evaluation.rpartition("=")
         name = name or Path(folders).name
         if name in systems:
-            raise FarfeelError(f"two systems are called {name}; name them: A={folders} B=…")
+            raise FarfeelError(
+                f"two systems have the name {name}, expected different names; name them: A={folders} B=…"
+            )
         systems[name] = joined_predictions(folders)
     details = {"command": shlex.join(["farfeel", *sys.argv[1:]])}
     print(systems_table(write_side_by_side(systems, args.out, args.title, details)))
@@ -208,7 +236,7 @@ def _report(args: argparse.Namespace) -> None:
 
 
 COMMANDS = (
-    Command("evaluate", "Test a checkpoint, per room, with intervals over speakers.", _evaluate_arguments, _evaluate),
-    Command("compare", "Paired test of two evaluations.", _compare_arguments, _compare),
-    Command("report", "Several evaluations side by side.", _report_arguments, _report),
+    Command("evaluate", "Test a checkpoint in each room, with confidence intervals.", _evaluate_arguments, _evaluate),
+    Command("compare", "Test whether two evaluations differ by more than chance.", _compare_arguments, _compare),
+    Command("report", "Write a report with several evaluations side by side.", _report_arguments, _report),
 )

@@ -1,4 +1,4 @@
-"""listen: the sound card as it goes, with live bars, and what the delay is made of."""
+"""The command listen: emotions live from a sound card, with bars, and the delay of the answers."""
 
 from __future__ import annotations
 
@@ -21,21 +21,43 @@ if TYPE_CHECKING:
     from farfeel.types import Prediction
 
 BLOCK_S = 0.1
-WAITING_BLOCKS = 100  # What a slow machine may be behind, 10 s, before sound is lost, and said to be.
-SILENT_S = 5.0  # A card that sends no block for so long, not even silence, is gone.
-BAR = 30
+WAITING_BLOCKS = 100  # 10 s of audio may wait on a slow machine; what comes then is lost, and a note says so
+SILENT_S = 5.0  # a card that sends no block for so long, not even silence, is taken for unplugged
+BAR = 30  # characters of a bar at probability 1
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--input", help="sound card, by number or a part of its name (default: the system's)")
-    parser.add_argument("--list", action="store_true", help="list the sound cards and stop")
-    parser.add_argument("--mics", type=int, help="channels of the card to use, from the first (default: all)")
+    parser.add_argument(
+        "--input",
+        metavar="CARD",
+        help="number or part of the name of the sound card; --list shows them (default: the system's)",
+    )
+    parser.add_argument("--list", action="store_true", help="list the sound cards and exit")
+    parser.add_argument(
+        "--mics", type=int, metavar="N", help="number of channels to use, counted from the first (default: all)"
+    )
     parser.add_argument("--step", type=float, default=0.5, metavar="S", help="seconds between answers (default 0.5)")
-    parser.add_argument("--seconds", type=float, metavar="S", help="stop after that long (default: at Ctrl-C)")
-    parser.add_argument("--replay", type=Path, metavar="FILE", help="a recording instead of a card, at its own pace")
-    parser.add_argument("--checkpoint", type=Path, nargs="+", help="checkpoint folder (default: the package's)")
-    parser.add_argument("--engine", choices=["torch", "onnx"], default="torch", help="what runs it (default torch)")
-    parser.add_argument("--abstain-below", type=share, default=0.0, metavar="P", help="no label below this probability")
+    parser.add_argument("--seconds", type=float, metavar="S", help="stop after S seconds (default: at Ctrl-C)")
+    parser.add_argument(
+        "--replay", type=Path, metavar="FILE", help="play this recording in real time instead of using a card"
+    )
+    parser.add_argument(
+        "--checkpoint",
+        type=Path,
+        nargs="+",
+        metavar="CHECKPOINT",
+        help="checkpoint folder; several are averaged (default: the one in the package)",
+    )
+    parser.add_argument(
+        "--engine", choices=["torch", "onnx"], default="torch", help="library that runs the model (default torch)"
+    )
+    parser.add_argument(
+        "--abstain-below",
+        type=share,
+        default=0.0,
+        metavar="P",
+        help="give no label if the highest probability is below P, from 0 to 1 (default 0: always give a label)",
+    )
     device_argument(parser)
 
 
@@ -51,16 +73,16 @@ def _listen(args: argparse.Namespace) -> None:
     source = _replay(args.replay, args.mics) if args.replay else _card(args.input, args.mics)
     with source as (rate, mics, blocks):
         stream = recognizer.stream(rate, mics, args.step, abstain_below=args.abstain_below)
-        note(f"{mics} microphone{'s' * (mics != 1)} at {rate} Hz; Ctrl-C ends it")
-        computing: list[float] = []
+        note(f"{mics} microphone{'s' * (mics != 1)} at {rate} Hz; stop with Ctrl-C")
+        computing_s: list[float] = []
         with _bars() as show:
             try:
                 for block in blocks:
                     started = time.perf_counter()
-                    found = stream.push(block)
-                    if any(prediction.probabilities for prediction in found):
-                        computing.append(time.perf_counter() - started)
-                    for prediction in found:
+                    predictions = stream.push(block)
+                    if any(prediction.probabilities for prediction in predictions):
+                        computing_s.append(time.perf_counter() - started)
+                    for prediction in predictions:
                         show(prediction)
                     if args.seconds and stream.seconds >= args.seconds:
                         break
@@ -68,27 +90,28 @@ def _listen(args: argparse.Namespace) -> None:
                 pass
             for prediction in stream.close():
                 show(prediction)
-    print(_budget(recognizer.recipe.audio.seconds, args.step, computing))
+    print(_delay_text(recognizer.recipe.audio.seconds, args.step, computing_s))
 
 
-def _budget(window_s: float, step_s: float, computing_s: list[float]) -> str:
-    """What the delay between a voice and its emotion is made of."""
+def _delay_text(window_s: float, step_s: float, computing_s: list[float]) -> str:
+    """The delay between speech and its emotion, and its parts: window, step, block and computing time."""
     import numpy as np
 
     parts = f"window {window_s:g} s, step {step_s:g} s, block {BLOCK_S:g} s"
     if not computing_s:
-        return f"{parts}; nobody spoke: nothing was computed"
+        return f"{parts}; no speech was found, so nothing was computed"
     middle, most = np.percentile(computing_s, [50, 95])
     worst = step_s + BLOCK_S + most
     return (
-        f"{parts}, computing {1000 * middle:.0f} ms (median), {1000 * most:.0f} ms (95 %), {len(computing_s)} of them; "
-        f"what is said is in an answer after {worst:.2f} s at most, and fills the window after {window_s + worst:.2f} s"
+        f"{parts}, computing {1000 * middle:.0f} ms (median), {1000 * most:.0f} ms (95th percentile), "
+        f"{len(computing_s)} times; speech first counts in an answer after at most {worst:.2f} s, and fills the whole "
+        f"window after at most {window_s + worst:.2f} s"
     )
 
 
 @contextmanager
 def _bars() -> Iterator[Callable[[Prediction], None]]:
-    """Live bars on standard error; a line for each answer on standard output where that is no terminal."""
+    """Live bars on standard error. If standard output is not a terminal, a line for each answer on it, too."""
     import sys
 
     from rich.console import Console
@@ -115,40 +138,43 @@ def _bars() -> Iterator[Callable[[Prediction], None]]:
 
 
 def _sound_cards() -> Any:
+    """The module sounddevice. Raises FarfeelError if it or PortAudio is missing."""
     try:
         import sounddevice
     except ImportError:
-        raise FarfeelError("sounddevice is not installed, and listens; pip install 'farfeel[live]'") from None
+        raise FarfeelError("listen needs sounddevice, which is not installed; pip install 'farfeel[live]'") from None
     except OSError as error:  # the library that it needs
         raise FarfeelError(
-            f"the sound cards cannot be reached ({error}), expected PortAudio; install it (Debian: libportaudio2)"
+            f"the sound cards cannot be used ({error}), expected PortAudio; install it (Debian: libportaudio2)"
         ) from None
     return sounddevice
 
 
 @contextmanager
 def _card(wanted: str | None, mics: int | None) -> Iterator[tuple[int, int, Iterator[np.ndarray]]]:
-    """Sample rate, microphones, and blocks (M, n) as they come."""
+    """Sample rate in Hz, number of microphones M, and blocks (M, T) as the card records them."""
     cards = _sound_cards()
     which = int(wanted) if wanted and wanted.isdigit() else wanted
     try:
         about = cards.query_devices(which, "input")
     except (ValueError, cards.PortAudioError) as error:
         raise FarfeelError(
-            f"no sound card {wanted or 'to listen to'} ({one_line(error)}); see farfeel listen --list"
+            f"no sound card {wanted or 'for recording'} ({one_line(error)}); farfeel listen --list shows them"
         ) from None
     there, rate = int(about["max_input_channels"]), round(about["default_samplerate"])
     if mics is not None and not 1 <= mics <= there:
-        raise FarfeelError(f"{about['name']} has {there} channels, --mics asks for {mics}; choose as many or fewer")
+        raise FarfeelError(
+            f"{about['name']} has {there} channels, but --mics is {mics}; choose a number from 1 to {there}"
+        )
     waiting: queue.Queue[np.ndarray] = queue.Queue(WAITING_BLOCKS)
 
-    def heard(block: np.ndarray, frames: int, times: object, status: object) -> None:
+    def keep(block: np.ndarray, frames: int, times: object, status: object) -> None:
         try:
             waiting.put_nowait(block.T.copy())
         except queue.Full:
             status = "this machine is too slow"
         if status:
-            note(f"sound was lost: {status}")
+            note(f"audio was lost: {status}")
 
     def blocks() -> Iterator[np.ndarray]:
         while True:
@@ -156,24 +182,26 @@ def _card(wanted: str | None, mics: int | None) -> Iterator[tuple[int, int, Iter
                 yield waiting.get(timeout=SILENT_S)
             except queue.Empty:
                 raise FarfeelError(
-                    f"{about['name']} has sent nothing for {SILENT_S:g} s, expected sound; check that it is plugged in"
+                    f"{about['name']} has sent nothing for {SILENT_S:g} s, expected audio; check that it is plugged in"
                 ) from None
 
     chosen = mics or there
-    with cards.InputStream(rate, round(BLOCK_S * rate), which, chosen, "float32", callback=heard):
+    with cards.InputStream(rate, round(BLOCK_S * rate), which, chosen, "float32", callback=keep):
         yield rate, chosen, blocks()
 
 
 @contextmanager
 def _replay(path: Path, mics: int | None) -> Iterator[tuple[int, int, Iterator[np.ndarray]]]:
-    """A file as though it were spoken now."""
+    """Sample rate in Hz, number of microphones M, and blocks (M, T) of a file in real time."""
     import numpy as np
 
     from farfeel.media.audio import audio_blocks, audio_info
 
     about = audio_info(path)
     if mics is not None and not 1 <= mics <= about.channels:
-        raise FarfeelError(f"{path} has {about.channels} channels, --mics asks for {mics}; choose as many or fewer")
+        raise FarfeelError(
+            f"{path} has {about.channels} channels, but --mics is {mics}; choose a number from 1 to {about.channels}"
+        )
 
     def blocks() -> Iterator[np.ndarray]:
         size, done, began = max(1, round(BLOCK_S * about.sample_rate)), 0, time.monotonic()
@@ -186,4 +214,4 @@ def _replay(path: Path, mics: int | None) -> Iterator[tuple[int, int, Iterator[n
     yield about.sample_rate, mics or about.channels, blocks()
 
 
-COMMANDS = (Command("listen", "Recognise what the microphones hear, as it goes.", _arguments, _listen),)
+COMMANDS = (Command("listen", "Recognise emotions live from a sound card.", _arguments, _listen),)

@@ -1,4 +1,4 @@
-"""The command that people came for: predict."""
+"""The command predict: the emotion in recordings, or over time."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from farfeel.cli.common import (
     Command,
     device,
     device_argument,
-    fail,
     front_end_argument,
     mic_list,
     modalities_argument,
+    print_error,
     runner,
     share,
 )
@@ -23,13 +23,13 @@ from farfeel.support.console import note, progress
 from farfeel.types import FACES, FarfeelError
 
 if TYPE_CHECKING:
-    from farfeel.recognise.decoding import Options
+    from farfeel.recognise.options import Options
     from farfeel.recognise.recognizer import Recognizer
     from farfeel.types import Prediction, Timeline
 
 MOST_WORKERS = 16
-FEW = 4  # files that one process decodes sooner than others are started
-OF_TIMELINES = ("html", "textgrid", "vtt")  # formats that show time
+FEW = 4  # up to this many files, one process is faster than starting others
+OF_TIMELINES = ("html", "textgrid", "vtt")  # formats that only a timeline has
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
@@ -37,76 +37,141 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
         "files",
         nargs="+",
         metavar="FILE|FOLDER|GLOB",
-        help="recordings: sound of any channel count, film or both",
+        help="audio or video files, folders of them, or patterns such as 'day*/*.wav'; audio may have any number of "
+        "channels, one for each microphone",
     )
-    parser.add_argument(
+    _model_arguments(parser)
+    _audio_arguments(parser)
+    _video_arguments(parser)
+    _output_arguments(parser)
+
+
+def _model_arguments(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("model")
+    group.add_argument(
         "--checkpoint",
         type=Path,
         nargs=1,
         action="extend",
-        help="checkpoint folder, e.g. runs/default/best (with --engine onnx an exported file); repeat it for an "
-        "ensemble; default: the one in the package",
+        help="checkpoint folder, for example runs/mine/best, or an address hf://owner/name; with --engine onnx a file "
+        "of farfeel export; repeat the option to average several models (default: the checkpoint in the package)",
     )
-    parser.add_argument(
+    group.add_argument(
         "--engine",
         choices=["torch", "onnx", "ray"],
         default="torch",
-        help="what runs it (default torch); ray: PyTorch on the Ray cluster of RAY_ADDRESS, or on a local one",
+        help="library that runs the model; torch: PyTorch (default); onnx: ONNX Runtime, without PyTorch; ray: PyTorch "
+        "on the Ray cluster at RAY_ADDRESS, or a Ray on this machine if that is not set",
     )
-    parser.add_argument("--mics", type=mic_list, help="channels to use, from 0: 0,1,2 (default: all)")
-    modalities_argument(parser)
-    front_end_argument(parser)
-    parser.add_argument("--audio", type=Path, help="the sound of the film FILE, as of a microphone array")
-    parser.add_argument(
+    device_argument(group)
+    modalities_argument(group)
+    group.add_argument(
+        "--precision",
+        choices=["32", "bf16"],
+        default="32",
+        help="number format of the model's computations; 32: float32; bf16: bfloat16, faster on recent hardware "
+        "(default 32)",
+    )
+    group.add_argument(
+        "--workers",
+        type=int,
+        metavar="N",
+        help=f"processes that decode files (default: one for each core, at most {MOST_WORKERS}; none for {FEW} files "
+        "or fewer)",
+    )
+
+
+def _audio_arguments(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("audio")
+    group.add_argument(
+        "--mics",
+        type=mic_list,
+        metavar="N,N",
+        help="audio channels to use, numbered from 0; example: 0,1,2 (default: all)",
+    )
+    group.add_argument(
+        "--audio",
+        type=Path,
+        metavar="AUDIO",
+        help="audio file to use instead of the audio in the video FILE, for example of a microphone array",
+    )
+    group.add_argument(
         "--audio-offset",
         type=float,
         default=0.0,
         metavar="S",
-        help="seconds after the film's start that --audio begins",
+        help="start of --audio in seconds after the start of the video; example: 1.2 (default 0)",
     )
-    parser.add_argument("--face", choices=FACES, default="largest", help="whose (whole: no search for one)")
-    parser.add_argument("--face-model", type=Path, help="YuNet's ONNX file, to find faces instead of the Haar cascade")
-    parser.add_argument(
+    front_end_argument(group)
+
+
+def _video_arguments(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("video")
+    group.add_argument(
+        "--face",
+        choices=FACES,
+        default="largest",
+        help="which face in the video to use; largest, left or right; whole: the whole picture, without searching for "
+        "a face (default largest)",
+    )
+    group.add_argument(
+        "--face-model",
+        type=Path,
+        metavar="FILE",
+        help="ONNX file of the YuNet face detector (default: the Haar cascade of OpenCV)",
+    )
+    group.add_argument(
+        "--debug-dir",
+        type=Path,
+        metavar="FOLDER",
+        help="write the pictures of each video that the model saw into this folder",
+    )
+
+
+def _output_arguments(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("output")
+    group.add_argument(
         "--abstain-below",
         type=share,
         default=0.0,
         metavar="P",
-        help="no label where the highest probability is lower (default 0: always a label)",
+        help="give no label if the highest probability is below P, from 0 to 1; example: 0.5 (default 0: always give a "
+        "label)",
     )
-    parser.add_argument(
-        "--timeline", action="store_true", help="a prediction for each window of a recording of any length"
+    group.add_argument(
+        "--timeline",
+        action="store_true",
+        help="predict emotions over time, one prediction for each window; the recording may have any length",
     )
-    parser.add_argument("--step", type=float, default=1.0, metavar="S", help="seconds between windows (default 1)")
-    parser.add_argument("--debug-dir", type=Path, help="write what the model saw of each film there, as pictures")
-    parser.add_argument("--workers", type=int, help="processes that decode (default: for many files, one a core)")
-    parser.add_argument("--precision", choices=["32", "bf16"], default="32", help="of the network (default 32)")
-    parser.add_argument(
+    group.add_argument(
+        "--step", type=float, default=1.0, metavar="S", help="with --timeline: seconds between windows (default 1)"
+    )
+    group.add_argument(
         "--format",
         choices=["table", "json", "csv", *OF_TIMELINES],
-        help=f"default table; {', '.join(OF_TIMELINES)} (a page with a plot, Praat, WebVTT subtitles) with --timeline; "
-        "without it --out's suffix decides",
+        help="output format; only with --timeline: html (a web page with a plot), textgrid (for Praat), vtt (WebVTT "
+        "subtitles) (default: table, or with --timeline the suffix of --out)",
     )
-    parser.add_argument(
+    group.add_argument(
         "--out",
         type=Path,
-        help="write there instead of standard output; for the timelines of several recordings a folder",
+        help="file to write instead of standard output; with --timeline and several recordings a folder",
     )
-    device_argument(parser)
 
 
 def _predict(args: argparse.Namespace) -> int:
     from farfeel.media.audio import SPEECH_SUFFIXES
     from farfeel.media.video import VIDEO_SUFFIXES
-    from farfeel.recognise.decoding import Options
+    from farfeel.recognise.options import Options
     from farfeel.recognise.recognizer import Recognizer
     from farfeel.show.predictions import render
     from farfeel.show.timeline import format_of
     from farfeel.support.files import require_file_place, require_folder_place
 
     if args.out and args.out.suffix.lower() in (*SPEECH_SUFFIXES, *VIDEO_SUFFIXES):
-        raise FarfeelError(f"--out {args.out} is an audio or video file, expected a place for a table; name another")
+        raise FarfeelError(f"--out {args.out} is an audio or video file, expected the name of a table; choose another")
     if args.format in OF_TIMELINES and not args.timeline:
-        raise FarfeelError(f"--format {args.format} shows time; add --timeline or leave it out")
+        raise FarfeelError(f"--format {args.format} shows time; add --timeline or remove --format")
     files = recordings(args.files)
     if args.timeline and len(files) > 1:
         if args.format in OF_TIMELINES and not args.out:
@@ -120,28 +185,38 @@ def _predict(args: argparse.Namespace) -> int:
     if args.debug_dir:
         require_folder_place(args.debug_dir)
     if args.audio_offset and not args.audio:
-        raise FarfeelError("--audio-offset moves the sound of --audio, and there is none; name it, or leave it out")
+        raise FarfeelError(
+            "--audio-offset is given without --audio, expected both; add --audio or remove --audio-offset"
+        )
     if args.audio and len(files) > 1:
-        raise FarfeelError(f"--audio is the sound of one film, {len(files)} files are named; name them one by one")
+        raise FarfeelError(f"--audio belongs to one video, {len(files)} files are named; predict them one by one")
     where = "cpu" if args.engine == "onnx" else device(args.device)
     if args.engine == "ray" and (args.timeline or args.debug_dir):
-        raise FarfeelError("--engine ray takes no --timeline and no --debug-dir; leave them out, or leave it out")
+        raise FarfeelError("--engine ray takes no --timeline and no --debug-dir; remove them, or remove --engine ray")
     engine = "onnx" if args.engine == "onnx" else "torch"
     recognizer = Recognizer.load(args.checkpoint, where, args.precision, engine, args.front_end)
-    options = Options(args.mics, args.audio, args.audio_offset, args.face, args.modalities, args.face_model)
+    options = Options(
+        mics=args.mics,
+        audio=args.audio,
+        audio_offset_s=args.audio_offset,
+        face=args.face,
+        modalities=args.modalities,
+        face_model=args.face_model,
+        abstain_below=args.abstain_below,
+    )
     checkpoint = ", ".join(map(str, args.checkpoint or ["default"]))
     if args.timeline:
         return _timelines(args, recognizer, files, options, checkpoint)
     found, failures = [], []
-    each = _looked_at if args.debug_dir else _recognised
-    for path, result in each(args, recognizer, files, options):
+    predict = _with_pictures if args.debug_dir else _predictions
+    for path, result in zip(files, predict(args, recognizer, files, options), strict=True):
         if isinstance(result, FarfeelError):
             failures.append(str(result))
         else:
             found.append((path, result))
     if found or (args.format == "json" and not args.out):
         _put(args.out, render(found, checkpoint, args.format or "table"))
-    return _told(failures, len(files))
+    return _report(failures, len(files))
 
 
 def recordings(words: Sequence[str]) -> list[Path]:
@@ -166,12 +241,12 @@ def recordings(words: Sequence[str]) -> list[Path]:
     return list(dict.fromkeys(files))
 
 
-def _recognised(
+def _predictions(
     args: argparse.Namespace, recognizer: Recognizer, files: list[Path], options: Options
-) -> Iterator[tuple[Path, Prediction | FarfeelError]]:
-    """Many files decoded by processes beside this one."""
+) -> Iterator[Prediction | FarfeelError]:
+    """The prediction of each file, or its error. Processes beside this one decode many files."""
     from farfeel.recognise.hub import is_address
-    from farfeel.recognise.many_files import LoadOptions, predict_each, predict_on
+    from farfeel.recognise.many_machines import LoadOptions, predict_on
 
     workers = args.workers
     if workers is None:
@@ -183,39 +258,40 @@ def _recognised(
             else tuple(path if is_address(path) else path.resolve() for path in args.checkpoint)
         )
         loading = LoadOptions(chosen, device(args.device), args.precision, front_end=args.front_end)
-        each = predict_on(runner("ray"), loading, files, options, max(1, workers), args.abstain_below)
+        results = predict_on(runner("ray"), loading, files, options, max(1, workers))
     else:
-        each = predict_each(recognizer, files, options, workers, args.abstain_below)
+        results = recognizer.predict_many(files, options, workers=workers)
     if len(files) <= FEW:
-        yield from each
+        yield from results
         return
     with progress("recognising", "recordings") as advance:
-        for done, found in enumerate(each, 1):
+        for done, result in enumerate(results, 1):
             advance(done, len(files))
-            yield found
+            yield result
 
 
-def _looked_at(
+def _with_pictures(
     args: argparse.Namespace, recognizer: Recognizer, files: list[Path], options: Options
-) -> Iterator[tuple[Path, Prediction | FarfeelError]]:
-    """One by one, and what the model saw of each film is written as pictures."""
-    from farfeel.recognise.decoding import open_recording, prepare_recording
+) -> Iterator[Prediction | FarfeelError]:
+    """The same, one file after the other; what the model saw of each video is written as pictures."""
+    from farfeel.media.face_video import FaceVideo
+    from farfeel.recognise.decoding import model_input, open_recording
     from farfeel.show.predictions import write_views
 
-    for place, path in enumerate(files):
+    for index, path in enumerate(files):
         try:
             recording, notes = open_recording(path, recognizer.recipe, options)
-            prepared = prepare_recording(recording, notes, recognizer.recipes, options.mics, str(options.audio or path))
+            decoded = model_input(recording, notes, recognizer.recipes, options.mics, str(options.audio or path))
         except FarfeelError as error:  # the other files are still worth recognising
-            yield path, error
+            yield error
             continue
-        (prediction,) = recognizer.answer([prepared], args.abstain_below)
-        if recording.footage:
-            before = [file.stem for file in files[:place]].count(path.stem)
+        (prediction,) = recognizer.recognise([decoded], options)
+        if isinstance(recording.video, FaceVideo):
+            before = [file.stem for file in files[:index]].count(path.stem)
             name = f"{path.stem}-{before + 1}" if before else path.stem
-            for picture in write_views(args.debug_dir, name, recording.footage):
+            for picture in write_views(args.debug_dir, name, recording.video):
                 note(f"written: {picture}")
-        yield path, prediction
+        yield prediction
 
 
 def _put(out: Path | None, text: str) -> None:
@@ -230,10 +306,10 @@ def _put(out: Path | None, text: str) -> None:
     note(f"written: {out}")
 
 
-def _told(failures: list[str], files: int) -> int:
-    """What went wrong, in the end; the exit code."""
+def _report(failures: list[str], files: int) -> int:
+    """Print what went wrong; the exit code."""
     for failure in failures:
-        fail(failure)
+        print_error(failure)
     if failures and files > FEW:
         note(f"{len(failures)} of {files} recordings failed")
     return 1 if failures else 0
@@ -253,11 +329,10 @@ def _timelines(
     for path in files:
         try:
             with progress(path.name, "seconds") as advance:
-                line = recognizer.timeline_of(
+                line = recognizer.timeline(
                     path,
                     args.step,
                     options,
-                    abstain_below=args.abstain_below,
                     on_progress=lambda done, of, advance=advance: advance(round(done), round(of)),  # type: ignore[misc]
                 )
         except FarfeelError as error:  # the other files are still worth recognising
@@ -274,11 +349,11 @@ def _timelines(
         several = form in ("table", "json", "csv")
         text = render_timelines(found, checkpoint, form) if several else FORMATS[form](*found[0], checkpoint)
         _put(args.out, text)
-    return _told(failures, len(files))
+    return _report(failures, len(files))
 
 
 def _is_twice(path: Path, files: list[Path]) -> bool:
     return sum(other.stem == path.stem for other in files) > 1
 
 
-COMMANDS = (Command("predict", "Recognise the emotion in recordings: sound, film or both.", _arguments, _predict),)
+COMMANDS = (Command("predict", "Recognise the emotion in recordings: audio, video or both.", _arguments, _predict),)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from farfeel.cli.common import Command, engine_argument, require_at_least, runner
 from farfeel.support.console import note, progress
+from farfeel.variants import ROOM_IMPORTERS
 
 if TYPE_CHECKING:
     from farfeel.rooms.bank import Bank
@@ -27,7 +28,7 @@ def _simulate_arguments(parser: argparse.ArgumentParser) -> None:
         "--backend",
         choices=["pyroomacoustics", "gpurir"],
         default="pyroomacoustics",
-        help="gpurir: on a GPU, in one process, where you have installed it (default pyroomacoustics)",
+        help="gpurir: on a GPU, in one process; you install it yourself (default pyroomacoustics)",
     )
     parser.add_argument("overrides", nargs="*", metavar="simulation.key=value", help="e.g. simulation.t60_s=[0.5,0.85]")
 
@@ -49,29 +50,26 @@ def _simulate(args: argparse.Namespace) -> None:
 
 
 def _import_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("kind", choices=["ace", "r3vival", "folder"], help="whose layout and names the files have")
+    layouts = " ".join(f"{name}: {ROOM_IMPORTERS.summary(name)}" for name in ROOM_IMPORTERS)
+    parser.add_argument("kind", choices=ROOM_IMPORTERS.names, help=layouts.replace("%", "%%"))
     parser.add_argument(
         "--root", type=Path, required=True, help="folder of the published files, or of WAV or FLAC files"
     )
     parser.add_argument("--out", type=Path, required=True, help="folder of the RIR bank")
-    parser.add_argument("--array", default="Mobile", help="ACE: Single, Mobile, Crucif, Chromebook, Lin8Ch or EM32")
+    parser.add_argument(
+        "--array",
+        help="ACE: Single, Mobile, Crucif, Chromebook, Lin8Ch or EM32 (default Mobile); others have one array",
+    )
     parser.add_argument("--sample-rate", type=int, default=16000, help="Hz (default 16000)")
 
 
 def _import(args: argparse.Namespace) -> None:
-    from farfeel.rooms import measured
     from farfeel.rooms.bank import check_replaceable, write_bank
-    from farfeel.support.files import require_folder_place
 
     require_at_least(8000, sample_rate=args.sample_rate)
-    check_replaceable(require_folder_place(args.out))
+    check_replaceable(args.out)
     note(f"reading measured responses under {args.root}")
-    if args.kind == "ace":
-        rirs = measured.import_ace(args.root, array=args.array, sample_rate=args.sample_rate)
-    elif args.kind == "r3vival":
-        rirs = measured.import_r3vival(args.root, sample_rate=args.sample_rate)
-    else:
-        rirs = measured.import_folder(args.root, sample_rate=args.sample_rate)
+    rirs = ROOM_IMPORTERS.get(args.kind)(args.root, args.sample_rate, args.array)
     _describe_bank(write_bank(args.out, rirs), args.out)
 
 
@@ -90,7 +88,7 @@ def _describe_bank(bank: Bank, path: Path) -> None:
 
 
 def _known(values: Iterable[float]) -> list[float]:
-    """Those that could be measured; one NaN where none could."""
+    """The values that could be measured; one NaN where none could."""
     return [value for value in values if value == value] or [float("nan")]
 
 

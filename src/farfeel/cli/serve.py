@@ -1,4 +1,4 @@
-"""The command that stays: serve."""
+"""The command serve: a REST interface and a web page."""
 
 from __future__ import annotations
 
@@ -11,18 +11,41 @@ from farfeel.types import FarfeelError
 
 
 def _serve_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--checkpoint", type=Path, help="checkpoint folder, or ONNX file (default: the package's own)")
-    parser.add_argument("--engine", choices=["torch", "onnx"], default="torch", help="what runs the network")
+    parser.add_argument(
+        "--checkpoint",
+        type=Path,
+        metavar="CHECKPOINT",
+        help="checkpoint folder; with --engine onnx a file of farfeel export (default: the one in the package)",
+    )
+    parser.add_argument(
+        "--engine", choices=["torch", "onnx"], default="torch", help="library that runs the model (default torch)"
+    )
     device_argument(parser)
-    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default 127.0.0.1: this machine)")
-    parser.add_argument("--port", type=int, default=7860, help="0: any free one (default 7860)")
-    parser.add_argument("--api-key", help="ask everyone for this key (default: FARFEEL_API_KEY, else no key)")
-    parser.add_argument("--max-mb", type=float, default=100, help="of an upload (default 100)")
-    parser.add_argument("--max-seconds", type=float, default=600, help="of a recording (default 600)")
-    parser.add_argument("--max-channels", type=int, default=16, help="of a recording (default 16)")
-    parser.add_argument("--workers", type=int, default=2, help="recordings worked on at a time (default 2)")
-    parser.add_argument("--queue", type=int, default=8, help="recordings that may wait meanwhile (default 8)")
-    parser.add_argument("--no-page", action="store_true", help="only the REST interface, no web page")
+    parser.add_argument(
+        "--host", default="127.0.0.1", help="network address to listen on (default 127.0.0.1: only this machine)"
+    )
+    parser.add_argument(
+        "--port", type=int, default=7860, metavar="N", help="network port; 0 chooses a free one (default 7860)"
+    )
+    parser.add_argument(
+        "--api-key",
+        metavar="KEY",
+        help="key that every request must send (default: FARFEEL_API_KEY, else no key is needed)",
+    )
+    parser.add_argument("--max-mb", type=float, default=100, metavar="MB", help="largest upload in MB (default 100)")
+    parser.add_argument(
+        "--max-seconds", type=float, default=600, metavar="S", help="longest recording in seconds (default 600)"
+    )
+    parser.add_argument(
+        "--max-channels", type=int, default=16, metavar="N", help="most channels of a recording (default 16)"
+    )
+    parser.add_argument(
+        "--workers", type=int, default=2, metavar="N", help="recordings processed at the same time (default 2)"
+    )
+    parser.add_argument(
+        "--queue", type=int, default=8, metavar="N", help="recordings that may wait; more are refused (default 8)"
+    )
+    parser.add_argument("--no-page", action="store_true", help="serve only the REST interface, not the web page")
 
 
 def _serve(args: argparse.Namespace) -> int:
@@ -37,12 +60,12 @@ def _serve(args: argparse.Namespace) -> int:
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] == "farfeel":
             raise
-        raise FarfeelError(f"the server needs {error.name}; pip install 'farfeel[serve]'") from None
+        raise FarfeelError(f"serve needs {error.name}, which is not installed; pip install 'farfeel[serve]'") from None
     from farfeel.recognise.recognizer import Recognizer
     from farfeel.serve.limits import Limits
 
-    where = device(args.device) if args.engine == "torch" else "cpu"
-    recognizer = Recognizer.load(args.checkpoint, where, engine=args.engine)
+    device_name = device(args.device) if args.engine == "torch" else "cpu"
+    recognizer = Recognizer.load(args.checkpoint, device_name, engine=args.engine)
     limits = Limits(
         megabytes=args.max_mb,
         seconds=args.max_seconds,
@@ -54,4 +77,4 @@ def _serve(args: argparse.Namespace) -> int:
     return run(recognizer, args.checkpoint, limits, args.host, args.port, key, not args.no_page)
 
 
-COMMANDS = (Command("serve", "REST interface and web page, for others to recognise with.", _serve_arguments, _serve),)
+COMMANDS = (Command("serve", "Start a server with a REST interface and a web page.", _serve_arguments, _serve),)

@@ -1,4 +1,4 @@
-"""Commands that make checkpoints: demo, train, average, convert; and recipe."""
+"""Commands that make checkpoints: demo, train, average and convert; and recipe, which shows settings."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from pathlib import Path
 from farfeel.cli.common import (
     Command,
     as_overrides,
-    asked_labels,
     chosen_clips,
     corpus_arguments,
     label_arguments,
+    label_settings,
     open_banks,
     require_at_least,
     shards_of,
@@ -30,36 +30,85 @@ def _train_arguments(parser: argparse.ArgumentParser) -> None:
 
     parser.add_argument(
         "--recipe",
-        help=f"one of {', '.join(recipe_names())}, or a YAML file (default: that of the --init checkpoint, or default)",
+        metavar="RECIPE",
+        help=f"settings of the model and the training: {', '.join(recipe_names())}, or a YAML file (default: the "
+        "recipe of the --init checkpoint, else default)",
     )
     corpus_arguments(parser)
     weight_argument(parser)
     label_arguments(parser, "the recipe's")
-    parser.add_argument("--rirs", type=Path, help="RIR bank to train in; without it, training is on dry speech")
-    parser.add_argument("--epochs", type=int, help="same as train.epochs=N")
-    parser.add_argument("--batch-size", type=int, help="same as train.batch_size=N")
-    parser.add_argument("--devices", type=int, help="same as train.devices=N: processes that train together")
-    parser.add_argument("--strategy", help="same as train.strategy=NAME: auto, ddp or fsdp")
-    parser.add_argument("--split", help="same as data.split=NAME: paper, folds-6:1 …")
+    parser.add_argument(
+        "--rirs", type=Path, metavar="BANK", help="RIR bank with the training rooms (default: dry speech)"
+    )
+    parser.add_argument(
+        "--split",
+        help="how speakers are divided into train, val and test: paper, published, or folds-N:K for fold K of N; "
+        "example: folds-7:1; the same as data.split=NAME (default: the recipe's)",
+    )
     parser.add_argument(
         "--init",
-        help="start from these weights: a checkpoint folder, default (the package's), or a reference's .ckpt or .pth; "
-        "sound alone will do",
+        metavar="CHECKPOINT",
+        help="start from these weights: a checkpoint folder, the word default (the checkpoint in the package), or a "
+        ".ckpt or .pth file of the reference implementations; weights of the audio branch alone are accepted "
+        "(default: random weights)",
     )
     parser.add_argument(
         "--video-weights",
         metavar="kinetics|none|FILE",
-        help="start the face branch from torchvision's Kinetics weights (default for r2plus1d_18), from nothing, from "
-        "a file of R(2+1)D weights, or from a checkpoint folder",
+        help="initial weights of the video branch; kinetics: those of torchvision (default for r2plus1d_18); none: "
+        "random; FILE: R(2+1)D weights or a checkpoint folder",
     )
-    parser.add_argument("--out", type=Path, help="folder of the run (default runs/RECIPE)")
-    parser.add_argument("--resume", action="store_true", help="go on where the run in --out stopped")
-    parser.add_argument("--track", action="append", default=[], choices=["wandb", "mlflow"], help="log there too")
-    parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="any knob; farfeel recipe lists them")
+    _run_arguments(parser)
+    parser.add_argument(
+        "overrides",
+        nargs="*",
+        metavar="section.key=value",
+        help="change any setting of the recipe; farfeel recipe lists them; example: train.epochs=5",
+    )
     parser.epilog = (
-        "writes: recipe.yaml, metrics.csv, TensorBoard events, top/, best/ (the result), last.ckpt (to resume)\n"
-        "example, after farfeel demo:\n"
-        "  farfeel train --recipe tiny --corpus synthetic --root demo/corpus --rirs demo/rooms-train train.epochs=5"
+        "files written:\n"
+        "  recipe.yaml   the settings of the run\n"
+        "  metrics.csv   losses and accuracies of each epoch; the same as TensorBoard events\n"
+        "  top/          the best checkpoints so far\n"
+        "  best/         the result: a checkpoint for predict and evaluate\n"
+        "  last.ckpt     the state for --resume"
+    )
+
+
+def _run_arguments(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("run")
+    group.add_argument(
+        "--epochs",
+        type=int,
+        metavar="N",
+        help="passes over the training clips; the same as train.epochs=N (default: the recipe's)",
+    )
+    group.add_argument(
+        "--batch-size",
+        type=int,
+        metavar="N",
+        help="clips in one training step; the same as train.batch_size=N (default: the recipe's)",
+    )
+    group.add_argument(
+        "--devices",
+        type=int,
+        metavar="N",
+        help="processes on this machine that train together, one for each GPU; the same as train.devices=N (default: "
+        "the recipe's)",
+    )
+    group.add_argument(
+        "--strategy",
+        help="how several devices share the model: auto, ddp or fsdp; the same as train.strategy=NAME "
+        "(default: the recipe's)",
+    )
+    group.add_argument("--out", type=Path, metavar="FOLDER", help="folder of the run (default runs/RECIPE)")
+    group.add_argument("--resume", action="store_true", help="continue the stopped run in --out")
+    group.add_argument(
+        "--track",
+        action="append",
+        default=[],
+        choices=["wandb", "mlflow"],
+        help="send the metrics to Weights & Biases or MLflow too; may be repeated",
     )
 
 
@@ -72,10 +121,11 @@ def _train(args: argparse.Namespace) -> None:
 
 
 def _train_here(args: argparse.Namespace) -> None:
-    """In each of the processes, where several train."""
+    """Train. If several processes train together, this runs in each of them."""
     from farfeel.recipe import load_recipe
     from farfeel.recognise.recognizer import DEFAULT
     from farfeel.training.processes import here, run_together
+    from farfeel.training.run_folder import require_run_folder
 
     overrides = list(args.overrides)
     overrides += [f"train.epochs={args.epochs}"] if args.epochs is not None else []
@@ -84,45 +134,31 @@ def _train_here(args: argparse.Namespace) -> None:
     overrides += [f"train.strategy={args.strategy}"] if args.strategy else []
     overrides += [f'data.split="{args.split}"'] if args.split else []
     weights = weights_of(args)
-    overrides += as_overrides(asked_labels(args) | ({"weights": weights} if weights else {}))
+    overrides += as_overrides(label_settings(args) | ({"weights": weights} if weights else {}))
     init = DEFAULT if args.init == "default" else Path(args.init) if args.init else None
     own = init / "recipe.yaml" if init else None
     recipe = load_recipe(args.recipe or (str(own) if own and own.is_file() else "default"), overrides)
     out = args.out or Path("runs") / recipe.name
-    _require_run_folder(out, args.resume)
+    require_run_folder(out, args.resume)
     shards = shards_of(args)
     (train, val), absent = chosen_clips(args, recipe, "train", "val", shards=shards)
     banks = open_banks([args.rirs], recipe.audio.sample_rate, recipe.microphones.count) if args.rirs else []
     bank = banks[0] if banks else None
-    if recipe.train.devices > 1 and here().size == 1:  # What is wrong so far is said once, here.
+    if recipe.train.devices > 1 and here().size == 1:  # errors in the input so far are reported once, by this process
         run_together(functools.partial(_train, args), recipe.train.devices)
         return
     from farfeel.training.run import run_training
 
-    unseen = sum(clip.video is None for clip in train) if recipe.modalities == "both" else 0
-    filmed = f" ({unseen} without film)" if unseen else ""
-    note(f"{len(train)} training clips{filmed}, {len(val)} validation clips, split {recipe.data.split}{absent}")
+    without_video = sum(clip.video is None for clip in train) if recipe.modalities == "both" else 0
+    remark = f" ({without_video} without video)" if without_video else ""
+    note(f"{len(train)} training clips{remark}, {len(val)} validation clips, split {recipe.data.split}{absent}")
     best = run_training(recipe, train, val, bank, out, args.resume, init, args.video_weights, args.track, shards)
     print(best)
 
 
-def _require_run_folder(out: Path, resume: bool) -> None:
-    """A new or empty folder, or one of a run: a fresh start removes top/ and best/, which must not be the user's."""
-    from farfeel.support.files import require_folder_place, require_only
-
-    require_folder_place(out / "best")
-    if (out / "last.ckpt").exists():
-        if not resume:
-            raise FarfeelError(f"{out} holds a run already; go on with --resume, choose another --out, or delete it")
-        return
-    require_only(out, ("recipe.yaml", "metrics.csv", "events.out.*", "top", "best", ".*.partial", ".*.old"), "a run")
-    require_only(out / "top", ("epoch_*", ".*.partial", ".*.old"), "a run")
-    require_only(out / "best", ("model.safetensors", "recipe.yaml", "card.md"), "a run")
-
-
 def _average_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("checkpoints", nargs="+", type=Path, metavar="CKPT", help="checkpoints of one recipe")
-    parser.add_argument("--out", type=Path, required=True, help="folder of the new checkpoint")
+    parser.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="folder of the new checkpoint")
 
 
 def _average(args: argparse.Namespace) -> None:
@@ -132,19 +168,27 @@ def _average(args: argparse.Namespace) -> None:
     models = [load_checkpoint(path) for path in args.checkpoints]
     first = models[0].recipe
     for path, model in zip(args.checkpoints, models, strict=True):
-        for what in ("model", "audio", "microphones.strategy", "microphones.options", "data.emotions"):
-            if attrgetter(what)(model.recipe) != attrgetter(what)(first):
-                raise FarfeelError(f"{path} has another {what} than {args.checkpoints[0]}; average like with like")
+        for setting in ("model", "audio", "microphones.strategy", "microphones.options", "data.emotions"):
+            if attrgetter(setting)(model.recipe) != attrgetter(setting)(first):
+                raise FarfeelError(
+                    f"{path} has another {setting} than {args.checkpoints[0]}, expected the same; average checkpoints "
+                    "of one recipe"
+                )
     names = ", ".join(map(str, args.checkpoints))
     save_checkpoint(args.out, average_states([m.state_dict() for m in models]), first, f"# Mean of {names}\n")
     print(args.out)
 
 
 def _convert_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("file", type=Path, help="a reference's .ckpt, .pth or .pt of tensors")
-    parser.add_argument("--recipe", default="paper-sum-pe", help="recipe whose model the weights are for")
-    parser.add_argument("--out", type=Path, required=True, help="folder of the new checkpoint")
-    parser.add_argument("overrides", nargs="*", metavar="section.key=value")
+    parser.add_argument("file", type=Path, help="weights of a reference implementation: a .ckpt, .pth or .pt file")
+    parser.add_argument(
+        "--recipe",
+        default="paper-sum-pe",
+        metavar="RECIPE",
+        help="recipe of the model that the weights belong to (default paper-sum-pe)",
+    )
+    parser.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="folder of the new checkpoint")
+    parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="settings of the recipe to change")
 
 
 def _convert(args: argparse.Namespace) -> None:
@@ -162,8 +206,8 @@ def _convert(args: argparse.Namespace) -> None:
 
 
 def _recipe_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("name", nargs="?", help="print this recipe as YAML; without a name, list every setting")
-    parser.add_argument("overrides", nargs="*", metavar="section.key=value")
+    parser.add_argument("name", nargs="?", help="recipe to print as YAML (default: list all settings)")
+    parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="settings to change before printing")
 
 
 def _recipe(args: argparse.Namespace) -> None:
@@ -175,7 +219,7 @@ def _recipe(args: argparse.Namespace) -> None:
         tree = load_recipe(args.name, args.overrides).model_dump(mode="json")
         print(yaml.safe_dump(tree, sort_keys=False, default_flow_style=None, width=100), end="")
         return
-    print(f"recipes: {', '.join(recipe_names())}\n\nsettings, with their defaults:")
+    print(f"recipes: {', '.join(recipe_names())}\n\nsettings and their defaults:")
     chosen_from = choices()
     for key, default, meaning in describe():
         print(f"  {key} = {default}" + (f"\n      {meaning}" if meaning else ""))
@@ -187,8 +231,8 @@ def _recipe(args: argparse.Namespace) -> None:
 
 
 def _demo_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--out", type=Path, default=Path("demo"), help="folder for everything it makes (default demo)")
-    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--out", type=Path, default=Path("demo"), help="folder for all results (default demo)")
+    parser.add_argument("--seed", type=int, default=1, metavar="N", help="seed of all random choices (default 1)")
 
 
 def _demo(args: argparse.Namespace) -> None:
@@ -197,14 +241,18 @@ def _demo(args: argparse.Namespace) -> None:
 
     require_at_least(0, seed=args.seed)
     if args.out.exists():
-        require_folder(args.out, "a place for the demo's folder", "choose another --out")
+        require_folder(args.out, "a folder for the demo", "choose another --out")
     demo(args.out, args.seed)
 
 
 COMMANDS = (
-    Command("demo", "Everything once, on the embedded corpus: rooms, training, table, report.", _demo_arguments, _demo),
-    Command("train", "Train a model, in rooms that are drawn anew each epoch.", _train_arguments, _train),
-    Command("recipe", "Print a recipe, or list every setting and its values.", _recipe_arguments, _recipe),
-    Command("average", "Average the weights of checkpoints.", _average_arguments, _average),
-    Command("convert", "Turn a reference's weights into a checkpoint.", _convert_arguments, _convert),
+    Command(
+        "demo", "Run all steps on a small artificial corpus: rooms, training, test, report.", _demo_arguments, _demo
+    ),
+    Command("train", "Train a model; each epoch draws new rooms for the clips.", _train_arguments, _train),
+    Command("recipe", "Print a recipe, or list all settings and their values.", _recipe_arguments, _recipe),
+    Command("average", "Average the weights of several checkpoints of one recipe.", _average_arguments, _average),
+    Command(
+        "convert", "Convert weights of a reference implementation into a checkpoint.", _convert_arguments, _convert
+    ),
 )

@@ -1,8 +1,8 @@
 """What a corpus is: where it comes from, and how its file names become clips.
 
-A corpus module decodes one file name; everything else (walking the folder, order, joining sound with film, counting a
-copied file once) is here, once for all. No recording is opened: `scan` reads headers. Where labels are in files
-(IEMOCAP), the module finds them from the recording's path.
+The module of a corpus decodes one file name. Everything else is here, for all corpora: walking through the folder,
+order, joining audio with video, and counting a copied file once. No recording is opened: `scan` reads the headers.
+Where labels are in files (IEMOCAP), the module finds these files from the recording's path.
 """
 
 from __future__ import annotations
@@ -17,13 +17,19 @@ from farfeel.support.files import require_folder
 from farfeel.types import Clip
 
 SURROGATE = "-surrogate"
-"""Ends the name of a corpus whose films were made for it: `ravdess-surrogate` is split like `ravdess`."""
-LOSSY_SUFFIXES = (".mp3", ".ogg")  # Where the same sound is there in another form too, these are the surplus copies.
+"""The end of the name of a corpus with surrogate videos: `ravdess-surrogate` is split like `ravdess`."""
+LOSSY_SUFFIXES = (
+    ".mp3",
+    ".ogg",
+)  # Where the same audio is there in another form too, these files are the surplus copies.
 
 
 @dataclass(frozen=True)
 class Listing:
-    """The clips under a folder, by speaker and id; files of the corpus left out, by reason; surplus copies."""
+    """What is under a folder.
+
+    clips: by speaker and id. skipped: reason → files of the corpus that are left out. duplicates: surplus copies.
+    """
 
     clips: tuple[Clip, ...]
     skipped: dict[str, int]
@@ -32,8 +38,10 @@ class Listing:
 
 @dataclass(frozen=True)
 class Vote:
-    """What listeners or viewers found in a clip: the emotion that most of them named, empty where two or more tie; and
-    the share of them who named it."""
+    """What listeners or viewers found in a clip.
+
+    emotion: the one that most of them named; "" where two or more tie. share: of the people who named it, 0 to 1.
+    """
 
     emotion: str
     share: float
@@ -51,13 +59,16 @@ def _alone(speaker: str) -> str:
 class Corpus:
     """A published set of emotional speech.
 
+    name: what recipes and options call it. title, source, citation, licence: for people. emotions: those of its clips.
+    example: the name of one of its files.
     decode: a file's path → its Clip; or the reason why it is left out; or None where the name is not this corpus's.
-    speakers and expected: those of the whole corpus, and the ids of all its clips, where names tell them.
+    speakers: all speakers of the whole corpus; () where they are not known.
+    expected: the ids of all its clips, where they follow from the rules of its names.
     sex: speaker → "female", "male", or "" where it is not known.
-    together: speaker → a name that speakers who talk to each other share: no split parts them.
-    perceived: clips and what was presented (audio, video, both) → id → vote; None where nobody was asked.
-    labelled: clips → id → emotion of all that the files beside them label; None where names tell (`expected`).
-    people: clips → a line on who speaks in them, from a table beside them; None where there is no more than `sex`.
+    together: speaker → a group. Speakers of one group talk to each other, and no split separates them.
+    perceived: clips and what was presented (audio, video, both) → id → vote; None where the corpus has no votes.
+    labelled: clips → id → emotion of all clips that the files beside them label; None where `expected` has them.
+    people: clips → a line about their speakers, from a table beside them; None where there is no such table.
     """
 
     name: str
@@ -77,11 +88,11 @@ class Corpus:
     people: Callable[[Sequence[Clip]], str] | None = None
 
     def clips(self, root: Path) -> Iterator[Clip]:
-        """The clips under `root`, any folders deep, by speaker and id. Raises FarfeelError where root is no folder."""
+        """The clips in `root` and all folders in it, by speaker and id. Raises FarfeelError where root is no folder."""
         yield from self.listing(root).clips
 
     def listing(self, root: Path) -> Listing:
-        """As `clips`, with what was left out."""
+        """As `clips`, with what was left out. Raises FarfeelError where root is no folder."""
         require_folder(root, f"the folder of {self.title}", f"get it from {self.source} or correct --root")
         skipped: Counter[str] = Counter()
         files_of: dict[str, list[Clip]] = defaultdict(list)
@@ -98,13 +109,13 @@ class Corpus:
 
 
 def few(names: Sequence[object], limit: int = 5) -> str:
-    """The first of them, and how many more."""
+    """The first names, and how many more there are."""
     more = f" and {len(names) - limit} more" if len(names) > limit else ""
     return ", ".join(str(name) for name in names[:limit]) + more
 
 
 def media_files(root: Path) -> Iterator[Path]:
-    """All files under `root` in sorted order, hidden ones (unfinished writes, macOS's `._` files) left out."""
+    """All files under `root` in sorted order, without hidden ones (unfinished files, macOS's `._` files)."""
     for folder, subfolders, names in os.walk(root):
         subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
         for name in sorted(names):
@@ -113,7 +124,7 @@ def media_files(root: Path) -> Iterator[Path]:
 
 
 def _join(files: list[Clip]) -> tuple[Clip, list[Path]]:
-    """Files of one utterance → one clip with the best sound and the best film, and the surplus copies."""
+    """Files of one utterance → one clip with the best audio and the best video, and the surplus copies."""
     files = sorted(files, key=lambda clip: clip.audio is not None and clip.audio.suffix.lower() in LOSSY_SUFFIXES)
     first: dict[tuple[bool, bool], Clip] = {}
     copies = []
@@ -123,9 +134,10 @@ def _join(files: list[Clip]) -> tuple[Clip, list[Path]]:
             copies += [path for path in {clip.audio, clip.video} if path is not None]
         else:
             first[kind] = clip
-    sound, sound_and_film, film = first.get((True, False)), first.get((True, True)), first.get((False, True))
-    heard = sound or sound_and_film or film or files[0]
-    seen = sound_and_film or film
-    if seen:
-        heard = replace(heard, video=seen.video, video_offset_s=seen.video_offset_s, face=seen.face)
-    return heard, copies
+    audio, both, video = first.get((True, False)), first.get((True, True)), first.get((False, True))
+    joined = audio or both or video or files[0]
+    with_video = both or video
+    if with_video:
+        video_of = {name: getattr(with_video, name) for name in ("video", "video_offset_s", "face")}
+        joined = replace(joined, **video_of)
+    return joined, copies

@@ -1,12 +1,12 @@
 """Drawn faces for the embedded corpus: a person, an expression and the loudness of the speech → frames.
 
-Lengths are in half heads: the head's centre is (0, 0), its crown (0, -1), its chin (0, 1); x to the right, y down.
-Everything is an outline (N, P, 2), P points in each of N frames, and is drawn in one colour; the head's pose moves all.
+Lengths are in half heads: the head's centre is (0, 0), its top (0, -1), its chin (0, 1); x to the right, y down.
+Each shape is an outline (N, P, 2), P points in each of N frames, drawn in one colour. The head's pose moves all shapes.
 
-An expression is a set of muscle actions between 0 at rest and 1, the most that a face can; they are action units of
-the Facial Action Coding System (Ekman and Friesen, 1978), in the combinations that Ekman and Friesen give for emotions
-(1983, EMFACS). How a head moves, and how strong all is, was chosen here. The strength differs from clip to clip, so
-that expressions overlap.
+An expression is a set of muscle actions, from 0 (rest) to 1 (the most that a face can do). They are action units of the
+Facial Action Coding System (Ekman and Friesen, 1978), combined as Ekman and Friesen (1983, EMFACS) give them for
+emotions. How a head moves, and how strong the actions are, was chosen here. The strength differs from clip to clip, so
+expressions overlap.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import numpy as np
 
 SIZE = 64  # pixels, height and width
 FPS = 12.5
-_FINE = 2  # Drawn so many times larger and reduced: thin lines keep their place to a fraction of a pixel.
+_FINE = 2  # Shapes are drawn so many times larger and then reduced: thin lines keep fractions of a pixel.
 _SHIFT = 4  # Points go to OpenCV in sixteenths of a pixel.
 
 Colour = tuple[int, int, int]  # RGB
@@ -56,7 +56,7 @@ class Person:
 
 @dataclass(frozen=True)
 class Expression:
-    """What an emotion does to a face; the action unit in brackets."""
+    """What an emotion does to a face; action units are in brackets."""
 
     inner_brows: float = 0.0  # raised (1)
     outer_brows: float = 0.0  # raised (2)
@@ -91,7 +91,7 @@ _SPREAD = 0.15  # standard deviation of every action between clips of one emotio
 
 
 def draw_person(rng: np.random.Generator) -> Person:
-    """A speaker's looks by chance."""
+    """The looks of a speaker, drawn at random."""
     tone = rng.uniform(0, len(_SKINS) - 1)
     skin = [np.interp(tone, range(len(_SKINS)), channel) for channel in _SKINS.T]
     hair = _HAIRS[rng.integers(len(_HAIRS))] if tone < 2 else _HAIRS[rng.integers(2)]
@@ -131,7 +131,7 @@ def film(person: Person, expression: Expression, loudness: np.ndarray, rng: np.r
     """(N, 64, 64, 3) uint8 RGB at 12.5 frames a second: the person speaks with this expression.
 
     `loudness` (N,) in [0, 1], that of the speech in each frame, opens the mouth. The face begins near rest and reaches
-    the expression after about half a second; from there on it pulses with the speech.
+    the expression after about half a second. It then varies with the speech.
     """
     actions = _course(expression, loudness, rng)
     to_pixels = _pose(actions, loudness, rng)
@@ -151,7 +151,7 @@ def film(person: Person, expression: Expression, loudness: np.ndarray, rng: np.r
 
 
 def _course(expression: Expression, loudness: np.ndarray, rng: np.random.Generator) -> dict[str, np.ndarray]:
-    """Action → (N, 1) over time: onset, then held and pulsing with the speech; `lids` (1 open) blink."""
+    """Action → (N, 1) over time: an onset, then a level that varies with the speech; `lids` (1 open) blink."""
     count = len(loudness)
     time_s = np.arange(count) / FPS
     onset = np.clip((time_s - rng.uniform(0.0, 0.2)) / rng.uniform(0.3, 0.5), 0, 1)
@@ -170,7 +170,7 @@ def _course(expression: Expression, loudness: np.ndarray, rng: np.random.Generat
 def _pose(
     actions: dict[str, np.ndarray], loudness: np.ndarray, rng: np.random.Generator
 ) -> Callable[[np.ndarray], np.ndarray]:
-    """Where the head is in each frame, as a function (N, P, 2) half heads → (N, P, 2) int32 parts of a fine pixel."""
+    """The head's pose in each frame: a function (N, P, 2) half heads → (N, P, 2) int32 parts of a fine pixel."""
     time_s = np.arange(len(loudness))[:, None] / FPS
     sway = [rng.uniform(0.3, 1) * np.sin(2 * np.pi * (rng.uniform(0.15, 0.5) * time_s + rng.uniform())) for _ in "xy"]
     unit = SIZE * rng.uniform(0.37, 0.42) * (1 + 0.09 * actions["head_near"])

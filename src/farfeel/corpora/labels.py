@@ -1,18 +1,7 @@
-"""What a clip counts as: named sets of classes, and the one place where corpora's labels become them.
+"""Which emotion a clip counts as: the one place where the labels of corpora become the classes of a recipe.
 
-Corpora tell different emotions apart. A set says which are the classes, and which others count as one of them:
-
-ravdess-8        all eight.
-ravdess-7        calm counts as neutral.
-common-6         neutral (and calm), happy, sad, angry, fearful, disgust: what RAVDESS, CREMA-D, TESS and EmoDB share.
-iemocap-4        neutral (and calm), happy (and IEMOCAP's excited), sad, angry: the usual four of IEMOCAP.
-iemocap-4-happy  the same without IEMOCAP's excited.
-
-Calm counts as neutral in all but the first: RAVDESS recorded it as a second baseline beside neutral (Livingstone and
-Russo, 2018), and no other corpus here has a word for it, so that calm speech in them is called neutral.
-
-A set is part of the recipe (`data.emotions`, `data.merge`, `data.excited`), so that a checkpoint carries it wherever it
-is tested.
+Corpora distinguish different emotions. A named set (`label_sets`) or a list gives the classes. Labels are intended
+(what was acted) or perceived (what most people named), where a corpus has both.
 """
 
 from __future__ import annotations
@@ -22,30 +11,21 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from farfeel.corpora import CORPORA
-from farfeel.corpora.corpus import SURROGATE
-from farfeel.corpora.iemocap import EXCITED, IEMOCAP
+from farfeel.corpora import corpus_of
+from farfeel.corpora.label_sets import LABEL_SETS
+from farfeel.corpora.readers.iemocap import EXCITED, IEMOCAP
 from farfeel.recipe import Data
 from farfeel.support.registry import nearest
 from farfeel.types import EMOTIONS, Clip, FarfeelError
 
-_CALM = {"calm": "neutral"}
-_FOUR = ("neutral", "happy", "sad", "angry")
-LABEL_SETS: dict[str, dict[str, Any]] = {
-    "ravdess-8": {"emotions": EMOTIONS, "merge": {}, "excited": True},
-    "ravdess-7": {"emotions": tuple(e for e in EMOTIONS if e != "calm"), "merge": _CALM, "excited": True},
-    "common-6": {"emotions": (*_FOUR, "fearful", "disgust"), "merge": _CALM, "excited": True},
-    "iemocap-4": {"emotions": _FOUR, "merge": _CALM, "excited": True},
-    "iemocap-4-happy": {"emotions": _FOUR, "merge": _CALM, "excited": False},
-}
-"""Name → what it sets in a recipe's data section."""
-
 
 def label_set(name: str) -> dict[str, Any]:
-    """What a set's name, or a list of emotions like happy,sad, sets in a recipe's data section. FarfeelError for a name
-    that is neither."""
+    """What the name of a set, or a list of emotions like happy,sad, means in a recipe's data section.
+
+    Raises FarfeelError for a name that is neither.
+    """
     if name in LABEL_SETS:
-        return LABEL_SETS[name]
+        return LABEL_SETS[name].settings
     emotions = tuple(part.strip() for part in name.split(","))
     if unknown := [emotion for emotion in emotions if emotion not in EMOTIONS]:
         near = nearest(unknown[0], (*LABEL_SETS, *EMOTIONS))
@@ -57,14 +37,17 @@ def label_set(name: str) -> dict[str, Any]:
 
 
 def relabelled(clips: Sequence[Clip], data: Data, modalities: str) -> tuple[list[Clip], list[str]]:
-    """The clips as what they count as, and a line for each thing that was changed or left out.
+    """The clips with the emotions that they count as, and a line for each thing that was changed or left out.
 
-    `modalities` are the recipe's: perceived labels are those of people who were given as much.
+    data: the recipe's data section. modalities: the recipe's. Perceived labels are those of people who were given the
+    same modalities.
     """
     found, notes = _perceived(clips, data, modalities) if data.labels == "perceived" else (list(clips), [])
     if not data.excited:
         kept = [clip for clip in found if clip.intensity != EXCITED]
-        if any(clip.corpus == IEMOCAP.name for clip in found):  # None at all: a manifest of an earlier version.
+        if any(
+            clip.corpus == IEMOCAP.name for clip in found
+        ):  # None is left out where a manifest of an earlier version is read.
             notes.append(f"left out: {len(found) - len(kept)} excited clips")
         found = kept
     merged = Counter(clip.emotion for clip in found if clip.emotion in data.merge)
@@ -73,13 +56,13 @@ def relabelled(clips: Sequence[Clip], data: Data, modalities: str) -> tuple[list
 
 
 def _perceived(clips: Sequence[Clip], data: Data, modalities: str) -> tuple[list[Clip], list[str]]:
-    """The clips with the emotion that was voted for, where their corpus tells."""
+    """The clips with the emotion that most people voted for, where their corpus has votes."""
     found, notes = [], []
     for name in dict.fromkeys(clip.corpus for clip in clips):
         own = [clip for clip in clips if clip.corpus == name]
-        corpus = CORPORA.get(name.removesuffix(SURROGATE))
+        corpus = corpus_of(name)
         if corpus is None or corpus.perceived is None:
-            notes.append(f"{name} has no perceived labels: what was intended counts")
+            notes.append(f"{name} has no perceived labels: the intended ones count")
             found += own
             continue
         votes = corpus.perceived(own, modalities)
@@ -90,8 +73,8 @@ def _perceived(clips: Sequence[Clip], data: Data, modalities: str) -> tuple[list
         notes.append(f"perceived: {differ} of {len(agreed)} clips of {name} as another emotion than was acted")
         for why, left_out in (
             ("without votes", len(own) - len(voted)),
-            ("whose votes are tied", len(voted) - len(clear)),
-            (f"whose label has less than {data.agreement:.0%} of the votes", len(clear) - len(agreed)),
+            ("with tied votes", len(voted) - len(clear)),
+            (f"with less than {data.agreement:.0%} of the votes for their label", len(clear) - len(agreed)),
         ):
             notes += [f"left out: {left_out} clips of {name} {why}"] if left_out else []
         found += [replace(clip, emotion=votes[clip.id].emotion) for clip in agreed]
@@ -99,19 +82,18 @@ def _perceived(clips: Sequence[Clip], data: Data, modalities: str) -> tuple[list
 
 
 def about(data: Data) -> dict[str, str]:
-    """What a card or a report says of labels; nothing where each clip counts as what was acted."""
+    """The lines about labels in a card or a report; none where each clip counts as what was acted."""
     merged = [f"{emotion} counts as {counts_as}" for emotion, counts_as in data.merge.items()]
     merged += [] if data.excited else ["IEMOCAP's excited left out"]
     least = f", {data.agreement:.0%} of the votes or more" if data.agreement else ""
-    perceived = {"perceived": f"what most people named, where the corpus tells{least}"}
+    perceived = {"perceived": f"what most people named, where the corpus has their votes{least}"}
     return ({"merged": "; ".join(merged)} if merged else {}) | (perceived if data.labels == "perceived" else {})
 
 
 def require_classes(data: Data, known: Sequence[str]) -> None:
-    """FarfeelError where a class of `data` is none that a model tells, alone or merged with others, which knows the
-    emotions `known`."""
-    told = {data.merge.get(emotion, emotion) for emotion in known}
-    if unknown := [emotion for emotion in data.emotions if emotion not in told]:
+    """Raise FarfeelError where a model cannot answer with a class of `data`. known: the emotions that it knows."""
+    answers = {data.merge.get(emotion, emotion) for emotion in known}
+    if unknown := [emotion for emotion in data.emotions if emotion not in answers]:
         raise FarfeelError(
-            f"--emotions asks for {', '.join(unknown)}, the checkpoint tells {', '.join(known)}; choose among these"
+            f"--emotions asks for {', '.join(unknown)}, the checkpoint knows {', '.join(known)}; choose among these"
         )

@@ -1,7 +1,7 @@
-"""What is in a corpus folder: headers read, gaps named; and the manifest, a Parquet table with one row per clip.
+"""What is in a corpus folder, from the headers of its files; and the manifest, a Parquet table with one row per clip.
 
-A manifest has the columns of `Clip`, in that order. Files under the root are stored relative to it, the root and the
-format's version are in the table's metadata, so that data and manifest can move to another machine.
+A manifest has the columns of `Clip`, in that order. Files under the root are stored relative to it. The root and the
+version of the format are in the table's metadata. So data and manifest can be moved to another machine.
 """
 
 from __future__ import annotations
@@ -16,15 +16,16 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from farfeel.corpora import CORPORA, Corpus, get_corpus
+from farfeel.corpora import Corpus, get_corpus
 from farfeel.corpora.corpus import few
-from farfeel.corpora.folder import FOLDER, is_unknown, nothing_here, speaker_note
+from farfeel.corpora.readers.folder import FOLDER, is_unknown, nothing_here, speaker_note
 from farfeel.media.audio import MIN_SECONDS, audio_info
 from farfeel.media.video import media_info
 from farfeel.support.files import replacing_file, require_folder
 from farfeel.support.registry import nearest
 from farfeel.support.text import one_line
 from farfeel.types import EMOTIONS, FACES, Clip, FarfeelError
+from farfeel.variants import CORPORA
 
 MANIFEST_VERSION = 2
 _METADATA_KEY = b"farfeel.manifest"
@@ -44,36 +45,37 @@ _SCHEMA = pa.schema(
         pa.field("face", pa.string(), nullable=False),
     ]
 )
-_READERS = 4  # Headers wait for the disk, not for the processor.
+_READERS = 4  # Reading headers waits for the disk, not for the processor.
 _MOST_ROWS = 100  # of a table of speakers; CREMA-D has 91
 _MOST_LINES = 20  # of unreadable files
 _LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 _JPEG, _PNG = (b"\xff\xd8\xff", b"\xff\xd9"), (b"\x89PNG\r\n\x1a\n", b"IEND\xaeB`\x82")
 _STILLS = {".jpg": _JPEG, ".jpeg": _JPEG, ".png": _PNG}
-"""First and last bytes of a whole picture: decoding tens of thousands would take minutes, this takes seconds."""
-_ROUNDING_S = 0.05  # Times are noted to a tenth of a second or less; a film's last frame ends when it likes.
-_STILL_END = 64  # Programs that append a few bytes do no harm.
+"""First and last bytes of a whole picture. To check them takes seconds; to decode all pictures would take minutes."""
+_ROUNDING_S = 0.05  # Times are given to a tenth of a second or less, and a video may end later than its last frame.
+_STILL_END = 64  # Some programs append a few bytes.
 
 
 @dataclass(frozen=True)
 class _Header:
-    """What a file holds: a film's seconds (None: a still), its sound (0 channels: none)."""
+    """What a file holds. video_s: None for a still or for no video. channels: 0 for no audio."""
 
-    film_s: float | None = None
-    sound_s: float = 0.0
+    video_s: float | None = None
+    audio_s: float = 0.0
     sample_rate: int = 0
     channels: int = 0
 
 
 @dataclass(frozen=True)
 class ScanReport:
-    """What a folder holds of one corpus. `clips` are those that can be used, with `end_s` set to the length of their
-    sound, or of their film where there is none (a still has no length). A clip whose sound is not readable is left out;
-    one whose film is not stays with its sound alone.
+    """What a folder holds of one corpus.
 
-    people: a line on the speakers, where the corpus tells. seconds: in all. sample_rates and channels: value → clips
-    with sound. absent_speakers: of the whole corpus, not here. missing: ids of expected clips of the speakers that are
-    here. unreadable: file and reason. skipped: reason → files. duplicates: files that repeat a clip already counted.
+    clips: those that can be used. Their `end_s` is the length of their audio, or of their video where there is no audio
+    (a still has no length). A clip with unreadable audio is left out. A clip with unreadable video is used without it.
+    seconds: length of all clips. sample_rates, channels: value → clips with audio. absent_speakers: speakers of the
+    whole corpus without a clip here. missing: ids of expected clips that are not here, of the speakers that are.
+    unreadable: file and reason. skipped: reason → files. duplicates: files that repeat a clip. people: a line about the
+    speakers, where the corpus has one.
     """
 
     corpus: str
@@ -100,7 +102,7 @@ class ScanReport:
     def summary(self) -> str:
         """A plain-text table, speakers by emotions, and a line for each thing that was noticed.
 
-        Where there are more speakers than a reader can take in, those alike up to a hyphen share a row.
+        Where there are very many speakers, those with the same name up to a hyphen share a row.
         """
         counts = self.counts
         speakers = sorted({clip.speaker for clip in self.clips})
@@ -124,12 +126,12 @@ class ScanReport:
         lines += [f"{len(self.clips)} clips of {who}{length}", *([self.people] if self.people else [])]
         lines += [f"{clips} clips at {rate} Hz" for rate, clips in self.sample_rates.items()]
         lines += [f"{clips} clips with {_counted(channels, 'channel')}" for channels, clips in self.channels.items()]
-        if films := sum(clip.video is not None for clip in self.clips):
-            lines.append(f"{films} clips with video")
-            if films < len(self.clips):
-                lines.append(f"{len(self.clips) - films} clips without film")
+        if videos := sum(clip.video is not None for clip in self.clips):
+            lines.append(f"{videos} clips with video")
+            if videos < len(self.clips):
+                lines.append(f"{len(self.clips) - videos} clips without video")
         if mute := sum(clip.audio is None for clip in self.clips):
-            lines.append(f"{mute} clips without sound")
+            lines.append(f"{mute} clips without audio")
         if self.absent_speakers:
             lines.append(f"absent speakers: {', '.join(self.absent_speakers)}")
         if self.missing:
@@ -151,10 +153,11 @@ def scan(
     emotions: Sequence[str] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> ScanReport:
-    """Read the headers of all clips under `root`. `progress` is called with headers read and headers in all.
+    """Read the headers of all clips under `root`.
 
-    A file that cannot be read is reported, not raised. Raises FarfeelError where root is no folder or holds no clip of
-    this corpus, or none of the emotions asked for.
+    emotions: those to look for; None: all. progress: called with the number of headers read and of all headers. A file
+    that cannot be read is in the report. Raises FarfeelError where root is no folder, holds no clip of this corpus, or
+    no clip of these emotions.
     """
     root = Path(root)
     wanted = _known_emotions(emotions)
@@ -163,7 +166,7 @@ def scan(
         raise _nothing_here(corpus, root, listing.skipped)
     skipped = Counter(listing.skipped)
     chosen = [clip for clip in listing.clips if clip.emotion in wanted]
-    skipped.update(f"{clip.emotion} not asked for" for clip in listing.clips if clip.emotion not in wanted)
+    skipped.update(f"{clip.emotion} not requested" for clip in listing.clips if clip.emotion not in wanted)
     if not chosen:
         found = ", ".join(f"{files} files: {reason}" for reason, files in skipped.items())
         raise FarfeelError(
@@ -171,32 +174,32 @@ def scan(
             f"choose among {', '.join(corpus.emotions)} or correct --root"
         )
 
-    headers: dict[Path, _Header | str] = {}  # of each file once: a film may show many clips
-    films = {clip.video for clip in chosen if clip.video}
-    files = sorted(films | {clip.audio for clip in chosen if clip.audio})
+    headers: dict[Path, _Header | str] = {}  # each file once: a video may hold many clips
+    videos = {clip.video for clip in chosen if clip.video}
+    files = sorted(videos | {clip.audio for clip in chosen if clip.audio})
     with ThreadPoolExecutor(_READERS) as pool:
-        read = pool.map(lambda file: _header(file, file in films), files)
+        read = pool.map(lambda file: _header(file, file in videos), files)
         for done, (file, header) in enumerate(zip(files, read, strict=True), start=1):
             headers[file] = header
             if progress:
                 progress(done, len(files))
     readable = {file: header for file, header in headers.items() if isinstance(header, _Header)}
-    clips, sounds, lengths_s, beyond = [], [], [], []
+    clips, audios, lengths_s, beyond = [], [], [], []
     for clip in chosen:
-        sound = readable.get(clip.audio) if clip.audio else _Header()
-        film = readable.get(clip.video) if clip.video else None
-        if sound is None or not (sound.channels or film):
+        audio = readable.get(clip.audio) if clip.audio else _Header()
+        video = readable.get(clip.video) if clip.video else None
+        if audio is None or not (audio.channels or video):
             continue
-        file_s = sound.sound_s if sound.channels else film.film_s if film else None
+        file_s = audio.audio_s if audio.channels else video.video_s if video else None
         if file_s is not None and max(clip.start_s + MIN_SECONDS, clip.end_s or 0.0) > file_s + _ROUNDING_S:
             beyond.append((clip.audio or clip.video or root, _beyond(clip, file_s)))
             continue
         end_s = file_s if clip.end_s is None or file_s is None else min(clip.end_s, file_s)
         lengths_s.append((end_s or 0.0) - clip.start_s)
-        if sound.channels:
-            sounds.append(sound)
-        audio, video = clip.audio if sound.channels else None, clip.video if film else None
-        clips.append(replace(clip, audio=audio, video=video, end_s=end_s))
+        if audio.channels:
+            audios.append(audio)
+        with_audio, with_video = clip.audio if audio.channels else None, clip.video if video else None
+        clips.append(replace(clip, audio=with_audio, video=with_video, end_s=end_s))
 
     present = {clip.speaker for clip in listing.clips}
     return ScanReport(
@@ -204,8 +207,8 @@ def scan(
         root=root,
         clips=tuple(clips),
         seconds=sum(lengths_s),
-        sample_rates=dict(sorted(Counter(sound.sample_rate for sound in sounds).items())),
-        channels=dict(sorted(Counter(sound.channels for sound in sounds).items())),
+        sample_rates=dict(sorted(Counter(audio.sample_rate for audio in audios).items())),
+        channels=dict(sorted(Counter(audio.channels for audio in audios).items())),
         absent_speakers=tuple(speaker for speaker in corpus.speakers if speaker not in present),
         missing=_missing(corpus, listing.clips, present, wanted),
         unreadable=(*((file, header) for file, header in headers.items() if isinstance(header, str)), *beyond),
@@ -216,7 +219,7 @@ def scan(
 
 
 def write_manifest(clips: Sequence[Clip], path: Path, root: Path) -> None:
-    """Clips → Parquet; files under `root` are stored relative to it."""
+    """Clips → the Parquet file `path`; files under `root` are stored relative to it."""
     root = Path(root).resolve()
     columns = {name: [getattr(clip, name) for clip in clips] for name in _SCHEMA.names}
     for name in ("audio", "video"):
@@ -228,9 +231,9 @@ def write_manifest(clips: Sequence[Clip], path: Path, root: Path) -> None:
 
 
 def read_manifest(path: Path, root: Path | None = None) -> list[Clip]:
-    """Parquet → clips, their files under `root`, or under the root they were written with.
+    """A manifest → its clips. Their files are under `root`, or under the root that the manifest names.
 
-    Raises FarfeelError for a file that is no manifest, of another version, without a column, or of unknown emotions.
+    Raises FarfeelError for a file that is no manifest, is of another version, lacks a column, or has unknown emotions.
     """
     path = Path(path)
     if not path.is_file():
@@ -270,8 +273,11 @@ def read_manifest(path: Path, root: Path | None = None) -> list[Clip]:
 def load_clips(
     name_or_manifest: str, root: Path | None = None, on_unreadable: Callable[[str], None] | None = None
 ) -> list[Clip]:
-    """The usable clips of a corpus under `root`, or of a manifest file; `on_unreadable` is told of what is left out,
-    and why, and of speakers that are not known. Raises FarfeelError with one line."""
+    """The usable clips of a corpus under `root`, or of a manifest file.
+
+    on_unreadable: called with a line for everything that is left out, and for speakers that are not known. Raises
+    FarfeelError where there is no usable clip.
+    """
     notes: list[str] = []
     if _is_manifest(name_or_manifest):
         clips = read_manifest(Path(name_or_manifest), root)
@@ -313,7 +319,7 @@ def load_corpora(
 ) -> list[Clip]:
     """The usable clips of several corpora or manifests, each under a root of its own, one after the other.
 
-    Raises FarfeelError where two sources hold the same corpus: nobody could tell their speakers apart.
+    Raises FarfeelError where two sources hold the same corpus: their speakers have the same names.
     """
     clips: list[Clip] = []
     for name, root in sources:
@@ -328,42 +334,44 @@ def load_corpora(
 
 
 def named_with_corpus(clips: Sequence[Clip]) -> list[Clip]:
-    """The clips with their corpus in ids and speakers, e.g. ravdess/03: two corpora may each have a speaker 03. For
-    after the split, which knows a corpus's speakers by their own names."""
+    """The clips with their corpus in ids and speakers, such as ravdess/03: two corpora may each have a speaker 03.
+
+    To be called after the split, which uses the speakers' own names.
+    """
     return [replace(clip, id=f"{clip.corpus}/{clip.id}", speaker=f"{clip.corpus}/{clip.speaker}") for clip in clips]
 
 
-def _header(file: Path, is_film: bool) -> _Header | str:
-    """What a file holds, or the one line that says why it cannot be used."""
+def _header(file: Path, is_video: bool) -> _Header | str:
+    """What a file holds; or one line that says why it cannot be used."""
     try:
         if file.suffix.lower() in _STILLS:
             return _still_header(file)
-        return _film_header(file) if is_film else _sound_header(file)
+        return _video_header(file) if is_video else _audio_header(file)
     except FarfeelError as error:
         return _pointer_line(file) or str(error)
 
 
 def _beyond(clip: Clip, file_s: float) -> str:
     span = f"{clip.start_s:g} s to " + ("its end" if clip.end_s is None else f"{clip.end_s:g} s")
-    return f"{clip.id} goes from {span}, the file lasts {file_s:.2f} s; correct the times"
+    return f"{clip.id} is from {span}, the file lasts {file_s:.2f} s; correct the times"
 
 
-def _sound_header(file: Path) -> _Header:
+def _audio_header(file: Path) -> _Header:
     info = audio_info(file)
     _require_length(file, "audio", info.seconds)
-    return _Header(sound_s=info.seconds, sample_rate=info.sample_rate, channels=info.channels)
+    return _Header(audio_s=info.seconds, sample_rate=info.sample_rate, channels=info.channels)
 
 
-def _film_header(file: Path) -> _Header:
+def _video_header(file: Path) -> _Header:
     info = media_info(file)
     if info.video is None:
-        raise FarfeelError(f"{file} has no picture, expected a film; copy or convert it again")
-    film_s = None if info.video.is_still else info.video.seconds
-    if film_s is not None:
-        _require_length(file, "film", film_s)
+        raise FarfeelError(f"{file} has no picture, expected a video; copy or convert it again")
+    video_s = None if info.video.is_still else info.video.seconds
+    if video_s is not None:
+        _require_length(file, "video", video_s)
     if info.audio is None:
-        return _Header(film_s=film_s)
-    return _Header(film_s, info.audio.seconds, info.audio.sample_rate, info.audio.channels)
+        return _Header(video_s=video_s)
+    return _Header(video_s, info.audio.seconds, info.audio.sample_rate, info.audio.channels)
 
 
 def _still_header(file: Path) -> _Header:
@@ -387,7 +395,7 @@ def _require_length(file: Path, what: str, seconds: float) -> None:
 
 
 def _pointer_line(file: Path) -> str:
-    """What to do about a file that Git has not fetched; empty where it is none."""
+    """What to do about a file that Git has not fetched; "" where it is no such file."""
     try:
         with file.open("rb") as opened:
             is_pointer = opened.read(len(_LFS_POINTER)) == _LFS_POINTER
@@ -420,8 +428,8 @@ def _known_emotions(emotions: Sequence[str] | None) -> tuple[str, ...]:
 
 
 def _nothing_here(corpus: Corpus, root: Path, skipped: dict[str, int]) -> FarfeelError:
-    """One line: the form expected, and what the folder holds instead."""
-    others = [other.name for other in CORPORA.values() if other is not corpus and _holds_clips(other, root)]
+    """The error about a folder without a clip: what was expected, and what the folder holds."""
+    others = [name for name in CORPORA if name != corpus.name and _holds_clips(name, root)]
     if corpus is FOLDER and not others:
         return nothing_here(root, skipped)
     archives = sorted(root.rglob("*.zip"))
@@ -440,10 +448,10 @@ def _nothing_here(corpus: Corpus, root: Path, skipped: dict[str, int]) -> Farfee
     )
 
 
-def _holds_clips(corpus: Corpus, root: Path) -> bool:
+def _holds_clips(name: str, root: Path) -> bool:
     try:
-        return bool(corpus.listing(root).clips)
-    except FarfeelError:  # a table of one's own with a fault
+        return bool(get_corpus(name).listing(root).clips)
+    except FarfeelError:  # a table with a fault, or a plug-in that cannot be imported
         return False
 
 

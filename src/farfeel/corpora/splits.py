@@ -3,18 +3,17 @@
 paper       RAVDESS: training actors 1 to 18, validation 19 to 21, test 22 to 24.
 folds-6:K   RAVDESS: the folds of EmoBox (Ma et al., 2024, arXiv 2406.07162), fold K from 1 is the test.
 folds-5:K   RAVDESS: the folds of Luna-Jiménez et al. (2021), Sensors 21(22): 7665.
-published   Stills: the parts that their folders name; validation may be empty, and so may test.
-folds-N:K   Any other N, and any N on another corpus: the speakers that are there are dealt into N folds, men first,
-            then women, each in order of name, one to each fold in turn. So every fold mixes the sexes where the
-            corpus's names tell them, and folds-7 of RAVDESS without actors 22 to 24 is seven folds of three.
+published   Stills: the parts that their folders name. Validation and test may be empty.
+folds-N:K   Any other N, and any N on another corpus: the speakers that are there are dealt into N folds, one to each
+            fold in turn: first the men, then the women, each in order of name. So each fold has both sexes, where
+            the corpus knows them. For instance, folds-7 of RAVDESS without actors 22 to 24 is seven folds of three.
             Speakers who talk to each other stay together: folds-5:K of IEMOCAP tests session K.
-            The deal depends on which speakers are there: choose emotions and actors before splitting.
+            The folds depend on the speakers that are there: choose emotions and actors before splitting.
 
-A corpus with surrogate films is divided like the corpus that its sound is from.
+A corpus with surrogate videos is divided like the corpus of its audio.
 
-In folds, validation is the fold after the test fold (after the last, the first); training is the rest. A published
-split works on a part of its corpus and says which of its speakers are absent. Clips of several corpora are split corpus
-by corpus.
+In folds, validation is the fold after the test fold (the first fold after the last); training is the rest. A published
+split can divide a part of its corpus; it says which speakers are absent. Each of several corpora is split by itself.
 """
 
 from __future__ import annotations
@@ -24,14 +23,14 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from farfeel.corpora import CORPORA
+from farfeel.corpora import corpus_of
 from farfeel.corpora.corpus import SURROGATE, few
-from farfeel.corpora.stills import SPLITS as STILL_PARTS
+from farfeel.corpora.readers.stills import SPLITS as STILL_PARTS
 from farfeel.support.registry import nearest
 from farfeel.types import Clip, FarfeelError
 
 PARTS = ("train", "val", "test")
-_NAMED = 40  # Speakers that an error names.
+_NAMED = 40  # speakers that an error names
 
 _PAPER = (tuple(range(1, 19)), (19, 20, 21), (22, 23, 24))
 _FOLDS = {
@@ -44,10 +43,10 @@ Speakers = tuple[str, ...]
 
 @dataclass(frozen=True)
 class Split:
-    """Three parts without a common speaker. `absent`: speakers that the split names and the clips do not have.
+    """Three parts without a common speaker.
 
-    `wanted` is part → the speakers that the split puts there, present or not. Where the clips are of several corpora,
-    both name speakers as corpus/speaker.
+    absent: speakers of the split without a clip. name: of the split. wanted: part → the speakers that the split puts
+    there, present or not. Where the clips are of several corpora, speakers are named corpus/speaker.
     """
 
     train: tuple[Clip, ...]
@@ -58,14 +57,14 @@ class Split:
     wanted: dict[str, Speakers] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        seen: dict[tuple[str, str], str] = {}
+        part_of: dict[tuple[str, str], str] = {}
         for part in PARTS:
             for clip in getattr(self, part):
-                if seen.setdefault((clip.corpus, clip.speaker), part) != part:
+                if part_of.setdefault((clip.corpus, clip.speaker), part) != part:
                     raise ValueError(f"speaker {clip.speaker} of {clip.corpus} is in two parts of {self.name}")
 
     def part(self, name: str) -> tuple[Clip, ...]:
-        """The clips of "train", "val", "test" or "all" of them. Raises FarfeelError where there is none."""
+        """The clips of the part "train", "val" or "test", or of "all". Raises FarfeelError where there are none."""
         if name not in (*PARTS, "all"):
             near = nearest(name, (*PARTS, "all"))
             remedy = f"did you mean {near}?" if near else "choose one of them"
@@ -76,19 +75,19 @@ class Split:
             nobody = "no speaker (more folds than speakers)" if _parse(self.name) else "stills of that part"
             wanted = few(self.wanted.get(name, ()), _NAMED) or nobody
             raise FarfeelError(
-                f"the {name} part of {self.name} has no clip: it wants {wanted}, and here are "
+                f"the {name} part of {self.name} has no clip: it needs {wanted}, found "
                 f"{few(here, _NAMED) or 'none'}; add those speakers or choose another split or part"
             )
         return clips
 
 
 def split_clips(clips: Sequence[Clip], split: str) -> Split:
-    """Clips → training, validation and test part, speaker-independent; each keeps the order of `clips`.
+    """Clips → training, validation and test part, without a common speaker, each in the order of `clips`.
 
     A part may be empty. Raises FarfeelError for an unknown split, and for `paper` and `published` on a corpus that they
     do not divide.
     """
-    wanted: dict[tuple[str, str], str] = {}  # (corpus, speaker) → part, for all whom the split names
+    wanted: dict[tuple[str, str], str] = {}  # (corpus, speaker) → part, for all speakers of the split
     for corpus in sorted({clip.corpus for clip in clips}):
         here = tuple(sorted({clip.speaker for clip in clips if clip.corpus == corpus}))
         for part, speakers in zip(PARTS, _divide(corpus, here, split), strict=True):
@@ -100,7 +99,7 @@ def split_clips(clips: Sequence[Clip], split: str) -> Split:
         if (clip.corpus, clip.speaker) not in wanted:
             raise FarfeelError(
                 f"speaker {clip.speaker} is none of those that {split} divides in {clip.corpus}; "
-                "leave that speaker out or choose folds-N:K with another N"
+                "remove that speaker or choose folds-N:K with another N"
             )
         parts[wanted[clip.corpus, clip.speaker]].append(clip)
     present = {(clip.corpus, clip.speaker) for clip in clips}
@@ -117,7 +116,7 @@ def split_clips(clips: Sequence[Clip], split: str) -> Split:
 
 
 def _divide(corpus: str, here: Speakers, split: str) -> tuple[Speakers, Speakers, Speakers]:
-    """The speakers of the three parts: those the published split names, or a deal of those that are here."""
+    """The speakers of the three parts: those of the published split, or folds of the speakers that are here."""
     folding = _parse(split)
     corpus = corpus.removesuffix(SURROGATE)
     if split == "published":
@@ -143,9 +142,11 @@ def _divide(corpus: str, here: Speakers, split: str) -> tuple[Speakers, Speakers
 
 
 def deal(corpus: str, speakers: Sequence[str], count: int) -> list[Speakers]:
-    """Speakers → `count` folds whose sizes, and numbers of men and of women, differ by one at most; where speakers
-    belong together, so do the numbers of their groups."""
-    known = CORPORA.get(corpus.removesuffix(SURROGATE))
+    """Speakers → `count` folds. Their sizes, and their numbers of men and of women, differ by one at most.
+
+    Where speakers belong to groups, this is true of the numbers of groups.
+    """
+    known = corpus_of(corpus)
     groups: dict[str, list[str]] = defaultdict(list)
     for speaker in sorted(speakers):
         groups[known.together(speaker) if known else speaker].append(speaker)
@@ -171,8 +172,8 @@ def _parse(split: str) -> tuple[int, int] | None:
             "published",
             *(f"folds-{count}:{fold}" for count in (5, 6, 7) for fold in range(1, count + 1)),
         )
-        begun = next((name for name in known if split and name.startswith(split)), None)
-        near = begun or nearest(split, known)
+        begun = [name for name in known if split and name.startswith(split)]
+        near = begun[0] if begun else nearest(split, known)
         remedy = f"did you mean {near}?" if near else "choose one of these"
         raise FarfeelError(f"split {split} is not paper, published or folds-N:K, e.g. folds-6:1; {remedy}")
     count, fold = int(parts[1]), int(parts[2])

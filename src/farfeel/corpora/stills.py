@@ -1,19 +1,10 @@
-"""Stills: folders of pictures of faces with their emotions, and the tables that FER2013 is published as.
+"""The tables that FER2013 is published as → a folder of stills, for `farfeel.corpora.readers.stills`.
 
-FER2013 (https://www.kaggle.com/competitions/challenges-in-representation-learning-facial-expression-recognition-challenge)
-is 48×48 grey faces found by an image search: 28,709 for training, 3,589 "public test" (validation) and 3,589 "private
-test" (test), 7 emotions. Licence: research use. Citation: Goodfellow et al. (2013), Challenges in Representation
-Learning: A Report on Three Machine Learning Contests, ICONIP.
-
-A folder holds split / emotion / name: train/happy/000123.jpg. Splits and emotions may have FER2013's own names, or
-those of the many copies of it. `unpack` makes such a folder of a table, which is either of
+`unpack` reads either of
 
 - Parquet with the columns jpeg (bytes), emotion (name) and split;
 - FER2013's CSV: emotion (0 angry, 1 disgust, 2 fear, 3 happy, 4 sad, 5 surprise, 6 neutral), pixels (2304 greys, row by
   row) and Usage (Training, PublicTest or PrivateTest).
-
-Who is seen is not known. Every still counts as a speaker of its own, and the split is the published one (`published`):
-the same person, even the same picture, can be on both sides of it. `unpack` counts the latter.
 """
 
 from __future__ import annotations
@@ -31,72 +22,25 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from farfeel.corpora.corpus import Corpus
-from farfeel.support.files import replacing_folder, require_only
+from farfeel.corpora.readers.stills import EMOTION_OF, SPLIT_OF, SPLITS
+from farfeel.support.files import replacing_folder, require_replaceable
 from farfeel.support.text import one_line
-from farfeel.types import EMOTIONS, Clip, FarfeelError
+from farfeel.types import EMOTIONS, FarfeelError
 
-SPLITS = ("train", "validation", "test")
 SIDE = 48  # pixels, of FER2013
-_MARKER = "stills.json"  # What a folder was unpacked from.
-_SUFFIXES = (".jpg", ".jpeg", ".png")
-_SPLIT_NAMES = {
-    "train": ("train", "training"),
-    "validation": ("validation", "valid", "val", "publictest"),
-    "test": ("test", "testing", "privatetest"),
-}
-_EMOTION_NAMES = {
-    "happy": ("happiness",),
-    "sad": ("sadness",),
-    "angry": ("anger",),
-    "fearful": ("fear",),
-    "disgust": ("disgusted",),
-    "surprised": ("surprise",),
-}
-_SPLIT_OF = {name: split for split, names in _SPLIT_NAMES.items() for name in names}
-_EMOTION_OF = {name: emotion for emotion in EMOTIONS for name in (emotion, *_EMOTION_NAMES.get(emotion, ()))}
+_MARKER = "stills.json"  # what a folder was unpacked from
 _CSV_EMOTIONS = ("angry", "disgust", "fearful", "happy", "sad", "surprised", "neutral")
 _CSV_CODES = tuple(str(code) for code in range(len(_CSV_EMOTIONS)))
 _ROWS = 1000  # read at once
 
 
-def _decode(path: Path) -> Clip | str | None:
-    split = _SPLIT_OF.get(path.parent.parent.name.lower())
-    if split is None or path.suffix.lower() not in _SUFFIXES:
-        return None
-    emotion = _EMOTION_OF.get(path.parent.name.lower())
-    if emotion is None:
-        return f"stills in a folder {path.parent.name}"
-    return Clip(
-        id=f"{split}/{emotion}/{path.stem}",
-        corpus="stills",
-        speaker=f"{split}-{emotion}-{path.stem}",  # A name alone may be there once in each emotion's folder.
-        emotion=emotion,
-        audio=None,
-        video=path,
-        face="whole",
-    )
-
-
-STILLS = Corpus(
-    name="stills",
-    title="stills of faces",
-    source="https://www.kaggle.com/datasets/msambare/fer2013",
-    citation=(
-        "Goodfellow IJ et al. (2013). Challenges in Representation Learning: A Report on Three Machine Learning "
-        "Contests. Proc. ICONIP 2013"
-    ),
-    licence="that of the pictures; FER2013: research use",
-    emotions=EMOTIONS,
-    example="train/happy/000123.jpg",
-    decode=_decode,
-)
-
-
 @dataclass(frozen=True)
 class Unpacked:
-    """What a table held. stills: split → emotion → pictures. bad: rows left out, and why. copies: split → pictures
-    whose bytes are also those of a training picture."""
+    """What a table held.
+
+    stills: split → emotion → number of pictures. bad: rows left out, and why. copies: split → number of pictures that
+    are, byte for byte, also training pictures.
+    """
 
     stills: dict[str, dict[str, int]]
     bad: tuple[str, ...]
@@ -104,11 +48,11 @@ class Unpacked:
 
 
 def unpack(table: Path, out: Path, progress: Callable[[int, int], None] | None = None) -> Unpacked:
-    """A table of stills → the folder `out`, split / emotion / row number; a picture's bytes are written as they are.
+    """A table of stills → the folder `out`, split / emotion / row number. Pictures are written byte for byte.
 
-    The folder appears when it is whole; one already made from the same table is kept. `progress` is called with rows
-    done and rows in all. Raises FarfeelError where `table` is neither of the two forms, or where `out` holds other
-    files. Rows that are not usable are left out and named in the result.
+    The folder appears when it is complete. A folder that was made from the same table is kept. progress: called with
+    the number of rows done and of all rows. Rows that are not usable are left out and named in the result. Raises
+    FarfeelError where `table` has neither of the two forms, or where `out` holds other files.
     """
     table, out = Path(table), Path(out)
     if not table.is_file():
@@ -117,8 +61,9 @@ def unpack(table: Path, out: Path, progress: Callable[[int, int], None] | None =
         made_from = {"version": 1, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
     if kept := _read_marker(out, made_from):
         return kept
-    ours = (_MARKER, *SPLITS) if (out / _MARKER).exists() else ()  # Without it, train/ is someone's own.
-    require_only(out, ours, "an unpacked table of stills")
+    # Without the marker, train/ may be the user's own folder.
+    ours = (_MARKER, *SPLITS) if (out / _MARKER).exists() else ()
+    require_replaceable(out, ours, "an unpacked table of stills")
     count, rows = _rows(table)
     stills: dict[str, Counter[str]] = defaultdict(Counter)
     digests: dict[str, list[bytes]] = defaultdict(list)
@@ -129,17 +74,18 @@ def unpack(table: Path, out: Path, progress: Callable[[int, int], None] | None =
             if fault:
                 bad.append(f"row {number} ({fault})")
             else:
-                place = partial / _SPLIT_OF[split.lower()] / _EMOTION_OF[emotion.lower()] / f"{number:06d}{suffix}"
-                place.parent.mkdir(parents=True, exist_ok=True)
-                place.write_bytes(picture)
-                stills[place.parts[-3]][place.parts[-2]] += 1
-                digests[place.parts[-3]].append(hashlib.sha256(picture).digest())
+                folder, emotion = SPLIT_OF[split.lower()], EMOTION_OF[emotion.lower()]
+                still = partial / folder / emotion / f"{number:06d}{suffix}"
+                still.parent.mkdir(parents=True, exist_ok=True)
+                still.write_bytes(picture)
+                stills[folder][emotion] += 1
+                digests[folder].append(hashlib.sha256(picture).digest())
             if progress and (number % 100 == 99 or number + 1 == count):
                 progress(number + 1, count)
         if not stills:
             raise FarfeelError(f"{table} holds no usable still ({count} rows: {', '.join(bad[:3])}); check the table")
-        seen = set(digests["train"])
-        copies = {split: sum(digest in seen for digest in digests[split]) for split in SPLITS[1:]}
+        of_training = set(digests["train"])
+        copies = {split: sum(digest in of_training for digest in digests[split]) for split in SPLITS[1:]}
         unpacked = Unpacked(
             {
                 split: {name: stills[split][name] for name in EMOTIONS if name in stills[split]}
@@ -154,7 +100,7 @@ def unpack(table: Path, out: Path, progress: Callable[[int, int], None] | None =
 
 
 def _read_marker(out: Path, made_from: dict[str, object]) -> Unpacked | None:
-    """What a folder was made with, where it was made from the same table and is still whole."""
+    """What a folder holds, where it was made from the same table and is still complete; else None."""
     try:
         facts = json.loads((out / _MARKER).read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -174,7 +120,7 @@ Row = tuple[str, str, bytes, str]
 
 
 def _rows(table: Path) -> tuple[int, Iterator[Row]]:
-    """Number of rows, and the rows. What cannot be read of a row is empty in it."""
+    """Number of rows, and the rows. A part of a row that cannot be read is empty."""
     with table.open("rb") as beginning:
         is_parquet = beginning.read(4) == b"PAR1"
     try:
@@ -224,7 +170,7 @@ def _csv_rows(table: Path) -> Iterator[Row]:
 
 
 def _png(pixels: str) -> bytes:
-    """Space-separated greys → PNG; nothing where they are no 48×48 bytes."""
+    """Space-separated grey values → PNG; no bytes where they are not 48×48 values from 0 to 255."""
     try:
         greys = np.array(pixels.split(), dtype=np.int64)
     except (ValueError, OverflowError):
@@ -235,10 +181,10 @@ def _png(pixels: str) -> bytes:
 
 
 def _fault(split: str, emotion: str, picture: bytes) -> str:
-    """Why a row is left out; empty where it is sound."""
-    if split.lower() not in _SPLIT_OF:
+    """Why a row is left out; "" where it is usable."""
+    if split.lower() not in SPLIT_OF:
         return f"unknown split {split!r}"
-    if emotion.lower() not in _EMOTION_OF:
+    if emotion.lower() not in EMOTION_OF:
         return f"unknown emotion {emotion!r}"
     if not picture or cv2.imdecode(np.frombuffer(picture, np.uint8), cv2.IMREAD_GRAYSCALE) is None:
         return "undecodable picture"

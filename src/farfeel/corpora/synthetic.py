@@ -1,27 +1,24 @@
-"""The embedded corpus: artificial voices that speak nonsense, and drawn faces, with eight emotions, made from a seed.
+"""Makes the synthetic corpus: artificial voices that speak nonsense, and drawn faces, with eight emotions, from a seed.
 
-For demonstrations and tests where no recordings are at hand; a result on it says nothing about people. Licence: none
-needed. Sound is 16 kHz, mono, 16 bit; the film, without sound, 64 x 64 at 12.5 frames a second, is nothing but a face.
+It is for demonstrations and tests without recordings. A result on it says nothing about people. The audio is 16 kHz,
+mono, 16 bit. The video has no audio, 64 x 64 pixels and 12.5 frames a second; it is filled by a face. File names are in
+`farfeel.corpora.readers.synthetic`.
 
-Names are synthetic - speaker - emotion - take: synthetic-03-angry-02.flac, and .mp4, in speaker_03/. Odd speakers have
-low voices, even ones high.
-
-Neither modality tells all emotions apart, so that fusing them has something to win: happy and angry sound the same, and
-so do calm and sad (`SAME_VOICE`); neutral and calm look the same, and so do fearful and surprised (`SAME_FACE`). Who
-only hears or only sees is right in at most three clips of four; who does both may be right in all.
+No single modality distinguishes all emotions, so fusion can improve on both. Happy and angry have the same voice, and
+so do calm and sad (`SAME_VOICE`). Neutral and calm have the same face, and so do fearful and surprised (`SAME_FACE`).
+With one modality, at most three clips of four can be recognised; with both, all of them.
 
 A voice is source and filter (Fant, 1960): a glottal pulse train (Rosenberg, 1971) with jitter, shimmer and breath noise
-through formant resonators (Klatt, 1980) that glide from vowel to vowel (formants of Peterson and Barney, 1952), with
-noise bursts for consonants. Speakers differ in pitch, vocal-tract length, rate, loudness and spectral tilt. An emotion
-moves pitch level, range and contour, rate, loudness, tilt and roughness relative to the speaker's own, in directions
-that actors take (Banse and Scherer, 1996); by how much was chosen here. The strength differs from clip to clip, so that
-emotions overlap. The faces are those of `drawn_faces`.
+goes through formant resonators (Klatt, 1980) that glide from vowel to vowel (formants of Peterson and Barney, 1952),
+with noise bursts for consonants. Speakers differ in pitch, vocal-tract length, rate, loudness and spectral tilt. An
+emotion changes pitch level, range and contour, rate, loudness, tilt and roughness relative to the speaker's own. The
+directions are those of actors (Banse and Scherer, 1996); the amounts were chosen here. The strength differs from clip
+to clip, so emotions overlap. The faces are those of `drawn_faces`.
 """
 
 from __future__ import annotations
 
 import json
-import re
 import shutil
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
@@ -32,18 +29,17 @@ import soundfile
 from scipy.signal import lfilter, sosfilt
 
 from farfeel.corpora import drawn_faces
-from farfeel.corpora.corpus import Corpus
+from farfeel.corpora.readers.synthetic import sentence_of
 from farfeel.corpora.video_files import write_film
 from farfeel.support.files import replacing_folder
-from farfeel.types import EMOTIONS, Clip, FarfeelError
+from farfeel.types import EMOTIONS, FarfeelError
 
 SAMPLE_RATE = 16000
 SAME_VOICE = (("happy", "angry"), ("calm", "sad"))
 SAME_FACE = (("neutral", "calm"), ("fearful", "surprised"))
-VERSION = 2  # Raise it when sound or film changes: folders of another version are made anew.
-MAX_COUNT = 99  # Speakers and takes have two digits in a name.
-_MARKER = "synthetic.json"  # In each speaker's folder: what it was made from.
-_NAME = re.compile(rf"synthetic-(\d\d)-({'|'.join(EMOTIONS)})-(\d\d)")
+VERSION = 2  # Raise it when audio or video changes: folders of another version are made anew.
+MAX_COUNT = 99  # Speakers and clips have two digits in a name.
+_MARKER = "synthetic.json"  # in each speaker's folder: what it was made from
 
 _VOWELS_HZ = {  # first three formants of a man's vowels
     "a": (730, 1090, 2440),
@@ -55,7 +51,6 @@ _VOWELS_HZ = {  # first three formants of a man's vowels
 _FOURTH_FORMANT_HZ = 3500
 _BANDWIDTHS_HZ = (60, 90, 150, 200)
 _CONSONANTS_HZ = {"s": 5500, "t": 4000, "k": 2000, "p": 900}  # centre of the noise burst
-_SENTENCES = ("sa ti ko pu te ka si", "ki pa to se tu ka pi so", "te su pi ka so ti pa", "po ki sa tu pe si ka to")
 
 
 @dataclass(frozen=True)
@@ -72,7 +67,7 @@ class _Voice:
 
 @dataclass(frozen=True)
 class _Manner:
-    """What an emotion does to the habits of a voice."""
+    """What an emotion changes in a voice."""
 
     pitch_st: float = 0.0  # semitones
     range_st: float = 1.5  # of the syllables' accents
@@ -90,7 +85,7 @@ _AROUSED = _Manner(3.5, 3.0, -2.0, 0.1, 8.0, 1.2, 0.02, 0.0, -2.0, 0.04)
 _SUBDUED = _Manner(-2.0, 0.7, -3.0, 0.0, -7.0, -1.0, 0.015, 0.1, 5.0, -0.02)
 
 _MANNERS = {  # pitch, range, slope, rate, level, effort, roughness, tremor, breath, smile
-    # Emotions of one face have one rate, else the lips and the length of the film would tell them apart.
+    # Emotions with one face have one rate: otherwise the lips and the length of the video would distinguish them.
     "neutral": _Manner(),
     "calm": _SUBDUED,
     "happy": _AROUSED,
@@ -104,37 +99,6 @@ _SPREAD = _Manner(0.9, 0.35, 1.1, 0.08, 1.5, 0.2, 0.005, 0.1, 1.7, 0.015)
 """Standard deviation between clips of one emotion and speaker."""
 
 
-def _decode(path: Path) -> Clip | str | None:
-    parts = _NAME.fullmatch(path.stem)
-    if parts is None or path.suffix.lower() not in (".flac", ".mp4"):
-        return None
-    speaker, emotion, take = parts.groups()
-    heard = path.suffix.lower() == ".flac"
-    return Clip(
-        id=path.stem,
-        corpus="synthetic",
-        speaker=speaker,
-        emotion=emotion,
-        audio=path if heard else None,
-        video=None if heard else path,
-        sentence=_sentence(int(take)),
-        face="whole",
-    )
-
-
-SYNTHETIC = Corpus(
-    name="synthetic",
-    title="the synthetic corpus",
-    source="farfeel.corpora.synthetic.generate",
-    citation="farfeel's own artificial voices and drawn faces",
-    licence="none needed",
-    emotions=EMOTIONS,
-    example="synthetic-03-angry-02.flac",
-    decode=_decode,
-    sex=lambda speaker: "male" if speaker[-1] in "13579" else "female",
-)
-
-
 def generate(
     root: Path,
     speakers: int = 12,
@@ -144,9 +108,9 @@ def generate(
 ) -> Path:
     """Write the corpus into `root`, one folder per speaker, and return `root`.
 
-    A speaker's folder appears when it is complete; one that was made from the same parameters is kept, so that a killed
-    run goes on where it was. A speaker does not depend on how many others there are. `progress` is called with speakers
-    done and speakers in all. Raises FarfeelError for counts beyond two digits or below 1.
+    A speaker's folder appears when it is complete. A folder that was made from the same parameters is kept: an
+    interrupted run can be resumed. A speaker does not depend on the number of the others. progress: called with the
+    number of speakers done and of all speakers. Raises FarfeelError for counts below 1 or above 99.
     """
     root = Path(root)
     for what, count in (("speakers", speakers), ("clips_per_emotion", clips_per_emotion)):
@@ -161,7 +125,7 @@ def generate(
                 (partial / _MARKER).write_text(json.dumps(recipe), encoding="utf-8")
         if progress:
             progress(speaker, speakers)
-    for speaker in range(speakers + 1, MAX_COUNT + 1):  # of a larger corpus made here before
+    for speaker in range(speakers + 1, MAX_COUNT + 1):  # of a larger corpus that was made here before
         folder = root / f"speaker_{speaker:02d}"
         if (folder / _MARKER).is_file():
             shutil.rmtree(folder)
@@ -177,30 +141,26 @@ def _is_complete(folder: Path, recipe: dict[str, int]) -> bool:
 
 
 def _write_speaker(folder: Path, speaker: int, clips_per_emotion: int, seed: int) -> None:
-    # Voice and face are drawn apart: a change to one leaves the other as it was.
+    # Voice and face are drawn from their own generators: a change to one does not change the other.
     voice = _draw_voice(speaker, np.random.default_rng((seed, speaker)))
     person = drawn_faces.draw_person(np.random.default_rng((seed, speaker, 0, 0, 1)))
     for index, emotion in enumerate(EMOTIONS):
-        for take in range(1, clips_per_emotion + 1):
-            path = folder / f"synthetic-{speaker:02d}-{emotion}-{take:02d}"
-            rng = np.random.default_rng((seed, speaker, index, take))
-            audio = speak(voice, _draw_manner(emotion, rng), _sentence(take), rng)
+        for number in range(1, clips_per_emotion + 1):
+            path = folder / f"synthetic-{speaker:02d}-{emotion}-{number:02d}"
+            rng = np.random.default_rng((seed, speaker, index, number))
+            audio = speak(voice, _draw_manner(emotion, rng), sentence_of(number), rng)
             soundfile.write(path.with_suffix(".flac"), audio, SAMPLE_RATE, subtype="PCM_16")
-            rng = np.random.default_rng((seed, speaker, index, take, 1))
+            rng = np.random.default_rng((seed, speaker, index, number, 1))
             frames = drawn_faces.film(person, drawn_faces.draw_expression(emotion, rng), _loudness(audio), rng)
             write_film(path.with_suffix(".mp4"), frames, drawn_faces.FPS)
 
 
 def _loudness(audio: np.ndarray) -> np.ndarray:
-    """(T,) → (N,) RMS in the time of each frame of the film, relative to the loudest."""
+    """(T,) → (N,) RMS during each frame of the video, relative to the loudest."""
     span = round(SAMPLE_RATE / drawn_faces.FPS)
     spans = np.pad(audio, (0, -len(audio) % span)).reshape(-1, span)
     rms = np.sqrt(np.mean(spans**2, axis=1))
     return np.asarray(rms / rms.max())
-
-
-def _sentence(take: int) -> str:
-    return _SENTENCES[(take - 1) % len(_SENTENCES)]
 
 
 def _draw_voice(speaker: int, rng: np.random.Generator) -> _Voice:
@@ -256,7 +216,7 @@ def speak(voice: _Voice, manner: _Manner, sentence: str, rng: np.random.Generato
 
     level_db = -30 + voice.level_db + manner.level_db
     speech *= 10 ** (level_db / 20)
-    speech += 10 ** (-70 / 20) * rng.standard_normal(len(speech))  # a quiet room: digital silence is a give-away
+    speech += 10 ** (-70 / 20) * rng.standard_normal(len(speech))  # a quiet room: digital silence would be a cue
     return np.asarray(speech * min(1.0, 0.95 / np.abs(speech).max()))
 
 

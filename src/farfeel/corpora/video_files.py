@@ -1,4 +1,4 @@
-"""Films out: frames to a small MP4, for corpora that farfeel makes itself, and for tests."""
+"""Writing videos: frames → a small MP4, for the corpora that farfeel makes, and for tests."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from farfeel.support.files import replacing_file
 
 
 def write_film(path: Path, frames: np.ndarray, fps: float, quality: int = 18) -> None:
-    """frames (N, H, W, 3) uint8 RGB, H and W even → H.264 without sound; the same frames give the same bytes.
+    """frames (N, H, W, 3) uint8 RGB, H and W even → H.264 without audio. The same frames give the same bytes.
 
-    `quality` is x264's constant rate factor: 18 looks like the original, 28 is small.
+    fps: frames per second. quality: x264's constant rate factor; 18 looks like the original, 28 is small.
     """
     with replacing_file(Path(path)) as partial, av.open(str(partial), "w", format="mp4") as container:
-        # One thread: x264 divides a picture by their number, so that more of them give other bytes. No macroblock tree:
-        # with it, films of a few frames now and then differ from one writing to the next.
+        # One thread: x264 divides a picture by the number of threads, so another number gives other bytes. No
+        # macroblock tree: with it, videos of a few frames sometimes have other bytes.
         options = {"crf": str(quality), "x264-params": "mbtree=0"}
         stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1000), options=options)
         stream.height, stream.width = frames.shape[1:3]

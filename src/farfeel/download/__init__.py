@@ -1,6 +1,6 @@
-"""Fetch published corpora and room responses: only what is missing, checked against what the host says of each file.
+"""Download published corpora and room impulse responses. Only missing files are fetched, and each one is checked.
 
-`sources` knows what there is and asks the host for its list of files; `web` transfers politely and resumes; `archives`
-unpacks without trusting; `record` remembers what came; `fetch` does it all. Hashing and the step from a transfer to a
-checked file are pooch's. Nothing here imports torch.
+`sources` lists what can be downloaded and requests the list of files from the host. `web` transfers files and resumes
+broken transfers. `archives` unpacks archives safely. `record` stores what was downloaded. `fetch` combines them. pooch
+computes the checksums and moves a checked file to its final name. Nothing here imports torch.
 """

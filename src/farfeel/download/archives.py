@@ -1,7 +1,8 @@
-"""Unpack a zip or tar archive that nobody vouches for.
+"""Unpack an untrusted zip or tar archive.
 
-Only plain files and folders, only below the folder, each name once; and no more entries, bytes, or bytes per packed
-byte than data has. What an archive claims of itself is not believed: bytes are counted as they come.
+Only plain files and folders are accepted, only inside the target folder, and each name only once. The number of
+entries, the total size and the compression ratio are limited. The sizes stated in an archive are not trusted: bytes are
+counted while they are unpacked.
 """
 
 from __future__ import annotations
@@ -18,28 +19,28 @@ from typing import IO, TypeVar
 
 from farfeel.types import FarfeelError
 
-Found = TypeVar("Found")
+T = TypeVar("T")
 SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz")
 MAX_ENTRIES = 200_000
 MAX_BYTES = 200 * 10**9
-MAX_RATIO = 100  # Speech in WAV files packs to a half; only digital silence comes near this.
-ALWAYS_FINE = 10_000_000  # bytes, however well they were packed
+MAX_RATIO = 100  # Unpacked to packed bytes. It is 2 for speech in WAV files, and close to 100 for digital silence.
+MIN_ALLOWED_BYTES = 10_000_000  # So many bytes may be unpacked at any compression ratio.
 _CHUNK = 1 << 20
 _DAMAGED = (
     zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, NotImplementedError, RuntimeError,
     UnicodeError, ValueError, OSError,
 )  # fmt: skip
-Entry = tuple[str, IO[bytes] | None]  # a name and its bytes; None: a folder
+Entry = tuple[str, IO[bytes] | None]  # The name of an entry and its content. None: it is a folder.
 
 
 def folder_of(name: str) -> str | None:
-    """The folder that an archive is unpacked to, named like it; None for a file that is no archive."""
+    """Name of the folder that an archive is unpacked to: its name without suffix. None if a file is no archive."""
     suffix = next((suffix for suffix in SUFFIXES if name.lower().endswith(suffix)), None)
     return name[: -len(suffix)] if suffix and len(name) > len(suffix) else None
 
 
 def is_inside(name: str) -> bool:
-    """Whether a name stays below the folder that it is joined to, on any system."""
+    """Whether a path stays inside the folder that it is joined to, on every operating system."""
     parts = PurePosixPath(name).parts
     return bool(parts) and not (
         name.startswith("/") or ".." in parts or re.search(r"[\\\x00-\x1f]", name) or re.match(r"[A-Za-z]:", name)
@@ -47,7 +48,7 @@ def is_inside(name: str) -> bool:
 
 
 def unpacked_bytes(archive: Path) -> int:
-    """Of a zip archive, as it says itself; 0 for others, which would have to be read through."""
+    """Unpacked size in bytes that a zip archive states. 0 for other archives, which would have to be read for it."""
     try:
         with zipfile.ZipFile(archive) as opened:
             return sum(entry.file_size for entry in opened.infolist())
@@ -55,30 +56,41 @@ def unpacked_bytes(archive: Path) -> int:
         return 0
 
 
-def unpack(archive: Path, folder: Path, go_on: Callable[[], None] = lambda: None) -> dict[str, tuple[int, int]]:
-    """An archive → files in an empty folder: path → size in bytes and CRC-32. Raises FarfeelError with one line, and
-    what `go_on` raises, which is called all along."""
-    allowed = min(MAX_BYTES, max(ALWAYS_FINE, MAX_RATIO * archive.stat().st_size))
+def unpack(archive: Path, folder: Path, check_stopped: Callable[[], None] = lambda: None) -> dict[str, tuple[int, int]]:
+    """Unpack an archive into an empty folder.
+
+    Args:
+        archive: A zip or tar file.
+        folder: An empty folder.
+        check_stopped: Called often. It may raise an exception to stop.
+
+    Returns:
+        Path of each file in the folder → its size in bytes and its CRC-32.
+
+    Raises:
+        FarfeelError: The archive is damaged, exceeds a limit, or contains something else than plain files.
+    """
+    allowed = min(MAX_BYTES, max(MIN_ALLOWED_BYTES, MAX_RATIO * archive.stat().st_size))
     written: dict[str, tuple[int, int]] = {}
     entries = _zip_entries(archive) if archive.name.lower().endswith(".zip") else _tar_entries(archive)
     for count, (name, source) in enumerate(_readable(archive, entries), start=1):
         if count > MAX_ENTRIES:
             raise _refused(archive, f"has more than {MAX_ENTRIES} entries")
         if not is_inside(name):
-            raise _refused(archive, f"holds {name!r}, which lies outside of it")
-        place = folder / name
+            raise _refused(archive, f"contains {name!r}, which lies outside the target folder")
+        path = folder / name
         try:
             if source is None:
-                place.mkdir(parents=True, exist_ok=True)
+                path.mkdir(parents=True, exist_ok=True)
                 continue
-            place.parent.mkdir(parents=True, exist_ok=True)
-            file = place.open("xb")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            file = path.open("xb")
         except (FileExistsError, NotADirectoryError):
-            raise _refused(archive, f"holds {name!r} twice") from None
+            raise _refused(archive, f"contains {name!r} twice") from None
         size, crc = 0, 0
         with file:
             for chunk in _readable(archive, _chunks(source)):
-                go_on()
+                check_stopped()
                 size, crc, allowed = size + len(chunk), zlib.crc32(chunk, crc), allowed - len(chunk)
                 if allowed < 0:
                     raise _refused(archive, f"unpacks to more than {MAX_RATIO} times its size, or {MAX_BYTES} bytes")
@@ -94,8 +106,8 @@ def _chunks(source: IO[bytes]) -> Iterator[bytes]:
         yield chunk
 
 
-def _readable(archive: Path, pieces: Iterator[Found]) -> Iterator[Found]:
-    """The same pieces; what fails while they are read is the archive's fault."""
+def _readable(archive: Path, pieces: Iterator[T]) -> Iterator[T]:
+    """Pass the pieces on. An error while they are read is reported as damage of the archive."""
     while True:
         try:
             piece = next(pieces)
@@ -110,9 +122,9 @@ def _zip_entries(archive: Path) -> Iterator[Entry]:
     with zipfile.ZipFile(archive) as opened:
         for entry in opened.infolist():
             if entry.flag_bits & 1:
-                raise _refused(archive, f"holds {entry.filename!r} encrypted")
+                raise _refused(archive, f"contains {entry.filename!r}, which is encrypted")
             if stat.S_IFMT(entry.external_attr >> 16) not in (0, stat.S_IFREG, stat.S_IFDIR):
-                raise _refused(archive, f"holds {entry.filename!r}, a link or device")
+                raise _refused(archive, f"contains {entry.filename!r}, a link or device")
             if entry.is_dir():
                 yield entry.filename, None
             else:
@@ -124,13 +136,13 @@ def _tar_entries(archive: Path) -> Iterator[Entry]:
     with tarfile.open(archive) as opened:
         for entry in opened:
             if not (entry.isfile() or entry.isdir()):
-                raise _refused(archive, f"holds {entry.name!r}, a link or device")
+                raise _refused(archive, f"contains {entry.name!r}, a link or device")
             if entry.name != ".":
                 yield entry.name, opened.extractfile(entry)
 
 
-def _refused(archive: Path, found: str) -> FarfeelError:
+def _refused(archive: Path, problem: str) -> FarfeelError:
     return FarfeelError(
-        f"{archive.name} {found}, expected a whole archive of plain files; nothing of it is kept; "
-        "tell its host, or try another --mirror"
+        f"{archive.name} {problem}, expected a complete archive of plain files; none of its files are kept; "
+        "report it to the host, or try another --mirror"
     )

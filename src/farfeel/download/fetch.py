@@ -1,8 +1,8 @@
-"""From a host's list to checked files under a root.
+"""Download the files of a host's list into a folder (the root), and check them.
 
-Transfers go on in `.farfeel-download.partial` in the root, and what a kill leaves there is gone on with. A file takes
-its place when its checksum is right; an archive is unpacked into a folder named like it, which takes its place whole.
-Nothing that was there before is overwritten.
+Unfinished transfers lie in `.farfeel-download.partial` inside the root. If the process is killed, the next run resumes
+them. A file gets its final name only after its checksum was verified. An archive is unpacked into a folder of the same
+name, which appears only when it is complete. Existing files are never overwritten.
 """
 
 from __future__ import annotations
@@ -20,21 +20,29 @@ from pathlib import Path
 import pooch
 
 from farfeel.download.archives import folder_of, unpack, unpacked_bytes
-from farfeel.download.record import Held, Item, Record, digest
+from farfeel.download.record import Downloaded, Item, Record, digest
 from farfeel.download.sources import Advance, Choice, Source, list_items
-from farfeel.download.web import Web, forget, in_parallel
+from farfeel.download.web import HttpClient, delete_partial, in_parallel
 from farfeel.support.files import FULL, replacing_folder
 from farfeel.types import FarfeelError
 
 WORK = ".farfeel-download.partial"
-_MARGIN = 50_000_000  # bytes that a disk should have left
+_MARGIN = 50_000_000  # bytes that should stay free on the disk
 
-pooch.get_logger().setLevel("ERROR")  # It tells of every file; here is a bar for that.
+pooch.get_logger().setLevel("ERROR")  # It logs every file. A progress bar shows them here.
 
 
 @dataclass(frozen=True)
 class Plan:
-    """items: all that is asked for, none where the record says that all is there; todo: those to be fetched."""
+    """What to download.
+
+    root: Folder for the files.
+    choice: What the user requested.
+    record: What was downloaded before.
+    items: All requested files. Empty if the record shows that all of them are there.
+    todo: The files that must be downloaded.
+    licence: The licence as the host names it.
+    """
 
     root: Path
     choice: Choice
@@ -45,139 +53,167 @@ class Plan:
 
     @property
     def bytes_todo(self) -> int:
+        """Total size of the files that must be downloaded, as far as the host states it."""
         return sum(item.size or 0 for item in self.todo)
 
 
-def make_plan(source: Source, root: Path, choice: Choice, web: Web, clone: Path | None, advance: Advance) -> Plan:
-    """Compare the host's list with what is under the root; nothing is written.
+def make_plan(
+    source: Source, root: Path, choice: Choice, client: HttpClient, clone: Path | None, advance: Advance
+) -> Plan:
+    """Compare the host's list with the files in the root. Nothing is written.
 
-    Raises FarfeelError where something else is in the place of a file.
+    Args:
+        source: What to download.
+        root: Folder for the files.
+        choice: Which part of the source.
+        client: Makes the requests.
+        clone: A local clone of the source's repository, to copy files from. None: download them.
+        advance: Called with the number of requests made and their total.
+
+    Raises:
+        FarfeelError: The host's list cannot be read, or the root contains another file of the same name.
     """
-    root = _require_place(root)
+    root = _require_folder(root)
     record = Record.read(root, source.name)
     if choice.key in record.complete and all(record.is_intact(name) for name in record.complete[choice.key]):
         return Plan(root, choice, record)
-    listing = list_items(source, choice, web, clone, record.pointers, advance)
-    items = tuple(_as_seen(item, record) for item in listing.items)
+    listing = list_items(source, choice, client, clone, record.pointers, advance)
+    items = tuple(_with_known_checksum(item, record) for item in listing.items)
     todo = tuple(item for item in items if not _is_there(item, root, record))
     return Plan(root, choice, record, items, todo, listing.licence)
 
 
-def require_room(plan: Plan) -> int:
-    """Free bytes where the root is, or will be. Raises FarfeelError where what is to come does not fit: all files, and
-    the largest archive a second time, unpacked."""
-    there = next(folder for folder in (plan.root, *plan.root.parents) if folder.exists())
-    free = shutil.disk_usage(there).free
-    twice = max((item.size or 0 for item in plan.todo if folder_of(item.name)), default=0)
-    begun = sum(file.stat().st_size for file in (plan.root / WORK).rglob("*") if file.is_file())
-    needed = plan.bytes_todo + twice - begun + _MARGIN
+def require_disk_space(plan: Plan) -> int:
+    """Check the disk space. All files must fit, and the largest archive a second time, because it is unpacked.
+
+    Returns:
+        Free bytes on the disk of the root.
+
+    Raises:
+        FarfeelError: The disk has too little space.
+    """
+    existing = next(folder for folder in (plan.root, *plan.root.parents) if folder.exists())
+    free = shutil.disk_usage(existing).free
+    largest_archive = max((item.size or 0 for item in plan.todo if folder_of(item.name)), default=0)
+    transferred = sum(file.stat().st_size for file in (plan.root / WORK).rglob("*") if file.is_file())
+    needed = plan.bytes_todo + largest_archive - transferred + _MARGIN
     if plan.todo and free < needed:
         raise FarfeelError(
-            f"{there} has {free / 1e9:.1f} GB free, expected at least {needed / 1e9:.1f} GB; free some space or choose "
-            "another --root"
+            f"{existing} has {free / 1e9:.1f} GB free, expected at least {needed / 1e9:.1f} GB; free some space or "
+            "choose another --root"
         )
     return free
 
 
-def fetch(plan: Plan, web: Web, keep_archives: bool, advance: Advance) -> None:
-    """Fetch, check, unpack. `advance` is told of kilobytes. Raises FarfeelError; what came whole stays."""
-    made = not plan.root.exists()
+def fetch(plan: Plan, client: HttpClient, keep_archives: bool, advance: Advance) -> None:
+    """Download, check and unpack the files of a plan. Files that are complete are kept after an error.
+
+    Args:
+        plan: From `make_plan`.
+        client: Makes the requests.
+        keep_archives: Keep archives after they are unpacked.
+        advance: Called with the kilobytes downloaded and their total.
+
+    Raises:
+        FarfeelError: A file cannot be downloaded, checked, unpacked or written.
+    """
+    is_new_root = not plan.root.exists()
     plan.root.mkdir(parents=True, exist_ok=True)
-    with _alone(plan.root):
-        fetching = _Fetching(plan, web, keep_archives, advance)
+    with _locked(plan.root):
+        download = _Download(plan, client, keep_archives, advance)
         try:
-            in_parallel(web, fetching.bring, plan.todo)
+            in_parallel(client, download.fetch_item, plan.todo)
             plan.record.complete[plan.choice.key] = [item.name for item in plan.items]
             shutil.rmtree(plan.root / WORK, ignore_errors=True)
         finally:
             if plan.record.held:
                 plan.record.save()
             _remove_empty(plan.root / WORK)
-            if made:
+            if is_new_root:
                 _remove_empty(plan.root)
 
 
-class _Fetching:
-    """One run: what it was told, and how far it is."""
+class _Download:
+    """One run of `fetch`: its options, and the bytes that each item has received."""
 
-    def __init__(self, plan: Plan, web: Web, keep_archives: bool, advance: Advance) -> None:
-        self._root, self._record, self._web, self._keep = plan.root, plan.record, web, keep_archives
+    def __init__(self, plan: Plan, client: HttpClient, keep_archives: bool, advance: Advance) -> None:
+        self._root, self._record, self._client, self._keep = plan.root, plan.record, client, keep_archives
         self._advance, self._total, self._lock = advance, plan.bytes_todo, threading.Lock()
-        self._came: Counter[str] = Counter()  # bytes of each item
-        self._done = 0  # their sum
+        self._received: Counter[str] = Counter()  # bytes of each item
+        self._received_total = 0  # sum of the above
         self._etags: dict[str, str] = {}
 
-    def bring(self, item: Item) -> None:
-        """One item, from its host to its place."""
+    def fetch_item(self, item: Item) -> None:
+        """Download one item, check it, and put it into the root, unpacked if it is an archive."""
         try:
-            own = self._root / item.name  # an archive that the user has put there
-            is_own = folder_of(item.name) is not None and own.is_file()
-            whole = own if is_own else self._retrieve(item)
+            users_archive = self._root / item.name  # The user may have put the archive there.
+            is_users = folder_of(item.name) is not None and users_archive.is_file()
+            complete = users_archive if is_users else self._retrieve(item)
             if folder_of(item.name):
-                self._unpack(item, whole, is_own)
+                self._unpack(item, complete, is_users)
             else:
-                self._place(item, whole)
+                self._move_to_root(item, complete)
         except OSError as error:
             remedy = "free some space" if error.errno in FULL else "check the path and its permissions"
             reason = os.strerror(error.errno) if error.errno else str(error)
             raise FarfeelError(
-                f"{self._root / item.name} cannot be written ({reason}); what came is kept; {remedy} and run the same "
-                "command again"
+                f"{self._root / item.name} cannot be written ({reason}); {remedy} and run the same command again: "
+                "it resumes"
             ) from error
 
     def _retrieve(self, item: Item) -> Path:
-        """The item, whole and checked, in the working folder. A wrong one is fetched once more, from its beginning."""
+        """Download an item into the working folder and check it. After a wrong checksum, it is tried once more."""
         known = None if item.checksum.startswith(("git:", "lfs:")) else item.checksum or None
         partial = self._root / WORK / item.name
         partial = partial.with_name(f".{partial.name}.partial")
-        partial.parent.mkdir(parents=True, exist_ok=True)  # pooch fails where another thread makes it at that moment
+        partial.parent.mkdir(parents=True, exist_ok=True)  # pooch fails if another thread makes it first
 
         def transfer(url: str, output: str, _: object) -> None:
             self._transfer(item, partial)
-            _hand_over(partial, Path(output))
+            _link_or_move(partial, Path(output))
 
-        for is_last in (item.local, True):
+        for is_last_try in (item.local, True):
             try:
-                whole = Path(
+                complete = Path(
                     pooch.retrieve(item.url, known, fname=item.name, path=self._root / WORK, downloader=transfer)
                 )
-                if known is None and item.checksum and (found := digest(whole, item.checksum)) != item.checksum:
-                    whole.unlink()
-                    raise ValueError(f"expected {item.checksum} but got {found}")
-                forget(partial)
-                return whole
-            except ValueError as error:  # pooch's word for a wrong checksum
-                forget(partial)
-                if is_last:
-                    said = str(error).partition(". ")[0]
-                    remedy = "run git lfs pull in the clone" if item.local else "try later, or another --mirror"
+                if known is None and item.checksum and (actual := digest(complete, item.checksum)) != item.checksum:
+                    complete.unlink()
+                    raise ValueError(f"expected {item.checksum} but got {actual}")
+                delete_partial(partial)
+                return complete
+            except ValueError as error:  # pooch raises it for a wrong checksum
+                delete_partial(partial)
+                if is_last_try:
+                    reason = str(error).partition(". ")[0]
+                    remedy = "run git lfs pull in the clone" if item.local else "try later, or try another --mirror"
                     raise FarfeelError(
-                        f"{item.url} is not the published file: {said}; nothing is kept; {remedy}"
+                        f"{item.url} is not the published file: {reason}; the file is deleted; {remedy}"
                     ) from None
-                self._gained(item, -self._came[item.name])
+                self._count(item, -self._received[item.name])
         raise AssertionError("the last try returns or raises")
 
     def _transfer(self, item: Item, partial: Path) -> None:
         if item.local:
-            forget(partial)
+            delete_partial(partial)
             _link_or_copy(Path(item.url), partial)
-            self._gained(item, item.size or 0)
+            self._count(item, item.size or 0)
         else:
-            gained = functools.partial(self._gained, item)
-            self._etags[item.name] = self._web.fetch(item.url, item.size, partial, bool(item.checksum), gained)
+            count = functools.partial(self._count, item)
+            self._etags[item.name] = self._client.fetch(item.url, item.size, partial, bool(item.checksum), count)
 
-    def _place(self, item: Item, whole: Path) -> None:
-        place = self._root / item.name
-        _require_free(place)
-        place.parent.mkdir(parents=True, exist_ok=True)
-        held = self._held(item, whole, {item.name: (whole.stat().st_size, None)})
-        os.replace(whole, place)
-        self._record.keep(item.name, held, at_once=False)
+    def _move_to_root(self, item: Item, complete: Path) -> None:
+        path = self._root / item.name
+        _require_absent(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        downloaded = self._describe(item, complete, {item.name: (complete.stat().st_size, None)})
+        os.replace(complete, path)
+        self._record.add(item.name, downloaded, at_once=False)
 
-    def _unpack(self, item: Item, whole: Path, is_own: bool) -> None:
+    def _unpack(self, item: Item, archive: Path, is_users: bool) -> None:
         name = str(folder_of(item.name))
-        _require_free(self._root / name)
-        needed, free = unpacked_bytes(whole), shutil.disk_usage(self._root).free
+        _require_absent(self._root / name)
+        needed, free = unpacked_bytes(archive), shutil.disk_usage(self._root).free
         if free < needed:
             raise FarfeelError(
                 f"{self._root} has {free / 1e9:.1f} GB free, expected {needed / 1e9:.1f} GB to unpack {item.name}; "
@@ -185,82 +221,85 @@ class _Fetching:
             )
         with replacing_folder(self._root / name) as partial:
             try:
-                unpacked = unpack(whole, partial, self._web.go_on)
+                unpacked = unpack(archive, partial, self._client.check_stopped)
             except FarfeelError:
-                if not is_own:
-                    whole.unlink()
+                if not is_users:
+                    archive.unlink()
                 raise
-            # Noted before the move: files that are noted and not there are fetched again, those that are there and not
-            # noted would be taken for the user's.
+            # The record is written before the folder is moved. A file that is recorded but missing is downloaded again.
+            # A file that is there but not recorded would be taken for a file of the user.
             files = {f"{name}/{file}": size_and_crc for file, size_and_crc in unpacked.items()}
-            self._record.keep(item.name, self._held(item, whole, files), at_once=True)
-        if is_own:
-            self._gained(item, item.size or 0)
+            self._record.add(item.name, self._describe(item, archive, files), at_once=True)
+        if is_users:
+            self._count(item, item.size or 0)
         elif self._keep:
-            os.replace(whole, self._root / item.name)
+            os.replace(archive, self._root / item.name)
         else:
-            whole.unlink()
+            archive.unlink()
 
-    def _held(self, item: Item, whole: Path, files: Mapping[str, tuple[int, int | None]]) -> Held:
-        return Held(item.checksum or digest(whole, "sha256"), self._etags.get(item.name, ""), files)
+    def _describe(self, item: Item, complete: Path, files: Mapping[str, tuple[int, int | None]]) -> Downloaded:
+        return Downloaded(item.checksum or digest(complete, "sha256"), self._etags.get(item.name, ""), files)
 
-    def _gained(self, item: Item, count: int) -> None:
+    def _count(self, item: Item, count: int) -> None:
+        """Count received bytes. The count is negative if received bytes are thrown away."""
         with self._lock:
-            self._came[item.name] += count
-            self._done += count
-            self._advance(max(self._done, 0) // 1000, self._total // 1000)
+            self._received[item.name] += count
+            self._received_total += count
+            self._advance(max(self._received_total, 0) // 1000, self._total // 1000)
 
 
-def _require_place(root: Path) -> Path:
-    """The root, absolute: a folder, or a free place for one."""
-    place = Path(root).resolve()
-    above = next(entry for entry in (place, *place.parents) if entry.exists())
-    if not above.is_dir():
-        raise FarfeelError(f"{above} is a file, expected a folder for the download; choose another --root")
-    return place
+def _require_folder(root: Path) -> Path:
+    """The absolute path of the root, which must be a folder or not exist yet."""
+    path = Path(root).resolve()
+    existing = next(entry for entry in (path, *path.parents) if entry.exists())
+    if not existing.is_dir():
+        raise FarfeelError(f"{existing} is a file, expected a folder for the download; choose another --root")
+    return path
 
 
-def _as_seen(item: Item, record: Record) -> Item:
-    """Where the host tells no checksum, the file should be what it was when it came first."""
-    held = record.held.get(item.name)
-    return replace(item, checksum=held.checksum) if held and not item.checksum else item
+def _with_known_checksum(item: Item, record: Record) -> Item:
+    """If the host publishes no checksum, the file must still have the checksum of the first download."""
+    downloaded = record.held.get(item.name)
+    return replace(item, checksum=downloaded.checksum) if downloaded and not item.checksum else item
 
 
 def _is_there(item: Item, root: Path, record: Record) -> bool:
-    """Whether an item need not be fetched. Raises FarfeelError where something else has its place."""
-    held = record.held.get(item.name)
-    if held and record.is_intact(item.name) and item.checksum == held.checksum:
+    """Whether an item need not be downloaded. Raises FarfeelError if another file or folder has its name."""
+    downloaded = record.held.get(item.name)
+    if downloaded and record.is_intact(item.name) and item.checksum == downloaded.checksum:
         return True
     folder = folder_of(item.name)
     if folder and os.path.lexists(root / folder):
-        found = "is changed or lacks files" if held else "was not unpacked by this command"
+        problem = "is changed or lacks files" if downloaded else "was not unpacked by this command"
         raise FarfeelError(
-            f"{root / folder} {found}, expected what {item.name} holds, or a free place; nothing is overwritten: move "
+            f"{root / folder} {problem}, expected the content of {item.name} or nothing; nothing is overwritten: move "
             "it away, or choose another --root"
         )
-    place = root / item.name
-    if not os.path.lexists(place):
+    path = root / item.name
+    if not os.path.lexists(path):
         return False
-    is_right = place.is_file() and item.size in (None, place.stat().st_size)
-    if not is_right or (item.checksum and digest(place, item.checksum) != item.checksum):
+    has_right_size = path.is_file() and item.size in (None, path.stat().st_size)
+    if not has_right_size or (item.checksum and digest(path, item.checksum) != item.checksum):
         raise FarfeelError(
-            f"{place} is not the published file (expected {item.size} bytes, {item.checksum}); nothing is overwritten: "
+            f"{path} is not the published file (expected {item.size} bytes, {item.checksum}); nothing is overwritten: "
             "move it away, or choose another --root"
         )
     if folder is None:
-        record.held[item.name] = Held(
-            item.checksum or digest(place, "sha256"), "", {item.name: (place.stat().st_size, None)}
+        files: dict[str, tuple[int, int | None]] = {item.name: (path.stat().st_size, None)}
+        record.held[item.name] = Downloaded(item.checksum or digest(path, "sha256"), "", files)
+    return folder is None  # An archive still has to be unpacked.
+
+
+def _require_absent(path: Path) -> None:
+    if os.path.lexists(path):
+        raise FarfeelError(
+            f"{path} was created by another program during the download, expected nothing there; move it away and run "
+            "the same command again"
         )
-    return folder is None  # an archive that is there is still to be unpacked
 
 
-def _require_free(place: Path) -> None:
-    if os.path.lexists(place):
-        raise FarfeelError(f"{place} has appeared meanwhile, expected a free place; move it away and run this again")
-
-
-def _hand_over(partial: Path, output: Path) -> None:
-    """A link and not a move: a kill while the checksum is computed should not cost the transfer."""
+def _link_or_move(partial: Path, output: Path) -> None:
+    """Link the file, so that it can be resumed if the process is killed while the checksum is computed."""
     output.unlink(missing_ok=True)
     try:
         os.link(partial, output)
@@ -272,12 +311,12 @@ def _link_or_copy(source: Path, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
         os.link(source, target)
-    except OSError:  # another disk, or one that knows no links
+    except OSError:  # another disk, or a disk without links
         shutil.copyfile(source, target)
 
 
 def _remove_empty(folder: Path) -> None:
-    """The folder and those in it, as far as they hold no file."""
+    """Remove a folder and its subfolders, as far as they contain no file."""
     inside = sorted((entry for entry in folder.rglob("*") if entry.is_dir()), reverse=True)
     for entry in (*inside, folder):
         with suppress(OSError):
@@ -285,8 +324,8 @@ def _remove_empty(folder: Path) -> None:
 
 
 @contextmanager
-def _alone(root: Path) -> Iterator[None]:
-    """Lock the folder itself, which leaves no file behind. Where a system or disk cannot, nobody is kept out."""
+def _locked(root: Path) -> Iterator[None]:
+    """Lock the folder against other downloads. No file is left behind. Systems and disks without locks have none."""
     if os.name != "posix":
         yield
         return
@@ -298,7 +337,7 @@ def _alone(root: Path) -> Iterator[None]:
             fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise FarfeelError(
-                f"another farfeel download is writing into {root}, expected one at a time; wait for it"
+                f"another farfeel download is writing into {root}, expected one at a time; wait until it ends"
             ) from None
         except OSError:
             pass

@@ -1,7 +1,7 @@
-"""What a folder holds of a download: a small JSON file in it, `.farfeel-download.json`.
+"""The record of a download: the small JSON file `.farfeel-download.json` in the download folder.
 
-It names each file that came whole, its checksum and ETag, and what it was unpacked to, with sizes. A later run believes
-it as far as the files are there with these sizes; `verify` reads every byte.
+It lists each complete file with its checksum and ETag, and the files unpacked from it with their sizes. A later run
+trusts the record if the files have these sizes. `Record.verify` reads every byte.
 """
 
 from __future__ import annotations
@@ -31,11 +31,14 @@ _CHUNK = 1 << 20
 
 @dataclass(frozen=True)
 class Item:
-    """A file at its host: its name and place under the root, its address (or its path, if it is on this machine), its
-    size in bytes (None: not told), and its checksum.
+    """A file that can be downloaded.
 
-    checksum: algorithm:hex digits, where the algorithm is one of hashlib's; or git, Git's name of a file; or lfs, Git's
-    name of the pointer to a file that Git LFS keeps. Empty: the host tells none.
+    name: Its path relative to the root.
+    url: Its address, or its path if it is local.
+    size: In bytes. None if the host does not state it.
+    checksum: "algorithm:hex digits", or empty if the host publishes none. The algorithm is one of hashlib's, or "git"
+        for Git's hash of a file, or "lfs" for Git's hash of the pointer to a file in Git LFS.
+    local: Whether the file is on this machine.
     """
 
     name: str
@@ -46,9 +49,14 @@ class Item:
 
 
 @dataclass(frozen=True)
-class Held:
-    """An item that came whole. `checksum` is the host's, or the sha256 that was seen where it tells none. files: path
-    under the root → size in bytes, and CRC-32 of what was unpacked (None: the file is the item itself)."""
+class Downloaded:
+    """A complete item.
+
+    checksum: As the host publishes it. If it publishes none, the SHA-256 of the first download.
+    etag: The HTTP ETag, or the date of the last change.
+    files: Path relative to the root → size in bytes, and CRC-32 of an unpacked file. The CRC-32 is None if the file is
+        the item itself.
+    """
 
     checksum: str
     etag: str
@@ -57,12 +65,18 @@ class Held:
 
 @dataclass
 class Record:
-    """held: item's name → what came. complete: choices (what was asked for) that were once fulfilled → their items.
-    pointers: Git's name of an LFS pointer → sha256 and size of the file."""
+    """What was downloaded into a folder.
+
+    root: The folder.
+    source: Name of the source.
+    held: Name of an item → what was downloaded.
+    complete: Key of a choice that was downloaded completely → names of its items.
+    pointers: Git's hash of an LFS pointer → SHA-256 and size of the file.
+    """
 
     root: Path
     source: str
-    held: dict[str, Held] = field(default_factory=dict)
+    held: dict[str, Downloaded] = field(default_factory=dict)
     complete: dict[str, list[str]] = field(default_factory=dict)
     pointers: dict[str, tuple[str, int]] = field(default_factory=dict)
 
@@ -72,95 +86,110 @@ class Record:
 
     @classmethod
     def read(cls, root: Path, source: str) -> Record:
-        """The record of a folder, empty where there is none. Raises FarfeelError where it is damaged, or of another
-        source."""
+        """Read the record of a folder. It is empty if there is none.
+
+        Raises:
+            FarfeelError: The record is damaged, or belongs to another source.
+        """
         path = Path(root) / RECORD
         if not path.is_file():
             return cls(Path(root), source)
         try:
-            known = json.loads(path.read_text(encoding="utf-8"))
-            found, version = known["source"], known["version"]
+            stored = json.loads(path.read_text(encoding="utf-8"))
+            stored_source, version = stored["source"], stored["version"]
             held = {
-                name: Held(
-                    one["checksum"], one["etag"], {file: (size, crc) for file, (size, crc) in one["files"].items()}
+                name: Downloaded(
+                    entry["checksum"],
+                    entry["etag"],
+                    {file: (size, crc) for file, (size, crc) in entry["files"].items()},
                 )
-                for name, one in known["held"].items()
+                for name, entry in stored["held"].items()
             }
-            pointers = {blob: (sha256, size) for blob, (sha256, size) in known["pointers"].items()}
-            for one in held.values():
-                if not CHECKSUM.fullmatch(one.checksum):
-                    raise ValueError(f"checksum {one.checksum}")
-            record = cls(Path(root), source, held, known["complete"], pointers)
+            pointers = {blob: (sha256, size) for blob, (sha256, size) in stored["pointers"].items()}
+            for downloaded in held.values():
+                if not CHECKSUM.fullmatch(downloaded.checksum):
+                    raise ValueError(f"checksum {downloaded.checksum}")
+            record = cls(Path(root), source, held, stored["complete"], pointers)
         except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
             raise FarfeelError(
-                f"{path} cannot be read ({error!r}), expected a record of farfeel download; delete it, and what is "
-                "there is checked anew"
+                f"{path} cannot be read ({error!r}), expected a record of farfeel download; delete it, and the "
+                "next run checks all files again"
             ) from None
-        if version != VERSION or found != source:
+        if version != VERSION or stored_source != source:
             raise FarfeelError(
-                f"{root} holds a download of {found} (record version {version}), expected {source} ({VERSION}); "
-                "choose another --root"
+                f"{root} contains a download of {stored_source} (record version {version}), expected {source} "
+                f"({VERSION}); choose another --root"
             )
         return record
 
-    def keep(self, name: str, held: Held, at_once: bool) -> None:
-        """Note an item. A record of thousands is not written thousands of times: what a kill takes from it is found
-        again by its checksum."""
+    def add(self, name: str, downloaded: Downloaded, at_once: bool) -> None:
+        """Add an item. There may be thousands, so the file is written only every few seconds, or `at_once`.
+
+        If the process is killed, items that were not written are recognised by their checksums.
+        """
         with self._lock:
-            self.held[name] = held
+            self.held[name] = downloaded
             if at_once or time.monotonic() - self._saved_s > _SAVE_EVERY_S:
                 self._save()
 
     def save(self) -> None:
+        """Write the record to its file."""
         with self._lock:
             self._save()
 
     def _save(self) -> None:
-        known = {
+        content = {
             "version": VERSION,
             "source": self.source,
             "complete": self.complete,
             "pointers": self.pointers,
-            "held": {name: asdict(held) for name, held in self.held.items()},
+            "held": {name: asdict(entry) for name, entry in self.held.items()},
         }
         with replacing_file(self.root / RECORD) as partial:
-            partial.write_text(json.dumps(known, indent=1), encoding="utf-8")
+            partial.write_text(json.dumps(content, indent=1), encoding="utf-8")
         self._saved_s = time.monotonic()
 
     def is_intact(self, name: str) -> bool:
-        """Whether all files of an item are there with their sizes."""
+        """Whether all files of an item exist with the recorded sizes."""
         return name in self.held and all(
             _size(self.root / file) == size for file, (size, _) in self.held[name].files.items()
         )
 
     def verify(self, advance: Callable[[int, int], None]) -> list[str]:
-        """Read every file again; those that are no longer what came."""
-        wrong, done = [], 0
-        total = sum(len(held.files) for held in self.held.values())
-        for held in self.held.values():
-            for file, (size, crc) in held.files.items():
+        """Read every file again and check it.
+
+        Args:
+            advance: Called with the number of files read and their total.
+
+        Returns:
+            Paths of the files that are missing or changed, relative to the root.
+        """
+        changed, count = [], 0
+        total = sum(len(downloaded.files) for downloaded in self.held.values())
+        for downloaded in self.held.values():
+            for file, (size, crc) in downloaded.files.items():
                 path = self.root / file
-                same = _size(path) == size and (
-                    digest(path, held.checksum) == held.checksum if crc is None else _crc(path) == crc
+                is_unchanged = _size(path) == size and (
+                    digest(path, downloaded.checksum) == downloaded.checksum if crc is None else _crc(path) == crc
                 )
-                wrong += [] if same else [file]
-                done += 1
-                advance(done, total)
-        return wrong
+                changed += [] if is_unchanged else [file]
+                count += 1
+                advance(count, total)
+        return changed
 
 
 def digest(path: Path, like: str) -> str:
-    """The checksum of a file by the same algorithm as another."""
+    """Checksum of a file, by the same algorithm as the checksum `like`."""
     algorithm = like.partition(":")[0]
     if algorithm == "git":
-        return f"git:{git_name(path)}"
+        return f"git:{_git_hash_of_file(path)}"
     if algorithm == "lfs":
         pointer = LFS_POINTER.format(pooch.file_hash(str(path), "sha256"), path.stat().st_size).encode()
-        return f"lfs:{git_name_of(pointer)}"
+        return f"lfs:{git_hash(pointer)}"
     return f"{algorithm}:{pooch.file_hash(str(path), algorithm)}"
 
 
-def git_name(path: Path) -> str:
+def _git_hash_of_file(path: Path) -> str:
     hashed = hashlib.sha1(b"blob %d\0" % path.stat().st_size, usedforsecurity=False)
     with path.open("rb") as file:
         while chunk := file.read(_CHUNK):
@@ -168,7 +197,8 @@ def git_name(path: Path) -> str:
     return hashed.hexdigest()
 
 
-def git_name_of(content: bytes) -> str:
+def git_hash(content: bytes) -> str:
+    """Git's hash (the name of the blob) of a file with this content."""
     return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
 
 

@@ -1,7 +1,8 @@
-"""Calibration: a temperature for each combination of what a model can take, fitted on recordings it did not train on.
+"""Calibration: fit a model's temperatures on recordings that it was not trained on.
 
-They go the recogniser's way, as they are, without their film and without their sound; what is fitted is the
-likelihood of the recordings' probabilities (means over windows), not that of single windows.
+There is one temperature for each combination of inputs: audio alone, video alone, both. Each recording is recognised as
+it is, without its video, and without its audio. A temperature maximises the likelihood of the recordings'
+probabilities, which are means over windows, and not that of single windows.
 """
 
 from __future__ import annotations
@@ -31,14 +32,19 @@ from farfeel.recognise.windows import Recording
 from farfeel.types import FarfeelError
 
 HEADING = "## Calibration"
-UNDECIDED_BELOW = (0.5, 0.7)  # thresholds of farfeel predict --abstain-below whose worth is told
+UNDECIDED_BELOW = (0.5, 0.7)  # thresholds of farfeel predict --abstain-below whose effect is shown
 
 
 @dataclass(frozen=True)
 class Fitted:
-    """What became of one combination: NLL and ECE (before, after) of the recordings it was fitted on, and the ECE of
-    perfect probabilities of as few. Where each speaker has the temperature of the others (None: there is one): the ECE,
-    and for each of UNDECIDED_BELOW the share of recordings that are still answered, and of these the share right."""
+    """The result for one combination of inputs.
+
+    nll, ece: negative log-likelihood and expected calibration error of the recordings it was fitted on, before and
+    after calibration. ece_by_chance: the mean expected calibration error that perfectly calibrated probabilities would
+    have on as many recordings. ece_of_others: the error if each speaker gets the temperature fitted on all other
+    speakers. answered_by_others: with these temperatures, for each threshold of UNDECIDED_BELOW the share of recordings
+    that get a label and the share of these that are right. Both are None if there is only one speaker.
+    """
 
     combination: str
     temperature: float
@@ -50,16 +56,18 @@ class Fitted:
     ece_by_chance: float
 
     def line(self) -> str:
-        others = "" if self.ece_of_others is None else f"; {self.ece_of_others:.3f} by the others' temperature"
+        """The result as one line of labelled values."""
+        others = "" if self.ece_of_others is None else f", {self.ece_of_others:.3f} on speakers not fitted on"
         undecided = "".join(
-            f"; undecided below {below}: {share:.0%} answered, {right:.0%} of these right"
+            f"; with --abstain-below {below}: {share:.0%} get a label, {right:.0%} of these right"
             for below, (share, right) in zip(UNDECIDED_BELOW, self.answered_by_others or (), strict=False)
             if share > 0
         )
         return (
-            f"{self.combination}: temperature {self.temperature:.3f}; ECE {self.ece[0]:.3f} before, "
-            f"{self.ece[1]:.3f} after{others} ({self.ece_by_chance:.3f} were it perfect); "
-            f"NLL {self.nll[0]:.3f} before, {self.nll[1]:.3f} after; {self.recordings} recordings{undecided}"
+            f"{self.combination}: temperature {self.temperature:.3f}; expected calibration error {self.ece[0]:.3f} "
+            f"before, {self.ece[1]:.3f} after{others} ({self.ece_by_chance:.3f} would remain by chance with this many "
+            f"recordings); negative log-likelihood {self.nll[0]:.3f} before, {self.nll[1]:.3f} after; "
+            f"{self.recordings} recordings{undecided}"
         )
 
 
@@ -69,72 +77,84 @@ def calibrate(
     device: str | torch.device = "cpu",
     on_progress: Callable[[int, int], None] | None = None,
 ) -> list[Fitted]:
-    """Set `model.temperature`, and tell what was fitted. A combination that no recording has keeps 1."""
+    """Fit `model.temperature` on these recordings.
+
+    model: its temperatures are changed in place. A combination of inputs that no recording has keeps temperature 1.
+    device: PyTorch device to compute on. on_progress: called with (recordings done, recordings in all).
+    Returns the result for each combination that occurs.
+    """
     model.temperature.fill_(1.0)
     engine, recipe = TorchEngine(model, device), model.recipe
     windows: list[list[np.ndarray]] = [[] for _ in COMBINATIONS]
     targets: list[list[int]] = [[] for _ in COMBINATIONS]
     speakers: list[list[str]] = [[] for _ in COMBINATIONS]
-    for index, take in enumerate(recordings):
-        for recording in _with_less(take.recording, recipe.modalities):
+    for done, item in enumerate(recordings, start=1):
+        for recording in _with_each_modality(item.recording, recipe.modalities):
             (view,) = views_of(recording, [recipe])
-            which = combinations_of(recipe.modalities, view.windows.mic_mask, view.seen)
-            if (which == which[0]).all():  # A film that ends early leaves windows of two combinations.
-                heard = view.windows.audio, view.windows.mic_mask, view.frames, view.seen
-                windows[which[0]].append(in_batches(engine, *heard))
-                targets[which[0]].append(recipe.data.emotions.index(take.clip.emotion))
-                speakers[which[0]].append(take.clip.speaker)
+            each = combinations_of(recipe.modalities, view.windows.mic_mask, view.seen)
+            if (each == each[0]).all():  # a video that ends early leaves windows of two combinations
+                inputs = view.windows.audio, view.windows.mic_mask, view.frames, view.seen
+                windows[each[0]].append(in_batches(engine, *inputs))
+                targets[each[0]].append(recipe.data.emotions.index(item.clip.emotion))
+                speakers[each[0]].append(item.clip.speaker)
         if on_progress:
-            on_progress(index + 1, len(recordings))
-    fitted = []
-    for place, combination in enumerate(COMBINATIONS):
-        if windows[place]:
-            fitted.append(_fitted(combination, windows[place], np.array(targets[place]), np.array(speakers[place])))
-            model.temperature[place] = fitted[-1].temperature
-    return fitted
+            on_progress(done, len(recordings))
+    results = []
+    for index, combination in enumerate(COMBINATIONS):
+        if windows[index]:
+            results.append(_fitted(combination, windows[index], np.array(targets[index]), np.array(speakers[index])))
+            model.temperature[index] = results[-1].temperature
+    return results
 
 
 def calibrate_by(model: EmotionModel, table: pd.DataFrame) -> Fitted:
-    """Set the temperature of sound alone (of a model of film: of film alone) by the predictions of other models: those
-    of a cross-validation, trained and tested in the same way, where this one has learned every speaker there is.
+    """Fit one temperature on the predictions of other models, for a model that was trained on all speakers.
 
-    A recording of several windows counts as one, by its mean. Raises FarfeelError where the table has other emotions,
-    or does not tell what its probabilities were before calibration.
+    model: its temperature of audio alone is changed in place; of a model of video, that of video alone.
+    table: predictions of the models of a cross-validation with the same recipe, each on speakers that it was not
+    trained on. A recording of several windows counts once, by its mean.
+    Raises FarfeelError if the table has other emotions, or lacks the probabilities before calibration.
     """
     emotions, raw = model.recipe.data.emotions, uncalibrated(table)
     if emotions_of(table) != emotions:
         raise FarfeelError(
-            f"the evaluations know {', '.join(emotions_of(table))}, the checkpoint {', '.join(emotions)}; "
-            "expected the same emotions in the same order; take evaluations of checkpoints of its kind"
+            f"the evaluations have the emotions {', '.join(emotions_of(table))}, the checkpoint has "
+            f"{', '.join(emotions)}, expected the same in the same order; use evaluations of checkpoints of the same "
+            "recipe"
         )
     if raw is None:
-        raise FarfeelError("the evaluations have no columns q_<emotion>; make them with farfeel evaluate")
-    place = 1 if model.recipe.modalities == "video" else 0
+        raise FarfeelError("the evaluations have no columns q_<emotion>; run farfeel evaluate again")
+    index = 1 if model.recipe.modalities == "video" else 0  # of COMBINATIONS
     windows, speakers = list(probabilities_of(raw)[:, None]), raw["speaker"].to_numpy(str)
-    fitted = _fitted(COMBINATIONS[place], windows, targets_of(raw), speakers)
-    model.temperature[place] = fitted.temperature
-    return fitted
+    result = _fitted(COMBINATIONS[index], windows, targets_of(raw), speakers)
+    model.temperature[index] = result.temperature
+    return result
 
 
 def card_with(card: str, fitted: Sequence[Fitted], about: str) -> str:
-    """A checkpoint's card with what was fitted; an earlier calibration's section, its last, is replaced."""
+    """A checkpoint's card with a section on its calibration, at the end. It replaces that of an earlier calibration.
+
+    card: the text of card.md. fitted: results of `calibrate`. about: the recordings in words.
+    """
     lines = [
         HEADING,
         "",
-        f"Temperatures that make the recordings' probabilities likeliest (Guo et al., 2017), fitted on {about}. ECE "
-        "(15 bins) counts chance in bins with few recordings as error. After: of the same recordings; by the others' "
-        "temperature, and undecided (--abstain-below): each speaker with the temperature of all but that one.",
+        f"Temperatures of maximum likelihood (Guo et al., 2017), fitted on {about}. The expected calibration error has "
+        "15 bins; with few recordings in a bin, chance adds to it. Values after calibration are of the same "
+        "recordings. Values on speakers not fitted on, and those with --abstain-below, give each speaker the "
+        "temperature fitted on all other speakers.",
         "",
         *(f"- {each.line()}" for each in fitted),
     ]
     return card.partition(HEADING)[0].rstrip() + "\n\n" + "\n".join(lines) + "\n"
 
 
-def _with_less(recording: Recording, modalities: str) -> Iterator[Recording]:
+def _with_each_modality(recording: Recording, modalities: str) -> Iterator[Recording]:
+    """The recording as it is; for a model of both also its audio alone and its video alone."""
     yield recording
-    if modalities == "both" and recording.audio is not None and recording.footage is not None:
+    if modalities == "both" and recording.audio is not None and recording.video is not None:
         yield Recording(recording.audio)
-        yield Recording(None, recording.footage)
+        yield Recording(None, recording.video)
 
 
 def _fitted(combination: str, windows: list[np.ndarray], target: np.ndarray, speakers: np.ndarray) -> Fitted:
@@ -158,12 +178,13 @@ def _error(probabilities: np.ndarray, target: np.ndarray) -> float:
 
 
 def _answered(probabilities: np.ndarray, target: np.ndarray, below: float) -> tuple[float, float]:
+    """Share of recordings whose highest probability is at least `below`, and the share of these that are right."""
     sure = probabilities.max(axis=1) >= below
     return float(sure.mean()), float((probabilities.argmax(axis=1) == target)[sure].mean()) if sure.any() else np.nan
 
 
 def _by_others(windows: list[np.ndarray], target: np.ndarray, speakers: np.ndarray) -> np.ndarray | None:
-    """(N, K) where each speaker has the temperature of the others: as on people who were not fitted on."""
+    """(N, K) probabilities, each speaker with the temperature fitted on all others. None if there is one speaker."""
     if len(people := np.unique(speakers)) < 2:
         return None
     probabilities = np.empty((len(target), windows[0].shape[1]))

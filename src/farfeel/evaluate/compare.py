@@ -1,13 +1,23 @@
-"""Is one evaluation better than another, on the same clips and rooms?
+"""Compare two evaluations on the same clips and rooms: is one better than the other?
 
-Two tests of the difference b - a. The first asks whether it would show again with other speakers: speakers are
-resampled with all their clips, the same draw for both evaluations, and the difference has a t interval and a t test
-with n - 1 degrees of freedom on the bootstrap's standard error (as in `metrics`). Of pairs of equally good systems it
-called 5.8, 6.3 and 5.5 % different at p < 0.05, with 3, 7 and 21 speakers (400 pairs each, so give or take 1;
-tests/evaluate/test_coverage.py, run as a script). The second, McNemar's (1947), counts the rows on which only one of
-the two is right and asks whether they are split evenly (exact binomial); it takes rows for independent, which clips of
-one speaker, and one clip in several rooms, are not: read it as a description of these speakers only. P values of rooms
-are corrected for their number by Holm's method (1979).
+Two tests of the difference b - a:
+
+1. Over speakers: would the difference appear again with other speakers? Speakers are resampled with all their clips,
+   the same draw for both evaluations. The difference has a t interval and a t test with n - 1 degrees of freedom; its
+   standard error is that of the bootstrap, as in `metrics`.
+2. McNemar's test (1947): are the rows on which only one evaluation is right split evenly? It is an exact binomial test
+   and assumes independent rows. Clips of one speaker, and one clip in several rooms, are not independent, so it only
+   describes the speakers of the test.
+
+P values of rooms are corrected for the number of rooms by Holm's method (1979). How often the first test calls two
+equally good systems different at p < 0.05 (400 pairs each, standard error about 1 %):
+
+    speakers   different
+           3       5.8 %
+           7       6.3 %
+          21       5.5 %
+
+`PYTHONPATH=src python tests/evaluate/test_coverage.py` measures this again.
 """
 
 from __future__ import annotations
@@ -39,7 +49,12 @@ LABELS = {"accuracy": "accuracy", "uar": "UAR", "macro_f1": "macro-F1", "ece": "
 
 @dataclass(frozen=True)
 class Difference:
-    """b - a in one room or overall. NaN: it cannot be estimated (one speaker). `p_holm` is NaN overall."""
+    """The difference b - a in one room or overall.
+
+    low, high: its interval. p_value: of the test over speakers. p_holm: the same, corrected for the number of rooms
+    (NaN overall). only_a_right, only_b_right: rows on which only one is right. mcnemar_p: p of McNemar's test. Values
+    that cannot be estimated, because there is one speaker, are NaN.
+    """
 
     room: str
     rows: int
@@ -56,12 +71,13 @@ class Difference:
     mcnemar_p: float
 
     def as_dict(self) -> dict[str, Any]:
+        """Fields as JSON numbers and text; null for NaN."""
         return {key: number(value) if isinstance(value, float) else value for key, value in vars(self).items()}
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two evaluations on the same rows; `names` are (a, b)."""
+    """The comparison of two evaluations on the same rows. names: of a and b. level: of the intervals, as 0.95."""
 
     metric: str
     names: tuple[str, str]
@@ -73,6 +89,7 @@ class Comparison:
     rooms: tuple[Difference, ...]
 
     def as_dict(self) -> dict[str, Any]:
+        """What `farfeel compare --format json` prints."""
         protocol = {
             "level": self.level,
             "unit": "speaker",
@@ -94,7 +111,7 @@ class Comparison:
         }
 
     def rows(self) -> list[dict[str, str]]:
-        """The table to print: one row per room, then overall; numbers as text, shares in per cent."""
+        """The table to print: a row for each room, then overall. Accuracy, UAR and F1 are in per cent."""
         a, b = self.names
         scale, digits = (100.0, 1) if self.metric in SHARES else (1.0, 3)
         table = []
@@ -108,31 +125,31 @@ class Comparison:
                     b if b != a else f"{b} (2)": f"{scale * row.b:.{digits}f}",
                     "difference": f"{scale * row.difference:+.{digits}f}",
                     f"{100 * self.level:g} % interval": span(scale * row.low, scale * row.high, digits),
-                    "p" if len(self.rooms) < 2 else "p (rooms: Holm)": p_text(p),
-                    "only one right": f"{row.only_a_right} : {row.only_b_right}",
+                    "p" if len(self.rooms) < 2 else "p (rooms: corrected)": p_text(p),
+                    "only first : only second right": f"{row.only_a_right} : {row.only_b_right}",
                     "p (McNemar)": p_text(row.mcnemar_p),
                 }
             )
         return table
 
     def verdict(self) -> str:
-        """One sentence."""
+        """The result in one sentence."""
         a, b = self.names
         label, row = LABELS[self.metric], self.overall
         speakers = f"{row.speakers} speaker{'s' * (row.speakers != 1)}"
         if not np.isfinite(row.p_value):
-            return f"{a} and {b} cannot be compared by {label}: {speakers}, at least 2 are needed."
+            return f"{a} and {b} cannot be compared by {label}: found {speakers}, expected 2 or more."
         if row.p_value > 1 - self.level:
             return (
-                f"No difference in {label} between {a} and {b} is shown "
-                f"({p_equals(row.p_value)} over {speakers}); that is not proof that there is none."
+                f"The difference in {label} between {a} and {b} may be chance "
+                f"({p_equals(row.p_value)} over {speakers}). This does not prove that they are equal."
             )
         better = b if (row.difference < 0) == (self.metric in LOSSES) else a
         worse = a if better == b else b
-        return f"{better} has the better {label} than {worse} ({p_equals(row.p_value)} over {speakers})."
+        return f"{better} has a better {label} than {worse} ({p_equals(row.p_value)} over {speakers})."
 
     def as_text(self) -> str:
-        """Plain-text table, the verdict, and what the tests assume."""
+        """The table as plain text, the result in one sentence, and what the tests assume."""
         table = self.rows()
         widths = {key: max(len(key), *(len(row[key]) for row in table)) for key in table[0]}
         lines = ["  ".join(key.ljust(width) for key, width in widths.items())]
@@ -141,9 +158,11 @@ class Comparison:
 
 
 def caveat() -> str:
+    """What the two tests assume."""
     return (
-        "The interval and p resample speakers; McNemar's test takes rows for independent, which clips of one speaker "
-        "are not."
+        "The interval and p come from resampling speakers; p of rooms is corrected for the number of rooms (Holm). "
+        "McNemar's test compares the numbers of rows on which only the first or only the second is right. It assumes "
+        "independent rows; clips of one speaker are not independent."
     )
 
 
@@ -158,13 +177,14 @@ def compare(
     resamples: int = RESAMPLES,
     seed: int = SEED,
 ) -> Comparison:
-    """Paired comparison of two prediction tables, difference b - a, per room and overall.
+    """Paired comparison of two prediction tables: the difference b - a in each room and overall.
 
-    metric: accuracy, uar, macro_f1, ece, nll, brier. Raises FarfeelError where the rows do not match by clip and room
-    (with `intersection`: where none do).
+    a, b: prediction tables on the same clips and rooms. metric: accuracy, uar, macro_f1, ece, nll or brier.
+    names: of a and b in texts. intersection: use only the rows that both have. level: of the intervals.
+    resamples, seed: of the bootstrap. Raises FarfeelError for an unknown metric, or if rows do not match.
     """
     if metric not in SCORES:
-        raise FarfeelError(f"metric {metric} is not known; expected one of {', '.join(SCORES)}; choose one of them")
+        raise FarfeelError(f"the metric {metric} is unknown, expected one of {', '.join(SCORES)}; choose one of them")
     if names[0] == names[1]:
         names = (names[0], f"{names[1]} (2)")
     a, b = checked(a, source=names[0]), checked(b, source=names[1])
@@ -175,6 +195,7 @@ def compare(
     right_a, right_b = _right(a), _right(b)
 
     def difference(room: str, rows: np.ndarray, in_a: np.ndarray, in_b: np.ndarray) -> Difference:
+        """Of the chosen rows (N,) bool, with the sums of speakers (S, D) in a and b."""
         value_a, value_b = float(values(in_a.sum(axis=0))[at]), float(values(in_b.sum(axis=0))[at])
         spread = values(weights @ in_b)[:, at] - values(weights @ in_a)[:, at]
         units = a["speaker"][rows].nunique()
@@ -196,13 +217,13 @@ def compare(
 
 
 def mcnemar(only_a_right: int, only_b_right: int) -> float:
-    """Exact two-sided p of McNemar's test: the discordant rows split as a fair coin would."""
+    """Exact two-sided p of McNemar's test, from the numbers of rows on which only a or only b is right."""
     discordant = only_a_right + only_b_right
     return min(1.0, float(2 * special.bdtr(min(only_a_right, only_b_right), discordant, 0.5)))
 
 
 def holm(p_values: list[float]) -> list[float]:
-    """P values → those corrected for their number (Holm, 1979), in the given order; NaN stays and does not count."""
+    """P values corrected for their number (Holm, 1979), in the same order. NaN stays NaN and is not counted."""
     p = np.asarray(p_values, dtype=np.float64)
     corrected = np.full(len(p), np.nan)
     order = [i for i in np.argsort(p) if np.isfinite(p[i])]
@@ -214,26 +235,30 @@ def holm(p_values: list[float]) -> list[float]:
 
 
 def p_text(p: float) -> str:
+    """0.012, < 0.001, or a dash for NaN."""
     if not np.isfinite(p):
         return "-"
     return "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
 def p_equals(p: float) -> str:
-    """As in p = 0.012; empty where there is none."""
+    """p = 0.012, p < 0.001, or nothing for NaN."""
     if not np.isfinite(p):
         return ""
     return f"p {p_text(p)}" if p < 0.001 else f"p = {p_text(p)}"
 
 
 def span(low: float, high: float, digits: int) -> str:
-    """As in +1.2 to +3.4, or a dash where there is no interval."""
+    """+1.2 to +3.4, or a dash if there is no interval."""
     return f"{low:+.{digits}f} to {high:+.{digits}f}" if np.isfinite(low) and np.isfinite(high) else "-"
 
 
 def t_test(difference: float, error: float, units: int, level: float) -> tuple[float, float, float]:
-    """Interval and two-sided p. Where all speakers differ alike there is no spread to judge by: no interval, and p is
-    the sign test's over speakers; where nothing differs, p is 1."""
+    """(low, high, two-sided p) of a difference with this standard error over `units` speakers.
+
+    If the difference is the same for all speakers, the standard error is 0: there is no interval (NaN), and p is that
+    of the sign test over speakers. If the difference is 0 as well, p is 1.
+    """
     if not np.isfinite(error):
         return float("nan"), float("nan"), float("nan")
     if error == 0:

@@ -1,28 +1,30 @@
-"""Accuracy, unweighted average recall, macro-F1, recalls, calibration; with intervals over speakers.
+"""Accuracy, unweighted average recall, macro-F1, recalls and calibration, with intervals over speakers.
 
-Definitions, for N rows (clip and room), K emotions, p the probabilities and the decision their argmax:
-  accuracy   share of right decisions
+Definitions, for N rows (clip and room), K emotions, probabilities p and the decision argmax p:
+  accuracy   share of decisions that are right
   UAR        recall averaged over the emotions that occur as targets (balanced accuracy)
   macro-F1   F1 averaged over the same emotions
-  ECE        expected calibration error, 15 bins of equal width of the largest probability (Guo et al., 2017). A bin
-             with few rows is off by chance, and its distance counts whatever its sign: of perfect probabilities the
-             ECE is above 0, the more so the fewer the rows. `ece_by_chance` tells how much.
+  ECE        expected calibration error, 15 bins of equal width of the largest probability (Guo et al., 2017). In a bin
+             with few rows, chance moves the share of right decisions, and every distance counts as error. So the ECE
+             is above 0 even for perfect probabilities, most with few rows; `ece_by_chance` is this amount.
   NLL        mean of -ln p(target), p no smaller than 1e-12
   Brier      mean over rows of the sum over emotions of (p - 1[target])^2, from 0 to 2 (Brier, 1950)
 
-Where the table has probabilities from before calibration (`q_<emotion>`), the last three are told of them too, as
-`ece_uncalibrated` and so on. Abstention: how many decisions are left (coverage), and how many of them right, where
-those whose largest probability is below a threshold are not made.
+If the table has probabilities before calibration (`q_<emotion>`), the last three are computed for them too, as
+`ece_uncalibrated` and so on. Abstention: no decision is made if the largest probability is below a threshold. The
+coverage is the share of clips with a decision; the accuracy counts only these.
 
 Overall, each clip has weight one, shared among its rooms. `mean_over_rooms` gives each room weight one instead.
 
-The interval. Clips of one speaker are not independent, so the unit that is resampled is the speaker, with all its
-clips in all rooms. The percentile bootstrap is too narrow with few units (Hesterberg, 2015, The American Statistician
-69(4)): of three speakers it can never reach beyond the best and the worst. Hence a t interval with n - 1 degrees of
-freedom around the value, whose standard error is the bootstrap's, times sqrt(n / (n - 1)) for the bias of its
-variance; for shares on the logit scale, which keeps it within 0 and 1. Coverage in per cent at a nominal 95 %, by
-speakers and true accuracy (speakers differ by a standard deviation of 0.6 on the logit scale, 48 clips each in two
-rooms; 400 tables, so give or take 1 at 95 % and 2.5 at 60 %):
+Intervals. Clips of one speaker are not independent, so speakers are resampled, each with all its clips in all rooms.
+The percentile bootstrap is too narrow with few units (Hesterberg, 2015, The American Statistician 69(4)): with three
+speakers it never reaches beyond the best and the worst. So the interval is a t interval with n - 1 degrees of freedom
+around the value. Its standard error is the bootstrap's times sqrt(n / (n - 1)), which corrects the bias of its
+variance. Intervals of shares are computed on the logit scale, which keeps them within 0 and 1.
+
+Coverage in per cent of a nominal 95 % interval, by number of speakers and true accuracy. Speakers differ by a standard
+deviation of 0.6 on the logit scale and have 48 clips each in two rooms. With 400 tables, the standard error is about 1
+at 95 % and 2.5 at 60 %.
 
                        this interval      of macro-F1    percentile, speakers   percentile, clips
   3 speakers, 53 %         94.5              95.3               73.3                  56.0
@@ -32,8 +34,8 @@ rooms; 400 tables, so give or take 1 at 95 % and 2.5 at 60 %):
   7 speakers, 86 %         95.0              94.8               84.0                  62.8
   21 speakers, 86 %        95.3              95.5               91.3                  59.8
 
-`PYTHONPATH=src python tests/evaluate/test_coverage.py` measures it again. Of single recalls and of the calibration
-measures it was not measured.
+`PYTHONPATH=src python tests/evaluate/test_coverage.py` measures this again. The coverage of single recalls and of the
+calibration measures was not measured.
 """
 
 from __future__ import annotations
@@ -50,7 +52,7 @@ from scipy import special  # not scipy.stats: it takes longer to import than a t
 from farfeel.evaluate.table import checked, emotions_of, probabilities_of, targets_of, uncalibrated
 
 BINS = 15
-RESAMPLES = 4000  # The standard error of a standard error is then 1.1 % (1/sqrt(2 R)).
+RESAMPLES = 4000  # the standard error of a standard error is then 1.1 % (1/sqrt(2 R))
 LEVEL = 0.95
 SEED = 1
 SHARES = ("accuracy", "uar", "macro_f1")  # 0 to 1, higher is better; recall too
@@ -58,12 +60,12 @@ LOSSES = ("ece", "nll", "brier")  # lower is better
 SCORES = ("accuracy", "uar", "macro_f1", "ece", "nll", "brier")
 SMALLEST = 1e-12
 ABSTAIN_BELOW = (0.3, 0.4, 0.5, 0.6, 0.7)
-CHANCE_DRAWS = 200  # The mean of the ECE by chance is then known to a few per cent of itself.
+CHANCE_DRAWS = 200  # the mean ECE by chance is then known to a few per cent
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A value and its interval. NaN bounds: it cannot be estimated (one speaker). NaN value: the class is absent."""
+    """A value and its interval. The bounds are NaN if there is one speaker; the value is NaN if the class is absent."""
 
     value: float
     low: float = float("nan")
@@ -75,7 +77,7 @@ class Interval:
 
 @dataclass(frozen=True)
 class Protocol:
-    """What the intervals are, and of what."""
+    """How the intervals were computed, and the size of the test."""
 
     level: float
     unit: str
@@ -93,7 +95,11 @@ class Protocol:
 
 @dataclass(frozen=True)
 class Abstention:
-    """Decisions with a largest probability below `below` are not made. accuracy: of those that are."""
+    """Results without decisions below a threshold.
+
+    below: no decision is made if the largest probability is lower. coverage: share of clips with a decision. accuracy:
+    of these.
+    """
 
     below: float
     coverage: Interval
@@ -105,7 +111,7 @@ class Abstention:
 
 @dataclass(frozen=True)
 class Scores:
-    """All metrics of one room, or of all. `uncalibrated`: LOSSES before calibration; empty where not known."""
+    """All metrics of one room, or of all rooms. uncalibrated: the LOSSES before calibration, empty if unknown."""
 
     speakers: int
     clips: int
@@ -127,8 +133,11 @@ class Scores:
 
 @dataclass(frozen=True)
 class Metrics:
-    """`rooms` in natural order; `overall` weighs clips alike, `mean_over_rooms` weighs rooms alike. `ece_by_chance`:
-    the overall ECE that perfectly calibrated probabilities, as sure as these, would have on average."""
+    """All metrics of a prediction table.
+
+    overall: each clip has the same weight. rooms: each room, in natural order. mean_over_rooms: each room has the same
+    weight. ece_by_chance: the mean overall ECE that perfectly calibrated probabilities of the same size would have.
+    """
 
     emotions: tuple[str, ...]
     protocol: Protocol
@@ -151,7 +160,11 @@ class Metrics:
 
 
 def metrics(table: pd.DataFrame, *, level: float = LEVEL, resamples: int = RESAMPLES, seed: int = SEED) -> Metrics:
-    """Prediction table → every metric with its interval, per room and overall. The seed only draws the resamples."""
+    """All metrics of a prediction table with their intervals, in each room and overall.
+
+    level: of the intervals, as 0.95. resamples: of the bootstrap. seed: of the resamples.
+    Raises FarfeelError if it is no prediction table.
+    """
     table = checked(table, source="the prediction table")
     sums = SpeakerSums(table)
     weights = sums.draw(np.random.default_rng(seed), resamples)
@@ -177,19 +190,12 @@ def metrics(table: pd.DataFrame, *, level: float = LEVEL, resamples: int = RESAM
     return Metrics(emotions, protocol, overall, rooms, mean, abstention, by_chance)
 
 
-def metrics_json(
-    table: pd.DataFrame, *, level: float = LEVEL, resamples: int = RESAMPLES, seed: int = SEED
-) -> dict[str, Any]:
-    """What `metrics.json` holds: numbers, text, lists and objects; null where a number cannot be estimated."""
-    return metrics(table, level=level, resamples=resamples, seed=seed).as_dict()
-
-
 class SpeakerSums:
-    """Sums over each speaker's rows, of which every metric is a function; a bootstrap is then a matrix product.
+    """Sums over each speaker's rows. Every metric is a function of them, so that a bootstrap is a matrix product.
 
-    Each is (S, D): the confusion matrix (K·K, target by decision), the sums of -ln p(target) and of the Brier terms
-    (2), and for each calibration bin its count, confidence and number right (3·BINS). The order of the table's rows
-    does not matter.
+    The sums are (S, D) for S speakers: the confusion matrix (K·K, target by decision), the sums of -ln p(target) and of
+    the Brier terms (2), and for each calibration bin the count, the sum of confidence and the number of right decisions
+    (3·BINS). The order of the table's rows does not matter.
     """
 
     def __init__(self, table: pd.DataFrame) -> None:
@@ -200,15 +206,18 @@ class SpeakerSums:
 
     @cached_property
     def overall(self) -> np.ndarray:
+        """(S, D), each clip with weight one, shared among its rooms."""
         return self._sums(np.ones(len(self._table), dtype=bool), self._share)
 
     @cached_property
     def of_room(self) -> dict[str, np.ndarray]:
+        """Room → (S, D), each row with weight one."""
         room, ones = self._table["room"].to_numpy(), np.ones(len(self._table))
         return {name: self._sums(room == name, ones) for name in self.rooms}
 
     def decided(self, below: float) -> np.ndarray:
-        """(S, 3) sums of the weights of all rows, of those decided with at least this confidence, of the right ones."""
+        """(S, 3): summed weights of all rows, of those with at least this confidence, and of the right ones of "
+        "these."""
         p = probabilities_of(self._table)
         made = p.max(axis=1) >= below
         right = made & (p.argmax(axis=1) == targets_of(self._table))
@@ -245,7 +254,7 @@ class SpeakerSums:
 
 
 def values(sums: np.ndarray) -> np.ndarray:
-    """(…, D) sums → (…, 6 + K): SCORES in their order, then the recall of each emotion; NaN where there is none."""
+    """(…, D) sums → (…, 6 + K): SCORES in their order, then the recall of each emotion. NaN if it has no target."""
     classes = round(np.sqrt(sums.shape[-1] - 2 - 3 * BINS))
     base = classes * classes
     confusion = sums[..., :base].reshape(*sums.shape[:-1], classes, classes)
@@ -267,25 +276,31 @@ def values(sums: np.ndarray) -> np.ndarray:
 
 
 def expected_calibration_error(confidence: np.ndarray, right: np.ndarray) -> float:
-    """Largest probabilities (N,), whether they are of the target (N,) → ECE, each row with weight one."""
+    """Expected calibration error, each row with weight one.
+
+    confidence: (N,) largest probabilities. right: (N,) whether the decision is the target.
+    """
     gaps = np.bincount(confidence_bins(confidence), weights=right - confidence)
     return float(np.abs(gaps).sum() / len(confidence))
 
 
 def ece_by_chance(confidence: np.ndarray, rng: np.random.Generator) -> float:
-    """(N,) → the mean ECE of decisions that are right as often as their confidence says, each for itself. Clips of one
-    speaker, and a clip in several rooms, hang together: the true figure is higher."""
+    """The mean expected calibration error of decisions that are right exactly as often as their confidence says.
+
+    confidence: (N,) largest probabilities. Decisions are drawn independently; clips of one speaker, and one clip in
+    several rooms, are not independent, so the true value is higher.
+    """
     draws = (rng.random(len(confidence)) < confidence for _ in range(CHANCE_DRAWS))
     return float(np.mean([expected_calibration_error(confidence, right) for right in draws]))
 
 
 def confidence_bins(confidence: np.ndarray) -> np.ndarray:
-    """Largest probability → its bin, 0 to BINS - 1; a bin includes its upper edge."""
+    """(N,) largest probabilities → (N,) bins, 0 to BINS - 1. A bin includes its upper edge."""
     return np.asarray(np.clip(np.ceil(confidence * BINS) - 1, 0, BINS - 1), dtype=np.intp)
 
 
 def standard_error(spread: np.ndarray, units: int) -> float:
-    """(R,) resampled values of `units` speakers → standard error; 0 where all are alike, NaN where undefined."""
+    """Standard error of (R,) resampled values of `units` speakers; 0 if all are equal, NaN if it is undefined."""
     spread = spread[np.isfinite(spread)]
     if units < 2 or len(spread) < 2:
         return float("nan")
@@ -294,10 +309,13 @@ def standard_error(spread: np.ndarray, units: int) -> float:
 
 
 def interval(value: float, spread: np.ndarray, units: int, clips: float, level: float, kind: str = "share") -> Interval:
-    """Interval of a value with its resampled values (R,), see the module's text. kind: share, or loss (0 or more).
+    """A value with its interval; the method is described at the top of this module.
 
-    Where all speakers are alike the bootstrap sees no spread, which does not mean certainty (three speakers without
-    an error): a share then takes the exact binomial interval over its clips (Clopper & Pearson, 1934).
+    spread: (R,) resampled values. units: number of speakers. clips: number of clips. level: of the interval, as 0.95.
+    kind: "share" for values from 0 to 1, "loss" for values of 0 or more.
+
+    If all speakers are equal, for instance three speakers without an error, the bootstrap has no spread. This does not
+    mean certainty, so a share then gets the exact binomial interval over its clips (Clopper & Pearson, 1934).
     """
     value, error = float(value), standard_error(spread, units)
     if not np.isfinite(value) or not np.isfinite(error):
@@ -315,12 +333,12 @@ def interval(value: float, spread: np.ndarray, units: int, clips: float, level: 
 
 
 def number(value: float) -> float | None:
-    """JSON has no NaN."""
+    """The value, or None for NaN and infinity, which JSON does not have."""
     return float(value) if np.isfinite(value) else None
 
 
 def natural_order(names: pd.Series) -> list[str]:
-    """Different names in the order people count: room 2 before room 10."""
+    """The different names, sorted with numbers by value: room 2 before room 10."""
 
     def parts(name: str) -> list[tuple[int, int, str]]:
         return [(0, int(p), "") if p.isdecimal() else (1, 0, p) for p in re.split(r"(\d+)", name)]
@@ -331,7 +349,7 @@ def natural_order(names: pd.Series) -> list[str]:
 def _all_scores(
     table: pd.DataFrame, sums: SpeakerSums, weights: np.ndarray, level: float
 ) -> tuple[Scores, dict[str, Scores], Scores]:
-    """Overall, of each room, and the mean over rooms."""
+    """Scores overall, of each room, and as the mean over rooms."""
     emotions = emotions_of(table)
     rooms = {}
     spread = []
@@ -384,12 +402,12 @@ def _scores(
 
 
 def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
-    """NaN where there is nothing to divide by."""
+    """part / whole, NaN where whole is 0."""
     empty = np.full(np.broadcast(part, whole).shape, np.nan)
     return np.asarray(np.divide(part, whole, out=empty, where=whole > 0))
 
 
 def _mean(array: np.ndarray, axis: int) -> np.ndarray:
-    """Mean of those that are not NaN; NaN where none is left."""
+    """Mean without NaN; NaN if all are NaN."""
     finite = np.isfinite(array)
     return _ratio(np.where(finite, array, 0).sum(axis=axis), finite.sum(axis=axis))

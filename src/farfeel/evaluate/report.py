@@ -1,8 +1,8 @@
-"""Evaluations as pages: `report.html` (one file, no request to anywhere), `report.md`, `metrics.json`.
+"""Reports of evaluations: `report.html` (one file that loads nothing from anywhere), `report.md` and `metrics.json`.
 
-The page is filled from `report.html.j2`, where every value is escaped; its figures are SVG and tables that take their
-colours from the style sheet, so they follow the reader's light or dark mode and can be read aloud. Colours are those
-of Okabe & Ito, which colour-blind readers can tell apart.
+The page is made from the template `report.html.j2`, which escapes every value. Figures are SVG and tables. They take
+their colours from the style sheet, so they follow the reader's light or dark mode, and screen readers can read them.
+Colours are those of Okabe & Ito, which colour-blind readers can tell apart.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import jinja2
 import numpy as np
 import pandas as pd
 
-from farfeel.evaluate.compare import LABELS, Comparison, caveat, compare, p_equals
+from farfeel.evaluate.compare import LABELS, Comparison, compare, p_equals
 from farfeel.evaluate.metrics import (
     BINS,
     Interval,
@@ -33,13 +33,14 @@ from farfeel.support.text import one_line
 from farfeel.types import FarfeelError
 
 FILES = (FILE, "metrics.json", "report.md", "report.html")
-FEW_SPEAKERS = 10  # below it the t quantile is 2.3 and more: the width of an interval is itself a rough guess
+FEW_SPEAKERS = 10  # below this the t quantile is 2.3 or more, and the width of an interval is only a rough estimate
+DETAIL_NAMES = {"sound": "audio", "film": "video"}  # key in metrics.json → name in the reports
 SIDE_BY_SIDE = ("accuracy", "uar")
 
 
 @dataclass(frozen=True)
 class Confusion:
-    """counts (K, K) rows of the table by target and decision; share of each target's rows, 0 to 1."""
+    """counts: (K, K) rows of the table by target and decision. share: (K, K) of each target's rows, 0 to 1."""
 
     title: str
     counts: np.ndarray
@@ -48,7 +49,7 @@ class Confusion:
 
 @dataclass(frozen=True)
 class Bin:
-    """One occupied bin of the reliability plot."""
+    """One bin of the reliability plot with at least one decision: its edges, number, mean confidence and accuracy."""
 
     low: float
     high: float
@@ -59,7 +60,7 @@ class Bin:
 
 @dataclass(frozen=True)
 class Cell:
-    """One system in one room: its value, and its difference to the first system with its paired interval."""
+    """One system in one room: its value, and its difference from the first system with a paired interval."""
 
     value: Interval
     difference: Interval | None
@@ -71,40 +72,37 @@ def write_evaluation(
     out: Path,
     title: str,
     details: Mapping[str, Any],
-    tables_to_compare: Mapping[str, pd.DataFrame] | None = None,
 ) -> Metrics:
-    """Write predictions.parquet, metrics.json, report.md and report.html into the folder `out`, all or nothing.
+    """Write predictions.parquet, metrics.json, report.md and report.html into the folder `out`, all four or none.
 
-    details: what the protocol should say (corpus, split, checkpoint, …); `command` gives the evaluation again.
-    tables_to_compare: other evaluations of the same clips and rooms, by name; each is tested against this one.
-    Raises FarfeelError where a table is not one, rows do not match, or `out` holds anything but an earlier report.
+    table: the prediction table. details: facts for the section "Protocol" (corpus, split, checkpoint, …); `command` is
+    the command line that reproduces the evaluation. Returns the metrics.
+    Raises FarfeelError if the table is no prediction table, or if `out` holds anything but an earlier report.
     """
     out = require_report_folder(out)
     table = checked(table, source="the prediction table")
-    found = metrics(table)
-    comparisons = [compare(other, table, names=(name, title)) for name, other in (tables_to_compare or {}).items()]
+    results = metrics(table)
     page = {
         "title": title,
-        "headline": _headline(found),
-        "warning": _warning(found),
-        "bias": _bias([found]),
-        "metrics": found,
-        "rows": _rows(found),
+        "headline": _headline(results),
+        "warning": _warning(results),
+        "bias": _bias([results]),
+        "metrics": results,
+        "rows": _rows(results),
         "confusions": _confusions(table),
         "bins": reliability(table),
         "speakers": _speakers(table),
-        "comparisons": comparisons,
     }
     content = {
         "title": title,
         "details": _plain(details),
-        **found.as_dict(),
-        "comparisons": [comparison.as_dict() for comparison in comparisons],
+        **results.as_dict(),
+        "comparisons": [],
     }
     with replacing_folder(out) as partial:
         table.to_parquet(partial / FILE, index=False)
-        _write(partial, "evaluation", page, content, details, found)
-    return found
+        _write(partial, "evaluation", page, content, details, results)
+    return results
 
 
 def write_side_by_side(
@@ -116,16 +114,18 @@ def write_side_by_side(
 ) -> dict[str, Metrics]:
     """Write metrics.json, report.md and report.html of several systems on the same clips and rooms into `out`.
 
-    Rows are rooms, columns systems; each is compared with the first, paired by speaker. With `intersection` the rows
-    that all have are used; without it FarfeelError where rows do not match.
+    evaluations: name → prediction table, two or more. In the tables of the report, rows are rooms and columns are
+    systems; each system is compared with the first, paired by speaker. title, details: as in `write_evaluation`.
+    intersection: use only the rows that all systems have. Returns name → metrics.
+    Raises FarfeelError if there are fewer than two systems, or if rows do not match without `intersection`.
     """
     out = require_report_folder(out)
     if len(evaluations) < 2:
         raise FarfeelError(
-            f"found {len(evaluations)} evaluation(s), expected two or more; name all to set side by side"
+            f"found {len(evaluations)} evaluation(s), expected two or more; name every system to compare"
         )
     tables = aligned({name: checked(t, source=name) for name, t in evaluations.items()}, intersection)
-    found = {name: metrics(table) for name, table in tables.items()}
+    results = {name: metrics(table) for name, table in tables.items()}
     first, *others = tables
     comparisons = {
         metric: {name: compare(tables[first], tables[name], metric, names=(first, name)) for name in others}
@@ -133,32 +133,32 @@ def write_side_by_side(
     }
     page = {
         "title": title,
-        "headline": _headline_of_many(found, comparisons["accuracy"]),
-        "warning": _warning(found[first]),
-        "bias": _bias(list(found.values())),
-        "raw": any(one.overall.uncalibrated for one in found.values()),
-        "metrics": found[first],
+        "headline": _headline_of_many(results, comparisons["accuracy"]),
+        "warning": _warning(results[first]),
+        "bias": _bias(list(results.values())),
+        "raw": any(system.overall.uncalibrated for system in results.values()),
+        "metrics": results[first],
         "systems": list(tables),
-        "grids": [(LABELS[metric], _grid(found, comparisons[metric], metric), metric) for metric in SIDE_BY_SIDE],
-        "others": [(name, found[name].overall) for name in tables],
+        "grids": [(LABELS[metric], _grid(results, comparisons[metric], metric), metric) for metric in SIDE_BY_SIDE],
+        "others": [(name, results[name].overall) for name in tables],
     }
     content = {
         "title": title,
         "details": _plain(details),
-        "protocol": found[first].protocol.as_dict(),
+        "protocol": results[first].protocol.as_dict(),
         "first": first,
-        "systems": {name: one.as_dict() for name, one in found.items()},
+        "systems": {name: system.as_dict() for name, system in results.items()},
         "differences": {m: {name: c.as_dict() for name, c in by.items()} for m, by in comparisons.items()},
     }
     with replacing_folder(out) as partial:
-        _write(partial, "side by side", page, content, details, found[first])
-    return found
+        _write(partial, "side by side", page, content, details, results[first])
+    return results
 
 
 def require_report_folder(out: Path) -> Path:
-    """`out`, made absolute, if a report may take its place: new, empty, or an earlier report; else FarfeelError.
+    """The absolute path of a folder that a report may replace: it does not exist, is empty, or holds an earlier report.
 
-    Called by the writers, and by whoever computes for long before there is a table to write.
+    Raises FarfeelError for any other folder. A command that computes for long calls this first.
     """
     out = Path(out).resolve()
     if out.is_dir():
@@ -167,14 +167,14 @@ def require_report_folder(out: Path) -> Path:
         foreign = [out.name] if out.exists() else []
     if foreign:
         raise FarfeelError(
-            f"{out} holds {foreign[0]}, which is no part of a report; expected a new folder or an earlier report; "
+            f"{out} holds {foreign[0]}, which is not part of a report, expected a new folder or an earlier report; "
             "choose another --out"
         )
     return out
 
 
 def reliability(table: pd.DataFrame) -> list[Bin]:
-    """Occupied calibration bins over all rows, by the largest probability."""
+    """The calibration bins with at least one row, by the largest probability of each row."""
     p = probabilities_of(table)
     confidence, right = p.max(axis=1), p.argmax(axis=1) == targets_of(table)
     at = confidence_bins(confidence)
@@ -186,7 +186,7 @@ def reliability(table: pd.DataFrame) -> list[Bin]:
 
 
 def confusion(table: pd.DataFrame, title: str) -> Confusion:
-    """Counts of target by decision, and their share of the target's rows (NaN for an emotion that does not occur)."""
+    """The confusion matrix of a prediction table. Shares are NaN for an emotion that does not occur as target."""
     classes = len(emotions_of(table))
     counts = np.zeros((classes, classes), dtype=np.int64)
     np.add.at(counts, (targets_of(table), probabilities_of(table).argmax(axis=1)), 1)
@@ -195,7 +195,7 @@ def confusion(table: pd.DataFrame, title: str) -> Confusion:
 
 
 def percent(interval: Interval) -> str:
-    """As in 62.3 (55.1 to 69.0), in per cent."""
+    """62.3 (55.1 to 69.0), in per cent; a dash for NaN."""
     if not np.isfinite(interval.value):
         return "-"
     if not np.isfinite(interval.low):
@@ -204,20 +204,21 @@ def percent(interval: Interval) -> str:
 
 
 def points(interval: Interval) -> str:
-    """As in +3.2 (+1.0 to +5.4), in percentage points."""
+    """+3.2 (+1.0 to +5.4), in percentage points."""
     if not np.isfinite(interval.low):
         return f"{100 * interval.value:+.1f}"
     return f"{100 * interval.value:+.1f} ({100 * interval.low:+.1f} to {100 * interval.high:+.1f})"
 
 
 def decimal(interval: Interval) -> str:
+    """0.123 (0.101 to 0.145)."""
     if not np.isfinite(interval.low):
         return f"{interval.value:.3f}"
     return f"{interval.value:.3f} ({interval.low:.3f} to {interval.high:.3f})"
 
 
 def markdown(text: object) -> str:
-    """Text that Markdown shows as it is, on one line: neither HTML nor a table's end."""
+    """Escape a text for one line or table cell of Markdown."""
     line = one_line(text)
     for mark in "\\`*_[]|":
         line = line.replace(mark, "\\" + mark)
@@ -225,14 +226,14 @@ def markdown(text: object) -> str:
 
 
 def _write(
-    folder: Path, kind: str, page: dict[str, Any], content: dict[str, Any], details: Mapping[str, Any], found: Metrics
+    folder: Path, kind: str, page: dict[str, Any], content: dict[str, Any], details: Mapping[str, Any], results: Metrics
 ) -> None:
+    """Write report.html, report.md and metrics.json. kind: "evaluation" or "side by side"."""
     shared = {
         "kind": kind,
-        "protocol": _protocol_sentences(found),
-        "details": {key: value for key, value in _plain(details).items() if key != "command"},
+        "protocol": _protocol_sentences(results),
+        "details": {DETAIL_NAMES.get(key, key): value for key, value in _plain(details).items() if key != "command"},
         "command": str(details.get("command", "")),
-        "caveat": caveat(),
     }
     for name in ("report.html", "report.md"):
         text = _templates().get_template(f"{name}.j2").render(**page, **shared)
@@ -255,94 +256,99 @@ def _templates() -> jinja2.Environment:
     return environment
 
 
-def _headline(found: Metrics) -> str:
-    overall, protocol = found.overall, found.protocol
-    where = f"in {len(found.rooms)} rooms" if len(found.rooms) > 1 else f"in {next(iter(found.rooms))}"
+def _headline(results: Metrics) -> str:
+    overall, rooms = results.overall, results.rooms
+    in_rooms = f"in {len(rooms)} rooms" if len(rooms) > 1 else f"in {next(iter(rooms))}"
     text = (
-        f"{100 * overall.accuracy.value:.1f} % of the clips are recognised {where}"
-        f"{_interval_words(overall.accuracy, found)}; "
-        f"the average recall of an emotion (UAR) is {100 * overall.uar.value:.1f} %"
+        f"{100 * overall.accuracy.value:.1f} % of the clips are recognised {in_rooms}"
+        f"{_interval_text(overall.accuracy, results)}. "
+        f"The average recall of the emotions (UAR) is {100 * overall.uar.value:.1f} %. "
     )
-    if len(found.rooms) > 1:
-        best, worst = (choose(found.rooms, key=lambda r: found.rooms[r].accuracy.value) for choose in (max, min))
-        low, high = (100 * found.rooms[r].accuracy.value for r in (worst, best))
-        text += f"; from {low:.1f} % in {worst} to {high:.1f} % in {best}"
-    return f"{text}. {_speakers_words(protocol.speakers).capitalize()}, {protocol.clips} clips."
+    if len(rooms) > 1:
+        best, worst = (choose(rooms, key=lambda room: rooms[room].accuracy.value) for choose in (max, min))
+        text += (
+            f"The best room is {best} with {100 * rooms[best].accuracy.value:.1f} %, the worst is {worst} with "
+            f"{100 * rooms[worst].accuracy.value:.1f} %. "
+        )
+    return f"{text}The test has {_speakers_text(results.protocol.speakers)} and {results.protocol.clips} clips."
 
 
-def _headline_of_many(found: dict[str, Metrics], comparisons: dict[str, Comparison]) -> str:
-    best = max(found, key=lambda name: found[name].overall.accuracy.value)
-    overall = found[best].overall.accuracy
+def _headline_of_many(results: dict[str, Metrics], comparisons: dict[str, Comparison]) -> str:
+    best = max(results, key=lambda name: results[name].overall.accuracy.value)
+    accuracy, rooms = results[best].overall.accuracy, len(results[best].rooms)
     text = (
-        f"{best} has the highest accuracy, {100 * overall.value:.1f} %{_interval_words(overall, found[best])}, over "
-        f"{len(found[best].rooms)} room{'s' * (len(found[best].rooms) != 1)} and "
-        f"{_speakers_words(found[best].protocol.speakers)}. "
+        f"{best} has the highest accuracy: {100 * accuracy.value:.1f} %{_interval_text(accuracy, results[best])}. "
+        f"The test has {rooms} room{'s' * (rooms != 1)} and {_speakers_text(results[best].protocol.speakers)}. "
     )
-    first, *others = found
-    other = best if best != first else max(others, key=lambda name: found[name].overall.accuracy.value)
+    first, *others = results
+    other = best if best != first else max(others, key=lambda name: results[name].overall.accuracy.value)
     row = comparisons[other].overall
-    gap = points(Interval(row.difference, row.low, row.high))
+    gap = f"{other} differs from {first} by {points(Interval(row.difference, row.low, row.high))} percentage points"
     if not np.isfinite(row.p_value):
-        return text + f"{other} differs from {first} by {gap} points; one speaker is too few for a test."
-    text += f"{other} differs from {first} by {gap} points ({p_equals(row.p_value)})"
-    return text + ("." if row.p_value <= 1 - comparisons[other].level else ", which may be chance.")
+        return f"{text}{gap}; one speaker is too few for a test."
+    chance = row.p_value > 1 - comparisons[other].level
+    return f"{text}{gap} ({p_equals(row.p_value)}){', which may be chance' * chance}."
 
 
-def _interval_words(interval: Interval, found: Metrics) -> str:
+def _interval_text(interval: Interval, results: Metrics) -> str:
     if not np.isfinite(interval.low):
         return ""
-    return f" ({100 * found.protocol.level:g} % interval {100 * interval.low:.1f} to {100 * interval.high:.1f})"
+    level = f"{100 * results.protocol.level:g} %"
+    return f" ({level} confidence interval {100 * interval.low:.1f} to {100 * interval.high:.1f} %)"
 
 
-def _speakers_words(count: int) -> str:
+def _speakers_text(count: int) -> str:
     return f"{count} speaker{'s' * (count != 1)}"
 
 
-def _warning(found: Metrics) -> str:
-    count = found.protocol.speakers
+def _warning(results: Metrics) -> str:
+    """A note if there are few speakers, or nothing."""
+    count = results.protocol.speakers
     if count == 1:
-        return "One speaker only: nothing can be said about others, so there are no intervals."
+        return "One speaker only: the results say nothing about other speakers, so there are no intervals."
     if count < FEW_SPEAKERS:
         return (
-            f"Only {count} speakers: the intervals allow for it, and are wide for it, but their width is itself a "
-            "rough guess. More clips of the same speakers would not help; more speakers would."
+            f"Only {count} speakers: the intervals are wide for this reason, and their width is only a rough estimate. "
+            "More speakers would make them narrower; more clips of the same speakers would not."
         )
     return ""
 
 
-def _bias(found: Sequence[Metrics]) -> str:
-    most = max(one.ece_by_chance for one in found)
-    whose = "these probabilities" if len(found) == 1 else "any of these"
+def _bias(systems: Sequence[Metrics]) -> str:
+    """How large the ECE would be for perfect probabilities: of one system, or the largest of several."""
+    most = max(system.ece_by_chance for system in systems)
+    of_which = "" if len(systems) == 1 else "up to "
     return (
-        "A bin with few clips is off by chance, and the ECE counts that as error: were "
-        f"{whose} perfectly calibrated, it would still be {'' if len(found) == 1 else 'up to '}{most:.3f} on average."
+        "Chance adds to the ECE, because some bins hold few clips. Perfectly calibrated probabilities would also have "
+        f"an ECE of {of_which}{most:.3f} on average."
     )
 
 
-def _protocol_sentences(found: Metrics) -> list[str]:
-    protocol = found.protocol
+def _protocol_sentences(results: Metrics) -> list[str]:
+    protocol = results.protocol
     level = f"{100 * protocol.level:g} %"
     rooms = f"{len(protocol.rooms)} room{'s' * (len(protocol.rooms) != 1)}"
     return [
-        f"{protocol.clips} clips of {_speakers_words(protocol.speakers)} in {rooms}: {protocol.rows} decisions, each "
-        "the emotion of largest probability.",
-        f"The interval says where the value would lie for other speakers of this kind, with {level} confidence: "
-        f"{protocol.resamples} resamples of whole speakers with all their clips in all rooms (seed {protocol.seed}) "
-        f"give the standard error, and the t distribution with {max(protocol.speakers - 1, 0)} degrees of freedom the "
-        "width. It does not cover other rooms, other corpora, or another training of the model.",
-        "Overall, every clip has the same weight. UAR is the recall averaged over the emotions that occur; F1 is "
-        f"averaged over the same. ECE, the expected calibration error, takes {BINS} bins of equal width.",
+        f"{protocol.clips} clips of {_speakers_text(protocol.speakers)} in {rooms} give {protocol.rows} decisions. A "
+        "decision is the emotion with the largest probability.",
+        f"A {level} confidence interval is computed so that, in {level} of such tests, it contains the true value "
+        "over all speakers of this kind. It does not cover other rooms, other corpora, or another training of the "
+        f"model. Its standard error comes from {protocol.resamples} resamples of the speakers, each with all its "
+        f"clips in all rooms (seed {protocol.seed}). Its width comes from the t distribution with "
+        f"{max(protocol.speakers - 1, 0)} degrees of freedom.",
+        "Overall, every clip has the same weight. UAR (unweighted average recall) and macro-F1 are means over the "
+        f"emotions that occur. ECE (expected calibration error) has {BINS} bins of equal width.",
     ]
 
 
-def _rows(found: Metrics) -> list[tuple[str, Scores]]:
-    """Rows of the table of rooms: each room, the mean over rooms where that differs from overall, overall."""
-    if len(found.rooms) == 1:
-        return list(found.rooms.items())
-    rows = [*found.rooms.items()]
-    if abs(found.mean_over_rooms.uar.value - found.overall.uar.value) > 5e-4:
-        rows.append(("Mean over rooms", found.mean_over_rooms))
-    return [*rows, ("All rooms", found.overall)]
+def _rows(results: Metrics) -> list[tuple[str, Scores]]:
+    """Rows of the table of rooms: each room, the mean over rooms if it differs from overall, and overall."""
+    if len(results.rooms) == 1:
+        return list(results.rooms.items())
+    rows = [*results.rooms.items()]
+    if abs(results.mean_over_rooms.uar.value - results.overall.uar.value) > 5e-4:
+        rows.append(("Mean over rooms", results.mean_over_rooms))
+    return [*rows, ("All rooms", results.overall)]
 
 
 def _confusions(table: pd.DataFrame) -> list[Confusion]:
@@ -352,22 +358,22 @@ def _confusions(table: pd.DataFrame) -> list[Confusion]:
 
 
 def _speakers(table: pd.DataFrame) -> list[tuple[str, float, int]]:
-    """(speaker, accuracy over all rows, rows), the best first."""
+    """(speaker, accuracy over all rows, number of rows), the best first."""
     right = pd.Series(probabilities_of(table).argmax(axis=1) == targets_of(table), dtype=float)
     by = right.groupby(table["speaker"].to_numpy())
-    found = [(str(speaker), float(value), int(by.size()[speaker])) for speaker, value in by.mean().items()]
-    return sorted(found, key=lambda one: (-one[1], one[0]))
+    speakers = [(str(speaker), float(value), int(by.size()[speaker])) for speaker, value in by.mean().items()]
+    return sorted(speakers, key=lambda row: (-row[1], row[0]))
 
 
-def _grid(found: dict[str, Metrics], comparisons: dict[str, Comparison], metric: str) -> list[tuple[str, list[Cell]]]:
+def _grid(results: dict[str, Metrics], comparisons: dict[str, Comparison], metric: str) -> list[tuple[str, list[Cell]]]:
     """Rows of the side-by-side table: (room, one cell per system)."""
-    rooms = list(next(iter(found.values())).rooms)
+    rooms = list(next(iter(results.values())).rooms)
     rows = [] if len(rooms) == 1 else ["All rooms"]
     grid = []
     for room in rooms + rows:
         cells = []
-        for name, one in found.items():
-            scores = one.overall if room in rows else one.rooms[room]
+        for name, system in results.items():
+            scores = system.overall if room in rows else system.rooms[room]
             difference, p_text = None, ""
             if name in comparisons:
                 both = comparisons[name]
@@ -380,7 +386,7 @@ def _grid(found: dict[str, Metrics], comparisons: dict[str, Comparison], metric:
 
 
 def _plain(details: Mapping[str, Any]) -> dict[str, Any]:
-    """Details as JSON can hold them: numbers, text and lists stay, all else becomes text."""
+    """Details for JSON: numbers, text and lists stay, everything else becomes text."""
     return {
         str(key): value
         if isinstance(value, (str, int, float, bool)) and value == value

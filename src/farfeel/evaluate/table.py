@@ -1,9 +1,9 @@
-"""The prediction table: one row per clip and room, `clip, speaker, room, target, p_<emotion>…`, kept as Parquet.
+"""The prediction table: one row per clip and room, columns `clip, speaker, room, target, p_<emotion>…`, as Parquet.
 
-The order of the `p_` columns is the order of the emotions; each row's probabilities sum to 1. Columns `q_<emotion>`,
-where there are any, are the same probabilities before calibration: the mean over a recording's windows (and over the
-checkpoints of an ensemble) at temperature 1, which cannot be computed from the calibrated mean. Further columns
-(position, snr_db, t60_s, …) are carried along and ignored.
+The order of the `p_` columns is the order of the emotions. The probabilities of a row sum to 1. The optional columns
+`q_<emotion>` are the same probabilities before calibration: the mean over a recording's windows (and over the
+checkpoints of an ensemble) at temperature 1. They cannot be computed from the calibrated mean. Further columns
+(position, snr_db, t60_s, …) are kept and not used.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ import numpy as np
 import pandas as pd
 import pyarrow
 
-from farfeel.support.files import replacing_file
 from farfeel.types import FarfeelError
 
 FILE = "predictions.parquet"
@@ -23,7 +22,7 @@ NAMES = ("clip", "speaker", "room", "target")
 ROW = ["clip", "room"]  # what identifies a row
 PREFIX = "p_"
 UNCALIBRATED = "q_"
-SUM_TOLERANCE = 1e-3  # Softmax in bfloat16 is off by a few 1e-4; a logit or a percentage by far more.
+SUM_TOLERANCE = 1e-3  # a softmax in bfloat16 errs by a few 1e-4, logits or percentages by far more
 
 
 def emotions_of(table: pd.DataFrame) -> tuple[str, ...]:
@@ -37,7 +36,7 @@ def probabilities_of(table: pd.DataFrame) -> np.ndarray:
 
 
 def uncalibrated(table: pd.DataFrame) -> pd.DataFrame | None:
-    """The table as it would be without calibration; None where it does not tell."""
+    """The table with the probabilities before calibration; None if it has no columns q_<emotion>."""
     columns = {PREFIX + emotion: UNCALIBRATED + emotion for emotion in emotions_of(table)}
     if not set(columns.values()) <= set(table.columns):
         return None
@@ -50,11 +49,15 @@ def targets_of(table: pd.DataFrame) -> np.ndarray:
 
 
 def read_predictions(path: Path) -> pd.DataFrame:
-    """Evaluation folder or Parquet file → checked prediction table. Raises FarfeelError with one line."""
+    """Read a prediction table.
+
+    path: folder of an evaluation, or a Parquet file. Returns the checked table.
+    Raises FarfeelError if the file does not exist, cannot be read, or is no prediction table.
+    """
     path = Path(path)
     file = path / FILE if path.is_dir() else path
     if not file.is_file():
-        raise FarfeelError(f"{file} does not exist; expected the predictions of an evaluation; run farfeel evaluate")
+        raise FarfeelError(f"{file} does not exist, expected the predictions of an evaluation; run farfeel evaluate")
     try:
         table = pd.read_parquet(file)
     except (OSError, pyarrow.ArrowException) as error:
@@ -63,15 +66,12 @@ def read_predictions(path: Path) -> pd.DataFrame:
     return checked(table, source=str(file))
 
 
-def write_predictions(table: pd.DataFrame, path: Path) -> None:
-    """Check the table and write it as Parquet. Raises FarfeelError where `read_predictions` would."""
-    table = checked(table, source="the prediction table")
-    with replacing_file(path) as partial:
-        table.to_parquet(partial, index=False)
-
-
 def checked(table: pd.DataFrame, source: str) -> pd.DataFrame:
-    """The table with names as text and a fresh index, if it is a prediction table; else FarfeelError names `source`."""
+    """The table with names as text and a new index.
+
+    source: name of the table in errors. Raises FarfeelError if it is no prediction table: a column or value is missing,
+    a target is unknown, a clip and room occur twice, or a row's probabilities do not sum to 1.
+    """
     missing = [name for name in NAMES if name not in table.columns]
     if missing:
         raise FarfeelError(
@@ -80,8 +80,8 @@ def checked(table: pd.DataFrame, source: str) -> pd.DataFrame:
         )
     emotions = emotions_of(table)
     if len(emotions) < 2 or not table.columns.is_unique:
-        found = f"{len(emotions)} column(s) p_<emotion>" if table.columns.is_unique else "two columns of one name"
-        raise FarfeelError(f"{source} has {found}, expected one for each of two or more emotions; correct the columns")
+        number = f"{len(emotions)} column(s) p_<emotion>" if table.columns.is_unique else "two columns of one name"
+        raise FarfeelError(f"{source} has {number}, expected one for each of two or more emotions; correct the columns")
     if table.empty:
         raise FarfeelError(f"{source} has no rows, expected one per clip and room; check the corpus and the split")
     for name in NAMES:
@@ -90,20 +90,20 @@ def checked(table: pd.DataFrame, source: str) -> pd.DataFrame:
     known = [prefix + e for prefix in (PREFIX, UNCALIBRATED) for e in emotions if prefix + e in table.columns]
     wrong = [column for column in known if not pd.api.types.is_float_dtype(table[column])]
     if wrong:
-        raise FarfeelError(f"{source}: column {wrong[0]} is not floating point, expected probabilities")
+        raise FarfeelError(f"{source}: column {wrong[0]} is not floating point, expected probabilities; convert it")
     table = table.astype(dict.fromkeys(NAMES, "str")).reset_index(drop=True)
     unknown = sorted(set(table["target"]) - set(emotions))
     if unknown:
         raise FarfeelError(
             f"{source} has the target {unknown[0]}, expected one of {', '.join(emotions)}; "
-            "evaluate with a recipe that knows it, or leave those clips out"
+            "evaluate with a recipe that has this emotion, or remove these clips"
         )
     duplicate = table[table.duplicated(ROW)]
     if len(duplicate):
         first = duplicate.iloc[0]
         raise FarfeelError(
-            f"{source} has clip {first['clip']} in room {first['room']} twice ({len(duplicate)} such row(s)), "
-            "expected one row per clip and room; give each condition its own room name"
+            f"{source} has clip {first['clip']} in room {first['room']} twice ({len(duplicate)} row(s) are repeated), "
+            "expected one row per clip and room; give each condition a room name of its own"
         )
     raw = uncalibrated(table)
     for what, given in (("", table), (" before calibration (q_…)", raw)):
@@ -111,41 +111,43 @@ def checked(table: pd.DataFrame, source: str) -> pd.DataFrame:
         if bad.any():
             clip = table["clip"][int(np.argmax(bad))]
             raise FarfeelError(
-                f"{source}: {bad.sum()} row(s), first clip {clip}, are no probabilities{what}; "
+                f"{source}: {bad.sum()} row(s), first clip {clip}, are not probabilities{what}, "
                 "expected finite numbers from 0 to 1 with sum 1; write the softmax, not the logits"
             )
     return table
 
 
 def _no_probabilities(table: pd.DataFrame) -> np.ndarray:
-    """(N,) bool"""
+    """(N,) bool: rows that are not finite, have a negative number, or do not sum to 1."""
     probabilities = probabilities_of(table)
     bad = ~np.isfinite(probabilities).all(axis=1) | (probabilities < 0).any(axis=1)
     return np.asarray(bad | ~(np.abs(np.nan_to_num(probabilities).sum(axis=1) - 1) <= SUM_TOLERANCE))
 
 
 def aligned(tables: Mapping[str, pd.DataFrame], intersection: bool = False) -> dict[str, pd.DataFrame]:
-    """Tables with the same rows in the order of the first and the same order of emotions, matched by clip and room.
+    """Tables with the same rows and emotions in the same order as the first, matched by clip and room.
 
-    With `intersection` rows that some table lacks are left out; without it, and where target, speaker or emotions
-    differ, FarfeelError.
+    tables: name → prediction table. intersection: drop rows that some table lacks.
+    Raises FarfeelError if targets, speakers or emotions differ, or if rows differ without `intersection`.
     """
-    remedy = "evaluate both on the same clips and rooms, or ask for the rows in common"
+    remedy = (
+        "evaluate both on the same clips and rooms, or use only the rows in common (farfeel compare --intersection)"
+    )
     first_name, first = next(iter(tables.items()))
     common = pd.MultiIndex.from_frame(first[ROW])
     for name, other in tables.items():
         if set(emotions_of(other)) != set(emotions_of(first)):
             raise FarfeelError(
                 f"{first_name} has the emotions {', '.join(emotions_of(first))}, {name} has "
-                f"{', '.join(emotions_of(other))}; evaluate both with the same emotions"
+                f"{', '.join(emotions_of(other))}, expected the same; evaluate both with the same emotions"
             )
         rows = pd.MultiIndex.from_frame(other[ROW])
         shared = common[common.isin(rows)]
         whole = len(shared) == len(common) == len(rows)
         if not len(shared) or not (whole or intersection):
             raise FarfeelError(
-                f"{first_name} has {len(common)} rows and {name} {len(rows)}, {len(shared)} match by clip and room, "
-                f"expected all; {remedy}"
+                f"{first_name} has {len(common)} rows and {name} has {len(rows)}, {len(shared)} match by clip and "
+                f"room, expected all to match; {remedy}"
             )
         common = shared
     result = {}
@@ -157,8 +159,8 @@ def aligned(tables: Mapping[str, pd.DataFrame], intersection: bool = False) -> d
             if differ.any():
                 clip = common[int(np.argmax(differ))][0]
                 raise FarfeelError(
-                    f"{first_name} and {name} differ in the {fact} of {differ.sum()} row(s), first clip {clip}; "
-                    "they are not of the same corpus; evaluate both on one"
+                    f"{first_name} and {name} differ in the {fact} of {differ.sum()} row(s), first clip {clip}, "
+                    "expected the same; evaluate both on the same corpus"
                 )
     for name, table in result.items():
         order = iter(emotions_of(first))
@@ -167,9 +169,10 @@ def aligned(tables: Mapping[str, pd.DataFrame], intersection: bool = False) -> d
 
 
 def ensemble(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
-    """Mean of the probabilities of several models on the same clips and rooms; all else is the first table's.
+    """The mean of the probabilities of several models on the same clips and rooms.
 
-    Raises FarfeelError where the rows do not match.
+    tables: one prediction table per model. Returns the first table with the mean probabilities.
+    Raises FarfeelError if the rows do not match.
     """
     members = list(aligned({f"table {i + 1}": table for i, table in enumerate(tables)}).values())
     before = [uncalibrated(member) for member in members]
@@ -182,23 +185,23 @@ def ensemble(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
 
 
 def concatenate(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
-    """Folds of a cross-validation (or rooms evaluated apart) → one table.
+    """Join the folds of a cross-validation, or evaluations in different rooms, into one table.
 
-    Raises FarfeelError where a clip and room occur in two of them, which is no cross-validation: each clip is judged
-    once, by the model that did not train on its speaker.
+    Raises FarfeelError if the emotions differ, or if a clip and room occur in two tables: in a cross-validation each
+    clip is tested once, by the model that was not trained on its speaker.
     """
     emotions = emotions_of(tables[0])
     for i, table in enumerate(tables):
         if set(emotions_of(table)) != set(emotions):
             raise FarfeelError(
-                f"table {i + 1} has the emotions {', '.join(emotions_of(table))}, the first {', '.join(emotions)}; "
-                "concatenate tables of the same emotions"
+                f"table {i + 1} has the emotions {', '.join(emotions_of(table))}, the first {', '.join(emotions)}, "
+                "expected the same; join only tables with the same emotions"
             )
-    return checked(pd.concat(_all_or_none(tables), ignore_index=True), source="the concatenation")
+    return checked(pd.concat(_all_or_none(tables), ignore_index=True), source="the joined table")
 
 
 def _all_or_none(tables: Sequence[pd.DataFrame]) -> list[pd.DataFrame]:
-    """The tables, without their uncalibrated probabilities unless all have them."""
+    """The tables; without the columns q_<emotion> if one of them lacks these."""
     if all(uncalibrated(table) is not None for table in tables):
         return list(tables)
     return [table.drop(columns=[UNCALIBRATED + e for e in emotions_of(table)], errors="ignore") for table in tables]

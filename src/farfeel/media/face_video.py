@@ -14,13 +14,13 @@ import numpy as np
 
 from farfeel.media.audio import MAX_SECONDS
 from farfeel.media.face import Crop, FaceDetector, crop_face
+from farfeel.media.face_windows import frame_times, middles, nearest_frames
 from farfeel.media.video import VideoInfo, media_info, read_frames
 from farfeel.recipe import Recipe, Video
 from farfeel.types import Clip, FarfeelError
 
 WHOLE_S = 10.0  # A video up to this long is decoded once. A longer one may contain cuts or camera movements.
 KEPT_CROPS = 64
-COVERED = 0.5  # A window gets frames only if the video covers at least this share of it.
 
 
 class FaceVideo:
@@ -117,15 +117,11 @@ class FaceVideo:
         Raises:
             FarfeelError: The video is damaged.
         """
-        first_s, last_s = max(start_s, self.begin_s), min(end_s, self.end_s)
-        if last_s - first_s < COVERED * (end_s - start_s):
+        times_s = frame_times(start_s, end_s, self.begin_s, self.end_s, self.settings.frames)
+        if times_s is None:
             return None
         self.was_used = True
-        times_s = middles(first_s, last_s, self.settings.frames)
-        if not self.is_decoded_once:
-            return self._decode(times_s)
-        decoded_times_s, pixels = self.all_frames()
-        return pixels[np.abs(times_s[:, None] - decoded_times_s).argmin(axis=1)]
+        return nearest_frames(times_s, *self.all_frames()) if self.is_decoded_once else self._decode(times_s)
 
     def all_frames(self) -> tuple[np.ndarray, np.ndarray]:
         """All frames that windows can get from a short video, with one crop: (N,) seconds, (N, S, S, 3) uint8."""
@@ -154,8 +150,3 @@ def face_video_of(clip: Clip, recipe: Recipe) -> FaceVideo:
     end_s = None if clip.end_s is None else clip.end_s - clip.start_s
     offset_s = clip.video_offset_s + clip.start_s
     return FaceVideo(clip.video, recipe.video, recipe.audio.seconds, offset_s, end_s, clip.face)
-
-
-def middles(start_s: float, end_s: float, count: int) -> np.ndarray:
-    """Divide a time span into equal parts → (count,) the middle of each part, in seconds."""
-    return start_s + (np.arange(count) + 0.5) * (end_s - start_s) / count

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 import yaml
@@ -13,7 +14,7 @@ from torch import Tensor
 
 from farfeel.models.emotion import EmotionModel
 from farfeel.recipe import Recipe, apply_override, as_yaml, recipe_from_tree, save_recipe
-from farfeel.support.files import replacing_folder, require_folder_place, require_only
+from farfeel.support.files import replacing_folder, require_replaceable
 from farfeel.support.text import one_line
 from farfeel.types import FarfeelError
 
@@ -31,7 +32,7 @@ MERGED_HIDDEN = 64  # width of that layer
 
 def require_checkpoint_place(folder: Path) -> None:
     """Raise FarfeelError where a checkpoint may not be written: a file, or a folder with anything but a checkpoint."""
-    require_only(require_folder_place(folder), (WEIGHTS, RECIPE, CARD), "a checkpoint")
+    require_replaceable(folder, (WEIGHTS, RECIPE, CARD), "a checkpoint")
 
 
 def save_checkpoint(folder: Path, state: dict[str, Tensor], recipe: Recipe, card: str) -> None:
@@ -148,50 +149,21 @@ def merge_checkpoints(folders: Sequence[Path], overrides: Sequence[str] = ()) ->
     Raises FarfeelError where the models of audio differ otherwise, or there are several of video.
     """
     models = {Path(folder): load_checkpoint(folder) for folder in folders}
-    heard = {folder: model for folder, model in models.items() if model.recipe.modalities == "audio"}
-    seen = {folder: model for folder, model in models.items() if model.recipe.modalities == "video"}
-    both = [str(folder) for folder in models if folder not in heard and folder not in seen]
-    if both or not heard or len(seen) > 1:
-        found = f"{both[0]} takes audio and video" if both else f"{len(heard)} take audio and {len(seen)} video"
-        raise FarfeelError(f"{found}, expected models of audio alone and at most one of video; name others")
-    (first, *others), recipe = heard, next(iter(heard.values())).recipe
-    for other in others:
-        if differing := _differences(recipe, heard[other].recipe):
-            raise FarfeelError(
-                f"{other} differs from {first} in {differing}, expected the same; merge models of one recipe"
-            )
-    strategy = _common_strategy(heard)
-    members = sum(model.recipe.model.members for model in heard.values())
-    tree = recipe.model_dump(mode="json")
-    tree["model"]["members"] = members
-    norms = [norm for model in heard.values() for norm in model.recipe.model.frequency_norms]
-    tree["model"]["frequency_norm"] = norms if len(set(norms)) > 1 else norms[0]
-    for folder, model in seen.items():
-        if model.recipe.data.emotions != recipe.data.emotions:
-            raise FarfeelError(f"{folder} and {first} know different emotions; merge models of the same")
-        tree |= {"modalities": "both", "video": model.recipe.video.model_dump(mode="json")}
-        tree["fusion"] |= {"strategy": MERGED_FUSION, "options": {}, "experts": True, "hidden": MERGED_HIDDEN}
-        tree["rooms"]["renderings"] = 0
-        tree["augment"]["camera"] = model.recipe.augment.camera.model_dump(mode="json")
+    of_audio = {folder: model for folder, model in models.items() if model.recipe.modalities == "audio"}
+    of_video = {folder: model for folder, model in models.items() if model.recipe.modalities == "video"}
+    _require_mergeable(models, of_audio, of_video)
+    strategy = _common_strategy(of_audio)
+    tree = _merged_recipe(of_audio, of_video)
     for override in overrides:
         apply_override(tree, override)
     merged = EmotionModel(recipe_from_tree(tree, source="merged recipe"))
-    if seen and merged.recipe.fusion.strategy != MERGED_FUSION:
+    if of_video and merged.recipe.fusion.strategy != MERGED_FUSION:
         raise FarfeelError(
             f"fusion.strategy is {merged.recipe.fusion.strategy}, expected {MERGED_FUSION}, which needs no training "
             "after a merge; remove that override"
         )
-    state, number = merged.state_dict() | strategy, 0
-    for model in heard.values():
-        for member in model.hearing:
-            state |= {f"hearing.{number}.{name}": tensor for name, tensor in member.state_dict().items()}
-            number += 1
-    for model in seen.values():
-        state |= {name: tensor for name, tensor in model.state_dict().items() if name.startswith("video.")}
-        state |= {f"classifier.video_head.{part}": getattr(model.classifier, part).data for part in ("weight", "bias")}
-        state[TEMPERATURE][1] = model.temperature[1]
-    state[TEMPERATURE][0] = torch.stack([model.temperature[0] for model in heard.values()]).log().mean().exp()
-    merged.load_state_dict(state)
+    state = _merged_state(merged, list(of_audio.values()), list(of_video.values()))
+    merged.load_state_dict(state | strategy)
     about = [
         f"- {folder}: {model.recipe.name}, seed {model.recipe.seed}, split {model.recipe.data.split}"
         for folder, model in models.items()
@@ -199,7 +171,10 @@ def merge_checkpoints(folders: Sequence[Path], overrides: Sequence[str] = ()) ->
     return merged.eval(), "# Merged\n\n" + "\n".join(about) + "\n"
 
 
-def _common_strategy(models: dict[Path, EmotionModel]) -> dict[str, Tensor]:
+Models = dict[Path, EmotionModel]
+
+
+def _common_strategy(models: Models) -> dict[str, Tensor]:
     """The state of the microphone strategy, which an ensemble has once. Raises FarfeelError where several differ."""
     states = {
         folder: {name: tensor for name, tensor in model.state_dict().items() if name.startswith("microphones.")}
@@ -215,8 +190,56 @@ def _common_strategy(models: dict[Path, EmotionModel]) -> dict[str, Tensor]:
     return state
 
 
-def _differences(ours: Recipe, theirs: Recipe) -> str:
-    """The sections that two models of an ensemble must share and do not; empty where they share all."""
+def _require_mergeable(models: Models, of_audio: Models, of_video: Models) -> None:
+    """Raise FarfeelError where these models cannot be merged."""
+    both = [str(folder) for folder in models if folder not in of_audio and folder not in of_video]
+    if both or not of_audio or len(of_video) > 1:
+        found = f"{both[0]} takes audio and video" if both else f"{len(of_audio)} take audio and {len(of_video)} video"
+        raise FarfeelError(f"{found}, expected models of audio alone and at most one of video; name others")
+    first, *others = of_audio
+    recipe = of_audio[first].recipe
+    for other in others:
+        if differing := _differing_sections(recipe, of_audio[other].recipe):
+            raise FarfeelError(
+                f"{other} differs from {first} in {differing}, expected the same; merge models of one recipe"
+            )
+    for folder, model in of_video.items():
+        if model.recipe.data.emotions != recipe.data.emotions:
+            raise FarfeelError(f"{folder} and {first} know different emotions; merge models of the same")
+
+
+def _merged_recipe(of_audio: Models, of_video: Models) -> dict[str, Any]:
+    """The recipe of the merged model, as a tree."""
+    tree: dict[str, Any] = next(iter(of_audio.values())).recipe.model_dump(mode="json")
+    tree["model"]["members"] = sum(model.recipe.model.members for model in of_audio.values())
+    norms = [norm for model in of_audio.values() for norm in model.recipe.model.frequency_norms]
+    tree["model"]["frequency_norm"] = norms if len(set(norms)) > 1 else norms[0]
+    for model in of_video.values():
+        tree |= {"modalities": "both", "video": model.recipe.video.model_dump(mode="json")}
+        tree["fusion"] |= {"strategy": MERGED_FUSION, "options": {}, "experts": True, "hidden": MERGED_HIDDEN}
+        tree["rooms"]["renderings"] = 0
+        tree["augment"]["camera"] = model.recipe.augment.camera.model_dump(mode="json")
+    return tree
+
+
+def _merged_state(
+    merged: EmotionModel, of_audio: Sequence[EmotionModel], of_video: Sequence[EmotionModel]
+) -> dict[str, Tensor]:
+    """The state of the merged model: the members' own, and the geometric mean of their temperatures."""
+    state = merged.state_dict()
+    members = [member for model in of_audio for member in model.hearing]
+    for number, member in enumerate(members):
+        state |= {f"hearing.{number}.{name}": tensor for name, tensor in member.state_dict().items()}
+    for model in of_video:
+        state |= {name: tensor for name, tensor in model.state_dict().items() if name.startswith("video.")}
+        state |= {f"classifier.video_head.{part}": getattr(model.classifier, part).data for part in ("weight", "bias")}
+        state[TEMPERATURE][1] = model.temperature[1]
+    state[TEMPERATURE][0] = torch.stack([model.temperature[0] for model in of_audio]).log().mean().exp()
+    return state
+
+
+def _differing_sections(ours: Recipe, theirs: Recipe) -> str:
+    """The sections about audio in which two recipes differ; empty where they agree."""
     of_members = {"members": 1, "frequency_norm": 0.0}
     pairs = {
         "audio": (ours.audio, theirs.audio),

@@ -15,6 +15,7 @@ from __future__ import annotations
 import pickle
 import re
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -151,39 +152,52 @@ def fill(model: EmotionModel, state: dict[str, Tensor], report: LoadReport) -> L
     """
     ours = model.state_dict()
     for name, tensor in state.items():
-        target = our_name(name)
-        if name == TEMPERATURE:
-            continue  # fitted with weights that are about to change
-        if REBUILT.search(name):
-            report.rebuilt.append(name)
-            continue
-        if name.endswith("patch_embed.proj.weight") and tensor.shape[1] == 3:
-            tensor = tensor.mean(dim=1, keepdim=True)  # A spectrogram has one channel: grey instead of RGB.
-        if target in ours and ours[target].shape == tensor.shape:
-            ours[target] = tensor.to(ours[target].dtype)
-            report.used.append(name)
-        elif "tscam_conv" in name:
-            report.replaced.append(name)
-        else:
-            report.unused.append(name)
+        if name != TEMPERATURE:  # fitted with weights that are about to change
+            _sort_in(ours, name, tensor, report)
     filled = {our_name(name) for name in report.used}
     report.missing = [
         name
         for name in ours
         if name not in filled and name != TEMPERATURE and "tscam_conv" not in name and "num_batches" not in name
     ]
+    _require_same_networks(report)
+    model.load_state_dict(ours)
+    return report
+
+
+def _sort_in(ours: dict[str, Tensor], name: str, tensor: Tensor, report: LoadReport) -> None:
+    """Put one tensor of a file into our state, if it fits, and its name into the report."""
+    if REBUILT.search(name):
+        report.rebuilt.append(name)
+        return
+    if name.endswith("patch_embed.proj.weight") and tensor.shape[1] == 3:
+        tensor = tensor.mean(dim=1, keepdim=True)  # A spectrogram has one channel: grey instead of RGB.
+    target = our_name(name)
+    if target in ours and ours[target].shape == tensor.shape:
+        ours[target] = tensor.to(ours[target].dtype)
+        report.used.append(name)
+    elif "tscam_conv" in name:
+        report.replaced.append(name)
+    else:
+        report.unused.append(name)
+
+
+def _require_same_networks(report: LoadReport) -> None:
+    """Raise FarfeelError where less than half of a network's tensors came from the file."""
     if not report.used:
         raise FarfeelError(f"{report.kind}: no tensor fits this recipe's shapes; use a recipe paper-…")
-    fitting = Counter(found[0] for name in report.used if (found := BRANCH.match(our_name(name))))
-    lacking = Counter(found[0] for name in report.missing if (found := BRANCH.match(name)))
+    fitting, lacking = _by_branch(map(our_name, report.used)), _by_branch(report.missing)
     for branch, count in fitting.items():
         if count < lacking[branch]:
             raise FarfeelError(
                 f"{report.kind}: {count} of {count + lacking[branch]} tensors fit this recipe's {branch}, expected "
                 "weights of the same network; use a recipe paper-… for published ones, or the recipe that made them"
             )
-    model.load_state_dict(ours)
-    return report
+
+
+def _by_branch(names: Iterable[str]) -> Counter[str]:
+    """How many of the names belong to each network (hearing.N or video)."""
+    return Counter(branch[0] for name in names if (branch := BRANCH.match(name)))
 
 
 def our_name(name: str) -> str:

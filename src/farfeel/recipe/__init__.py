@@ -8,7 +8,6 @@ is never ignored.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterator, Sequence
 from importlib import resources
 from pathlib import Path
@@ -242,7 +241,6 @@ class _OnceOnly(yaml.SafeLoader):
 def _nearest(key: str) -> str:
     key = key.lower()
     known = [name for name, _, _ in describe()]
-    near = difflib.get_close_matches(key, known, n=1, cutoff=0.3)
     by_leaf = [name for name in known if name.split(".")[-1] == key.split(".")[-1]]
-    guess = by_leaf[:1] or near
-    return f"did you mean {guess[0]}?" if guess else "farfeel recipe lists all keys"
+    guess = by_leaf[0] if by_leaf else nearest(key, known, cutoff=0.3)
+    return f"did you mean {guess}?" if guess else "farfeel recipe lists all keys"

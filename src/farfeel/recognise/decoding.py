@@ -1,8 +1,8 @@
-"""From a file to what the networks are asked about it: all the decoding, and none of the recognising.
+"""From a file to the input of the networks. All decoding happens here, and no network is needed.
 
-    file -> Recording (sound, film) -> Prepared: windows (W, M, T) and frames (W, N, S, S, 3) for each recipe
+    file -> Recording (audio, video) -> ModelInput: windows (W, M, T) and frames (W, N, S, S, 3) for each recipe
 
-Nothing here needs a network, and everything that comes out is plain arrays: worker processes do it.
+Everything that comes out is plain arrays, so that worker processes can do it.
 """
 
 from __future__ import annotations
@@ -19,28 +19,13 @@ from farfeel.media.face import FaceDetector
 from farfeel.media.face_video import FaceVideo
 from farfeel.media.video import media_info
 from farfeel.recipe import Recipe
+from farfeel.recognise.inputs import Source, source_file
+from farfeel.recognise.options import DEFAULTS, Options
 from farfeel.recognise.windows import Recording, Windows, is_alive, recording_windows, stack_frames
 from farfeel.types import FarfeelError, Prediction
 
-MISMATCH_S = 0.5  # Sound and film whose lengths differ by more are told so.
+MISMATCH_S = 0.5  # A larger difference between the ends of audio and video is reported.
 T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class Options:
-    """How a recording is taken. mics: None: all that the checkpoint takes. audio: another file with the sound, as of a
-    microphone array, which begins audio_offset_s after the film. face: one of FACES. modalities: audio or video, to use
-    nothing but that. face_model: YuNet's file, to find faces with."""
-
-    mics: tuple[int, ...] | None = None
-    audio: Path | None = None
-    audio_offset_s: float = 0.0
-    face: str = "largest"
-    modalities: str = "both"
-    face_model: Path | None = None
-
-
-DEFAULTS = Options()
 
 
 @dataclass(frozen=True)
@@ -53,104 +38,119 @@ class View:
 
 
 @dataclass(frozen=True)
-class Prepared:
-    """A recording ready to be recognised: a view for each recipe, and the prediction but for its probabilities."""
+class ModelInput:
+    """A decoded recording: a view for each recipe, and the prediction without its probabilities."""
 
     views: tuple[View, ...]
-    about: Prediction
+    draft: Prediction
 
 
-def prepare(
-    path: str | Path, recipes: Sequence[Recipe], options: Options = DEFAULTS, detector: FaceDetector | None = None
-) -> Prepared:
-    """Decode a file. Raises FarfeelError with one line."""
-    recording, notes = open_recording(path, recipes[0], options, detector)
-    return prepare_recording(recording, notes, recipes, options.mics, str(options.audio or path))
+def decode(source: Source, recipes: Sequence[Recipe], options: Options = DEFAULTS) -> ModelInput:
+    """Decode a recording for the networks of all recipes. Raises FarfeelError."""
+    with source_file(source) as file:
+        recording, notes = open_recording(file.path, recipes[0], options)
+        found = model_input(recording, notes, recipes, options.mics, str(options.audio or file.path))
+        return ModelInput(found.views, file.named(found.draft))
 
 
-def open_recording(
-    path: str | Path, recipe: Recipe, options: Options = DEFAULTS, detector: FaceDetector | None = None
-) -> tuple[Recording, list[str]]:
-    """The recording in a file, and what of it cannot be used. Where the recipe takes sound and film and one of them
-    fails, there is the other."""
+def open_recording(path: str | Path, recipe: Recipe, options: Options = DEFAULTS) -> tuple[Recording, list[str]]:
+    """The recording in a file, and notes on what of it cannot be used.
+
+    Where the recipe takes audio and video and one of them cannot be used, the other is returned alone.
+    """
     rate = recipe.audio.sample_rate
 
-    def hear(file: Path) -> tuple[np.ndarray, float]:
+    def read(file: Path) -> tuple[np.ndarray, float]:
         audio = read_audio(file, rate)
         return audio, audio.shape[1] / rate
 
-    sound, footage, notes = open_parts(path, recipe, options, hear, detector)
-    if footage and sound is not None and not footage.is_still:
-        rest_s = footage.video_end_s - sound.shape[1] / rate
-        if abs(rest_s) > MISMATCH_S:
-            notes.append(f"the {'film' if rest_s > 0 else 'sound'} goes on for {abs(rest_s):.1f} s alone")
-    return Recording(sound, footage), notes
+    audio, video, notes = open_parts(path, recipe, options, read)
+    if video and audio is not None and not video.is_still:
+        surplus_s = video.video_end_s - audio.shape[1] / rate
+        if abs(surplus_s) > MISMATCH_S:
+            first, second = ("audio", "video") if surplus_s > 0 else ("video", "audio")
+            notes.append(f"the {first} ends {abs(surplus_s):.1f} s before the {second}")
+    return Recording(audio, video), notes
 
 
 def open_parts(
     path: str | Path,
     recipe: Recipe,
     options: Options,
-    hear: Callable[[Path], tuple[T, float]],
-    detector: FaceDetector | None = None,
+    read: Callable[[Path], tuple[T, float]],
     by_window: bool = False,
 ) -> tuple[T | None, FaceVideo | None, list[str]]:
-    """What `hear` makes of the sound (and its seconds), the film, and what of the two cannot be used. Raises
-    FarfeelError where neither can."""
-    taken = taken_of(recipe, options.modalities)
+    """The audio as `read` returns it, the video, and notes on what cannot be used.
+
+    `read` takes the file that holds the audio; it returns what it read and its length in seconds. Raises FarfeelError
+    where neither audio nor video can be used.
+    """
+    wanted = wanted_parts(recipe, options.modalities)
     path, problems = Path(path), Problems()
-    info = problems.avoid("film", lambda: media_info(path)) if "video" in taken else None
-    film = info.video if info else None
-    heard = footage = None
-    if "audio" in taken and (options.audio or info is None or info.audio or film is None):
-        heard = problems.avoid("sound", lambda: hear(Path(options.audio or path)))
-    sound, end_s = heard or (None, None)
-    offset_s = options.audio_offset_s if options.audio else 0.0  # A film's own sound begins with it.
-    if film or (info and (options.audio or "audio" not in taken)):  # where it was asked for: its absence is told
-        finder = detector or (FaceDetector(options.face_model) if options.face_model else None)
-        look = (path, recipe.video, recipe.audio.seconds, offset_s, end_s, options.face, finder, film, by_window)
-        footage = problems.avoid("film", lambda: FaceVideo(*look))
-    if heard is None and footage is None:
+    info = problems.avoid("video", lambda: media_info(path)) if "video" in wanted else None
+    video_info = info.video if info else None
+    found = video = None
+    if "audio" in wanted and (options.audio or info is None or info.audio or video_info is None):
+        found = problems.avoid("audio", lambda: read(Path(options.audio or path)))
+    audio, end_s = found or (None, None)
+    offset_s = options.audio_offset_s if options.audio else 0.0  # A video's own audio begins with it.
+    if video_info or (
+        info and (options.audio or "audio" not in wanted)
+    ):  # Where a video is expected, none is reported.
+        detector = detector_of(options)
+        what = (
+            path,
+            recipe.video,
+            recipe.audio.seconds,
+            offset_s,
+            end_s,
+            options.face,
+            detector,
+            video_info,
+            by_window,
+        )
+        video = problems.avoid("video", lambda: FaceVideo(*what))
+    if found is None and video is None:
         raise problems.gravest(path)
-    return sound, footage, problems.notes()
+    return audio, video, problems.notes()
 
 
-def prepare_recording(
+def model_input(
     recording: Recording,
     notes: Sequence[str],
     recipes: Sequence[Recipe],
     mics: Sequence[int] | None = None,
     what: str = "recording",
-) -> Prepared:
-    """`what` names the recording in errors. Films are decoded here."""
-    notes, audio, footage, living = list(notes), recording.audio, recording.footage, 0
+) -> ModelInput:
+    """A recording as the networks take it. Its video is decoded here. `what` names the recording in errors."""
+    notes, audio, video, working = list(notes), recording.audio, recording.video, 0
     if audio is not None:
-        chosen, living, heard_notes = _choose_mics(audio, mics, recipes, what, footage is not None)
-        notes += heard_notes
-        recording = Recording(chosen, footage)
+        chosen, working, mic_notes = _choose_mics(audio, mics, recipes, what, video is not None)
+        notes += mic_notes
+        recording = Recording(chosen, video)
     try:
         views = views_of(recording, recipes)
-    except FarfeelError as error:  # Only a film can still fail: its frames are decoded when they are asked for.
+    except FarfeelError as error:  # Only the video can fail here: its frames are decoded when they are needed.
         if recording.audio is None:
             raise
-        notes.append(f"the film is not used: {error}")
-        footage = None
+        notes.append(f"the video is not used: {error}")
+        video = None
         views = views_of(Recording(recording.audio), recipes)
-    modalities = ["audio"] * bool(living)
-    if footage is not None:
-        notes += footage.warnings
-        modalities += ["video"] * footage.was_used
-        if not footage.was_used:
-            notes.append("the film is not used: it shows less than half of what is heard")
-    seconds = footage.seconds if footage and audio is None else 0.0
+    modalities = ["audio"] * bool(working)
+    if video is not None:
+        notes += video.warnings
+        modalities += ["video"] * video.was_used
+        if not video.was_used:
+            notes.append("the video is not used: it covers less than half of the audio")
+    seconds = video.seconds if video and audio is None else 0.0
     if audio is not None:
         seconds = audio.shape[1] / recipes[0].audio.sample_rate
-    about = Prediction((), recipes[0].data.emotions, 0.0, seconds, living, tuple(modalities), tuple(notes))
-    return Prepared(views, about)
+    draft = Prediction((), recipes[0].data.emotions, 0.0, seconds, working, tuple(modalities), tuple(notes))
+    return ModelInput(views, draft)
 
 
 def views_of(recording: Recording, recipes: Sequence[Recipe]) -> tuple[View, ...]:
-    """A recording as each recipe cuts it; its film is decoded here."""
+    """A recording as each recipe cuts it. Its video is decoded here."""
     made: dict[tuple[object, ...], View] = {}  # Most ensembles cut recordings alike.
     views = []
     for recipe in recipes:
@@ -158,11 +158,11 @@ def views_of(recording: Recording, recipes: Sequence[Recipe]) -> tuple[View, ...
         key = (audio.seconds, audio.trim_silence, audio.sample_rate, recipe.modalities == "audio", front_end)
         if key not in made:
             windows = recording_windows(recording, recipe)
-            looks = [
-                None if recording.footage is None or recipe.modalities == "audio" else recording.footage.frames(*span)
+            frames = [
+                None if recording.video is None or recipe.modalities == "audio" else recording.video.frames(*span)
                 for span in windows.spans_s
             ]
-            made[key] = View(windows, *stack_frames(looks, recipe))
+            made[key] = View(windows, *stack_frames(frames, recipe))
         views.append(made[key])
     return tuple(views)
 
@@ -194,9 +194,9 @@ def require_mics(mics: Sequence[int], available: int, what: str) -> list[int]:
 
 
 def _choose_mics(
-    audio: np.ndarray, mics: Sequence[int] | None, recipes: Sequence[Recipe], what: str, filmed: bool
+    audio: np.ndarray, mics: Sequence[int] | None, recipes: Sequence[Recipe], what: str, has_video: bool
 ) -> tuple[np.ndarray | None, int, list[str]]:
-    """Channels to hear, how many of them are alive, warnings. None where all are silent and there is a film."""
+    """The channels to use, how many of them work, and warnings. None where all are silent and there is a video."""
     warnings = []
     if mics is None:
         mics = default_mics(recipes, len(audio), what)
@@ -205,23 +205,28 @@ def _choose_mics(
     chosen = audio[require_mics(mics, len(audio), what)]
     dead = ~is_alive(chosen)
     if dead.all():
-        if not filmed:
+        if not has_video:
             raise FarfeelError(f"{what}: every chosen microphone is silent; choose others with --mics")
-        return None, 0, [*warnings, "every chosen microphone is silent; the film alone is used"]
+        return None, 0, [*warnings, "every chosen microphone is silent; only the video is used"]
     if dead.any():
         silent = ", ".join(str(mic) for mic, is_dead in zip(mics, dead, strict=True) if is_dead)
         warnings.append(f"microphone {silent} is silent and left out")
     return chosen, int((~dead).sum()), warnings
 
 
-def taken_of(recipe: Recipe, modalities: str) -> set[str]:
-    """What a checkpoint takes of what was asked for."""
-    taken = _parts(recipe.modalities) & _parts(modalities)
-    if not taken:
+def detector_of(options: Options) -> FaceDetector | None:
+    """What finds faces; None: OpenCV's Haar cascade."""
+    return options.detector or (FaceDetector(Path(options.face_model)) if options.face_model else None)
+
+
+def wanted_parts(recipe: Recipe, modalities: str) -> set[str]:
+    """Audio, video or both: what is requested and what the checkpoint takes. Raises FarfeelError where that is none."""
+    wanted = _parts(recipe.modalities) & _parts(modalities)
+    if not wanted:
         raise FarfeelError(
-            f"the checkpoint takes {recipe.modalities}, --modalities asks for {modalities}; leave it out"
+            f"the checkpoint takes {recipe.modalities}, --modalities asks for {modalities}; remove --modalities"
         )
-    return taken
+    return wanted
 
 
 def _parts(modalities: str) -> set[str]:
@@ -229,22 +234,23 @@ def _parts(modalities: str) -> set[str]:
 
 
 class Problems:
-    """What went wrong with the parts of a recording that may have other parts to go on with: (part, its error)."""
+    """The errors of parts of a recording, where another part may still be used."""
 
     def __init__(self) -> None:
-        self.met: list[tuple[str, FarfeelError]] = []
+        self.errors: list[tuple[str, FarfeelError]] = []
 
-    def avoid(self, what: str, read: Callable[[], T]) -> T | None:
+    def avoid(self, part: str, read: Callable[[], T]) -> T | None:
+        """What `read` returns; None where it fails, which is noted."""
         try:
             return read()
         except FarfeelError as error:
-            self.met.append((what, error))
+            self.errors.append((part, error))
             return None
 
     def gravest(self, path: Path) -> FarfeelError:
-        """The error of what the file is by its name, or of another part where that one has none."""
-        what = "sound" if path.suffix.lower() in SPEECH_SUFFIXES else "film"
-        return next((error for part, error in self.met if part == what), self.met[0][1])
+        """The error of the part that the file's suffix names, or of another part where that one has none."""
+        named = "audio" if path.suffix.lower() in SPEECH_SUFFIXES else "video"
+        return next((error for part, error in self.errors if part == named), self.errors[0][1])
 
     def notes(self) -> list[str]:
-        return [f"the {what} is not used: {error}" for what, error in self.met]
+        return [f"the {part} is not used: {error}" for part, error in self.errors]

@@ -1,8 +1,8 @@
 """Checkpoints on the Hugging Face hub: `hf://owner/name`, and `hf://owner/name@revision`.
 
-What comes from there is a stranger's: only FILES are fetched, none of which can hold code, all of one commit. They stay
-in the hub's own cache, from which they are taken where the hub cannot be asked. HF_ENDPOINT, HF_TOKEN, HF_HOME and
-HF_HUB_OFFLINE mean what they mean to huggingface_hub, which does the talking.
+Checkpoints on the hub belong to strangers. Only FILES are fetched, all of one commit; none of them can hold code. They
+stay in the hub's own cache, and are taken from there where the hub cannot be reached. HF_ENDPOINT, HF_TOKEN, HF_HOME
+and HF_HUB_OFFLINE have the meaning that huggingface_hub gives them.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import yaml
 
 from farfeel.support.console import note
-from farfeel.support.files import replacing_folder, require_folder_place, require_only
+from farfeel.support.files import replacing_folder, require_replaceable
 from farfeel.support.text import one_line
 from farfeel.types import FarfeelError
 
@@ -26,9 +26,9 @@ if TYPE_CHECKING:
     from huggingface_hub.errors import HfHubHTTPError
 
 WEIGHTS, RECIPE, ONNX, CARD, README = "model.safetensors", "recipe.yaml", "model.onnx", "card.md", "README.md"
-FILES = (WEIGHTS, RECIPE, ONNX, CARD, README)  # card.md is farfeel's; README.md the same with what the hub reads
+FILES = (WEIGHTS, RECIPE, ONNX, CARD, README)  # README.md is card.md with the header that the hub reads
 PICKLES = (".bin", ".ckpt", ".pickle", ".pkl", ".pt", ".pth")
-LICENCES = (  # as cards name them; the hub's names are the same in lower case with hyphens
+LICENCES = (  # as cards name them; the hub has the same names in lower case with hyphens
     "Apache-2.0",
     "CC0 1.0",
     "CC BY 4.0",
@@ -45,7 +45,7 @@ _REMEDIES = {
     401: "check owner and name, and log in: hf auth login, or HF_TOKEN",
     403: "use the token of somebody who may, or ask the owner",
     404: "check owner, name and revision; where it is private, log in: hf auth login, or HF_TOKEN",
-    412: "somebody else has just changed it: look at that, and push again",
+    412: "somebody else has just changed it: look at the change, and push again",
 }
 
 
@@ -54,19 +54,20 @@ def is_address(checkpoint: str | Path) -> bool:
 
 
 def local(checkpoint: str | Path) -> Path:
-    """Where a checkpoint is on this machine; one on the hub is fetched. Raises FarfeelError."""
+    """The path of a checkpoint on this machine. One on the hub is fetched. Raises FarfeelError."""
     return fetch(str(checkpoint)) if is_address(checkpoint) else Path(checkpoint)
 
 
 def fetch(address: str) -> Path:
     """The checkpoint at an address, as a folder of the hub's cache.
 
-    Where the hub cannot be asked, it is what was fetched last, and a note says so. Raises FarfeelError.
+    Where the hub cannot be reached, the checkpoint that was fetched last is used, and a note says so. Raises
+    FarfeelError.
     """
     repo, revision = _parsed(address)
     api = _api()
     with _in_one_line(address):
-        commit, why = _ask(api, address, repo, revision)
+        commit, why = _current_commit(api, address, repo, revision)
         try:
             found = api.snapshot_download(
                 repo, revision=revision, allow_patterns=list(FILES), local_files_only=commit is None
@@ -75,21 +76,23 @@ def fetch(address: str) -> Path:
             if commit:
                 raise
             raise FarfeelError(
-                f"{address} was not fetched before, and the hub cannot be asked ({why}); check the network, "
+                f"{address} was not fetched before, and the hub cannot be reached ({why}); check the network, "
                 "HF_ENDPOINT and HF_HUB_OFFLINE"
             ) from None
     folder = Path(found)
     if folder.name != commit:
-        note(f"{address}: the hub cannot be asked ({why}); commit {folder.name[:12]} is used, which was fetched before")
+        note(
+            f"{address}: the hub cannot be reached ({why}); commit {folder.name[:12]} is used, which was fetched before"
+        )
     _require_whole(address, folder / WEIGHTS)
     return folder
 
 
 def push(folder: Path, address: str, modalities: str, message: str, private: bool = False) -> str:
-    """Upload a checkpoint folder in one commit; its address, with that commit.
+    """Upload a checkpoint folder in one commit, and return its address with that commit.
 
-    A repository that is not there is made, with its branch; `private` makes it so. Of what an earlier push has left
-    there nothing stays. Raises FarfeelError; then the files there are as they were.
+    A repository that does not exist is created, and so is its branch; `private` makes it private. Files of an earlier
+    push are removed. Raises FarfeelError; then the repository is as it was.
     """
     repo, revision = _parsed(address)
     api = _api()
@@ -103,7 +106,7 @@ def push(folder: Path, address: str, modalities: str, message: str, private: boo
         about = api.model_info(repo, revision=revision)
         if private and not about.private:
             raise FarfeelError(
-                f"{address} is there and public, --private asks for a private one; nothing is uploaded; make it "
+                f"{address} is public, expected a private one because of --private; nothing is uploaded; make it "
                 "private in its settings, or choose another name"
             )
         there = {each.rfilename for each in about.siblings or ()}
@@ -121,8 +124,8 @@ def push(folder: Path, address: str, modalities: str, message: str, private: boo
 
 
 def write(folder: Path, out: Path, modalities: str) -> None:
-    """What `push` would upload, as a folder, whole or not at all. Raises FarfeelError."""
-    require_only(require_folder_place(out), FILES, "a checkpoint")
+    """Write the files that `push` uploads into a folder, all of them or none. Raises FarfeelError."""
+    require_replaceable(out, FILES, "a checkpoint")
     files = layout(folder, modalities)
     with replacing_folder(out) as partial:
         for name, content in files.items():
@@ -130,7 +133,7 @@ def write(folder: Path, out: Path, modalities: str) -> None:
 
 
 def layout(folder: Path, modalities: str) -> dict[str, bytes]:
-    """File name → content. A README.md that is there already stands, so that it can be edited before it is pushed."""
+    """File name → content. An existing README.md is kept, so that it can be edited before it is pushed."""
     files = {name: (folder / name).read_bytes() for name in FILES if (folder / name).is_file()}
     if README not in files:
         card = files.get(CARD, b"").decode("utf-8", errors="replace")
@@ -139,10 +142,10 @@ def layout(folder: Path, modalities: str) -> dict[str, bytes]:
 
 
 def front_matter(card: str, modalities: str) -> str:
-    """What the hub reads of a card, as YAML.
+    """The header of a card that the hub reads, as YAML.
 
-    The licence is there only where the card names one that the hub knows, and nothing beside it: of several, or of one
-    and "research use", none would say what holds for the weights.
+    It has a licence only where the card names exactly one that the hub knows, without a limit to research. With
+    several licences, or a limit, one name would not be true of the weights.
     """
     named = [name for name in LICENCES if re.search(rf"\b{re.escape(name)}\b", card)]
     beside = [line for line in card.splitlines() if "research" in line and any(name in line for name in named)]
@@ -160,7 +163,9 @@ def _parsed(address: str) -> tuple[str, str | None]:
     """Owner/name, and the revision where there is one."""
     found = _ADDRESS.fullmatch(address)
     if found is None or ".." in address:
-        raise FarfeelError(f"{address} is no address, expected hf://owner/name or hf://owner/name@revision; correct it")
+        raise FarfeelError(
+            f"{address} is not an address, expected hf://owner/name or hf://owner/name@revision; correct it"
+        )
     return found[1], found[2]
 
 
@@ -168,13 +173,15 @@ def _api() -> HfApi:
     try:
         from huggingface_hub import HfApi, constants
     except ImportError:
-        raise FarfeelError("huggingface_hub is not installed, and asks the hub; pip install 'farfeel[hub]'") from None
-    constants.HF_HUB_DISABLE_TELEMETRY = True  # it would tell what else is installed, and who runs it
+        raise FarfeelError(
+            "huggingface_hub is not installed, expected it for hf:// addresses; pip install 'farfeel[hub]'"
+        ) from None
+    constants.HF_HUB_DISABLE_TELEMETRY = True  # It reports what else is installed, and who runs it.
     return HfApi(library_name="farfeel")
 
 
-def _ask(api: HfApi, address: str, repo: str, revision: str | None) -> tuple[str | None, str]:
-    """The commit that an address means now; None, and why, where the hub cannot be asked."""
+def _current_commit(api: HfApi, address: str, repo: str, revision: str | None) -> tuple[str | None, str]:
+    """The commit of an address now; None and the reason where the hub cannot be reached."""
     from huggingface_hub.errors import HTTPError
 
     try:
@@ -192,7 +199,7 @@ def _ask(api: HfApi, address: str, repo: str, revision: str | None) -> tuple[str
         raise FarfeelError(
             f"{address} has no {' and no '.join(missing)}{beside}; expected what farfeel push uploads; name another"
         )
-    return about.sha, "it answers no more"
+    return about.sha, "it does not answer any more"
 
 
 def _require_whole(address: str, weights: Path) -> None:
@@ -204,18 +211,18 @@ def _require_whole(address: str, weights: Path) -> None:
     except (SafetensorError, OSError) as error:
         raise FarfeelError(
             f"{address}: {WEIGHTS} is damaged or cut off ({one_line(error, 100)}); delete {weights.parents[2]} to have "
-            "it fetched again, or tell its owner"
+            "it fetched again, or inform its owner"
         ) from None
 
 
 @contextmanager
 def _in_one_line(address: str) -> Iterator[None]:
-    """What goes wrong with the hub, as FarfeelError."""
+    """Errors of the hub become FarfeelError."""
     from huggingface_hub.errors import HTTPError
 
     try:
         yield
-    except (HTTPError, OSError, RuntimeError, ValueError, KeyError) as error:  # the last two: what it says is no answer
+    except (HTTPError, OSError, RuntimeError, ValueError, KeyError) as error:  # the last two: not an answer of the hub
         raise FarfeelError(f"{address}: {_complaint(error)}") from None
 
 
@@ -230,7 +237,7 @@ def _complaint(error: Exception) -> str:
 
 
 def _reason(error: Exception) -> str:
-    """The hub's own words where it has answered, else those of the error, in one line."""
+    """The hub's message where it has answered, else the message of the error, in one line."""
     if refusal := _refusal(error):
         answer = refusal.response
         return f"{answer.status_code}: {one_line(refusal.server_message or answer.reason_phrase, 200)}"
@@ -238,7 +245,7 @@ def _reason(error: Exception) -> str:
 
 
 def _refusal(error: BaseException | None) -> HfHubHTTPError | None:
-    """What the hub answered, which may be the cause of an error."""
+    """The answer of the hub that is the error, or the cause of it."""
     from huggingface_hub.errors import HfHubHTTPError
 
     while error is not None and not isinstance(error, HfHubHTTPError):

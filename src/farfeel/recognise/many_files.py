@@ -1,6 +1,6 @@
-"""Many recordings: decoded by worker processes, recognised in batches, in their order; one bad file stops nothing.
+"""Many recordings: decoded by worker processes, recognised in batches, in their order. One bad file stops nothing.
 
-paths -> processes: prepare -> Recognizer.answer, BATCH at a time -> (path, Prediction or its error)
+recordings -> processes: decode -> Recognizer.recognise, BATCH at a time -> a prediction or an error for each
 """
 
 from __future__ import annotations
@@ -8,15 +8,17 @@ from __future__ import annotations
 import functools
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from farfeel.recipe import Recipe
-from farfeel.recognise.decoding import DEFAULTS, Options, Prepared, prepare
-from farfeel.recognise.recognizer import Recognizer
-from farfeel.support.pool import Runner, run_in_order
+from farfeel.recognise.decoding import ModelInput, decode
+from farfeel.recognise.inputs import Source, name_of, sendable
+from farfeel.recognise.options import DEFAULTS, Options
+from farfeel.support.pool import run_in_order
 from farfeel.types import FarfeelError, Prediction
+
+if TYPE_CHECKING:
+    from farfeel.recognise.recognizer import Recognizer
 
 T = TypeVar("T")
 BATCH = 16  # recordings in one pass through the network
@@ -24,78 +26,46 @@ AHEAD = 4  # recordings decoded ahead by each worker: what is kept in memory
 
 
 def predict_each(
-    recognizer: Recognizer,
-    paths: Sequence[Path],
-    options: Options = DEFAULTS,
-    workers: int = 0,
-    abstain_below: float = 0.0,
-) -> Iterator[tuple[Path, Prediction | FarfeelError]]:
-    """Each file's prediction, or what is wrong with it. `workers`: processes that decode; 0: this one."""
-    prepared = zip(paths, _prepared(paths, recognizer.recipes, options, workers), strict=True)
-    for batch in _batched(prepared, BATCH):
-        good = [each for _, each in batch if isinstance(each, Prepared)]
-        answers = iter(recognizer.answer(good, abstain_below) if good else [])
-        for path, each in batch:
-            yield path, next(answers) if isinstance(each, Prepared) else each
+    recognizer: Recognizer, sources: Sequence[Source], options: Options = DEFAULTS, workers: int = 0
+) -> Iterator[Prediction | FarfeelError]:
+    """Each recording's prediction, or what is wrong with it. `workers`: processes that decode; 0: this one."""
+    given = [_sendable(source) for source in sources] if workers else sources
+    for batch in batched(_decoded(given, recognizer.recipes, options, workers), BATCH):
+        good = [each for each in batch if isinstance(each, ModelInput)]
+        predictions = iter(recognizer.recognise(good, options) if good else [])
+        for each in batch:
+            yield next(predictions) if isinstance(each, ModelInput) else each
 
 
-@dataclass(frozen=True)
-class LoadOptions:
-    """What Recognizer.load takes."""
-
-    checkpoints: tuple[Path, ...] | None = None
-    device: str = "cpu"
-    precision: str = "32"
-    engine: str = "torch"
-    front_end: str | None = None
-
-
-def predict_on(
-    run: Runner,
-    loading: LoadOptions,
-    paths: Sequence[Path],
-    options: Options = DEFAULTS,
-    workers: int = 1,
-    abstain_below: float = 0.0,
-) -> Iterator[tuple[Path, Prediction | FarfeelError]]:
-    """As predict_each, to the same bit: `run` (of Ray: `cluster.run_all`) gives BATCH files at a time to workers, who
-    load the checkpoint once."""
-    work = functools.partial(_predict_batch, loading, options, abstain_below)
-    batches = list(_batched([path.resolve() for path in paths], BATCH))
-    results = itertools.chain.from_iterable(run(work, batches, workers))
-    yield from zip(paths, results, strict=True)
-
-
-def _predict_batch(
-    loading: LoadOptions, options: Options, abstain_below: float, paths: tuple[Path, ...]
-) -> list[Prediction | FarfeelError]:
-    return [result for _, result in predict_each(_loaded(loading), paths, options, 0, abstain_below)]
-
-
-@functools.lru_cache(maxsize=1)
-def _loaded(loading: LoadOptions) -> Recognizer:
-    return Recognizer.load(loading.checkpoints, loading.device, loading.precision, loading.engine, loading.front_end)
-
-
-def _prepared(
-    paths: Sequence[Path], recipes: Sequence[Recipe], options: Options, workers: int
-) -> Iterator[Prepared | FarfeelError]:
-    work = functools.partial(_prepare, recipes=recipes, options=options)
-    return run_in_order(work, paths, workers, AHEAD * workers, _crashed)
-
-
-def _crashed(path: Path) -> FarfeelError:
-    return FarfeelError(f"{path} crashed the decoder, expected a recording; convert the file")
-
-
-def _prepare(path: Path, recipes: Sequence[Recipe], options: Options) -> Prepared | FarfeelError:
+def _sendable(source: Source) -> Source | FarfeelError:
     try:
-        return prepare(path, recipes, options)
-    except FarfeelError as error:  # the other files are still worth recognising
+        return sendable(source)
+    except FarfeelError as error:  # the other recordings are still worth recognising
         return error
 
 
-def _batched(items: Iterable[T], size: int) -> Iterator[tuple[T, ...]]:
+def _decoded(
+    sources: Sequence[Source | FarfeelError], recipes: Sequence[Recipe], options: Options, workers: int
+) -> Iterator[ModelInput | FarfeelError]:
+    work = functools.partial(_decode, recipes=recipes, options=options)
+    return run_in_order(work, sources, workers, AHEAD * workers, _crashed)
+
+
+def _crashed(source: Source | FarfeelError) -> FarfeelError:
+    assert not isinstance(source, FarfeelError)
+    return FarfeelError(f"{name_of(source)} crashed the decoder, expected a recording; convert the file")
+
+
+def _decode(source: Source | FarfeelError, recipes: Sequence[Recipe], options: Options) -> ModelInput | FarfeelError:
+    if isinstance(source, FarfeelError):
+        return source
+    try:
+        return decode(source, recipes, options)
+    except FarfeelError as error:  # the other recordings are still worth recognising
+        return error
+
+
+def batched(items: Iterable[T], size: int) -> Iterator[tuple[T, ...]]:
     iterator = iter(items)
     while batch := tuple(itertools.islice(iterator, size)):
         yield batch

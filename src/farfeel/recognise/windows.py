@@ -1,4 +1,4 @@
-"""What a user brings or a test plays: recordings, and the windows that they are cut into."""
+"""Recordings, of a user or of a test, and the windows that they are cut into."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from farfeel.media.audio import speech_span
 from farfeel.media.beamforming import beamform
 from farfeel.media.dereverberation import dereverberate
-from farfeel.media.face_video import FaceVideo
+from farfeel.media.face_windows import FaceWindows
 from farfeel.recipe import Recipe, recipe_from_tree
 
 FRONT_ENDS = {"mvdr": beamform, "wpe": dereverberate}
@@ -19,10 +19,10 @@ DEAD_DB = -90.0  # A channel whose peak is below this carries no signal: the mic
 
 @dataclass(frozen=True)
 class Recording:
-    """What the microphones and the camera took: audio (M, T) at the recipe's rate, and the film; one may be missing."""
+    """What the microphones and the camera recorded: audio (M, T) at the recipe's rate, and video; one may be None."""
 
     audio: np.ndarray | None
-    footage: FaceVideo | None = None
+    video: FaceWindows | None = None
 
 
 @dataclass(frozen=True)
@@ -36,13 +36,16 @@ class Windows:
 
 
 def recording_windows(recording: Recording, recipe: Recipe) -> Windows:
-    """Silence trimmed, cut into windows that overlap by half or more and cover the recording evenly; one shorter than
-    a window lies in its centre. Without sound, the film's length is the recording's, and the microphone is dead."""
+    """Windows that overlap by half or more and cover the recording evenly, after silence is trimmed.
+
+    A recording that is shorter than a window lies in its centre. Without audio, the recording is as long as its video,
+    and has one dead microphone.
+    """
     samples, rate = recipe.audio.window_samples, recipe.audio.sample_rate
     audio, first = recording.audio, 0
     if audio is None:
-        assert recording.footage is not None, "a recording has sound or film"
-        first, last = (round(moment * rate) for moment in (recording.footage.begin_s, recording.footage.end_s))
+        assert recording.video is not None, "a recording has audio or video"
+        first, last = (round(moment * rate) for moment in (recording.video.begin_s, recording.video.end_s))
         length, alive = last - first, np.zeros(1, dtype=bool)
     else:
         alive = is_alive(audio)
@@ -65,13 +68,13 @@ def recording_windows(recording: Recording, recipe: Recipe) -> Windows:
 
 
 def enhanced(audio: np.ndarray, alive: np.ndarray, recipe: Recipe) -> np.ndarray:
-    """(M, T), (M,) → (M, T): what the recipe does with the living microphones before the network hears them."""
+    """(M, T), (M,) → (M, T): the working microphones after the recipe's front-end."""
     front_end = FRONT_ENDS.get(recipe.microphones.front_end)
     if front_end is None or not alive.any():
         return audio
-    heard = audio.copy()
-    heard[alive] = front_end(audio[alive], recipe.audio.sample_rate)
-    return heard
+    result = audio.copy()
+    result[alive] = front_end(audio[alive], recipe.audio.sample_rate)
+    return result
 
 
 def with_front_end(recipe: Recipe, front_end: str | None) -> Recipe:
@@ -89,11 +92,13 @@ def is_alive(audio: np.ndarray) -> np.ndarray:
 
 
 def stack_frames(views: Sequence[np.ndarray | None], recipe: Recipe) -> tuple[np.ndarray | None, np.ndarray]:
-    """(N, S, S, 3) of each window, None where it has none → frames (W, N, S, S, 3) uint8, None for a recipe without
-    eyes; seen (W,)."""
+    """(N, S, S, 3) of each window, None where it has none → frames (W, N, S, S, 3) uint8, seen (W,).
+
+    The frames are None for a recipe without video.
+    """
     if recipe.modalities == "audio":
         return None, np.zeros(len(views), dtype=bool)
     video = recipe.video
-    dark = np.zeros((video.frames, video.size, video.size, 3), dtype=np.uint8)
-    frames = np.stack([dark if view is None else view for view in views])
+    black = np.zeros((video.frames, video.size, video.size, 3), dtype=np.uint8)
+    frames = np.stack([black if view is None else view for view in views])
     return frames, np.array([view is not None for view in views])

@@ -1,8 +1,10 @@
 """What a room does to sound, measured on its impulse response: reverberation time, early decay, DRR, clarity.
 
 Conventions: one response is `taps` (L,); it may begin with any delay and end in recording noise or in padding.
-The decay is Schroeder's backward integral, cut off where the decay meets the noise floor and completed by the energy
-that it would still have had there (ISO 3382-1; the search for the floor is a short form of Lundeby's).
+
+The decay is Schroeder's backward integral. It ends where the decay meets the noise floor; the energy that the decay
+would still have had there is added (ISO 3382-1). The search for the floor is a short form of Lundeby's.
+
 Sources: Schroeder, J. Acoust. Soc. Am. 37 (1965); Lundeby, Vigran, Bietz & Vorländer, Acustica 81 (1995);
 ISO 3382-1:2009; Zahorik, J. Acoust. Soc. Am. 112 (2002).
 """
@@ -16,19 +18,19 @@ from scipy.signal import butter, sosfiltfilt
 
 from farfeel.types import Rir
 
-OCTAVES_HZ = (500.0, 1000.0, 2000.0)  # Centres of the bands of speech; together 354 to 2828 Hz.
+OCTAVES_HZ = (500.0, 1000.0, 2000.0)  # centres of the bands of speech; together 354 to 2828 Hz
 ONSET_DB = -20.0  # ISO 3382-1: a response begins where it first comes within 20 dB of its peak.
-DIRECT_PEAK_S = 0.001  # The direct peak is the largest tap so soon after the onset; what is later was reflected.
-DIRECT_WINDOW_S = 0.0025  # Either side of the direct peak (Zahorik, 2002).
-BLOCK_S = 0.005  # Energy is averaged over this before the noise floor is looked for.
-FLOOR_SHARE = 0.1  # The last tenth of a recording is taken for noise, until the decay is seen to end earlier.
-FLOOR_MARGIN_DB = 10.0  # The decay's slope is read this far above the floor (Lundeby: 5 to 10 dB).
-FILTER_REST_S = 0.05  # Silence set before a response, so that filters start at rest wherever the direct sound is.
+DIRECT_PEAK_S = 0.001  # The direct peak is the largest tap within this after the onset; later taps are reflections.
+DIRECT_WINDOW_S = 0.0025  # on each side of the direct peak (Zahorik, 2002)
+BLOCK_S = 0.005  # Energy is averaged over this before the search for the noise floor.
+FLOOR_SHARE = 0.1  # The last tenth of a recording counts as noise until the decay turns out to end earlier.
+FLOOR_MARGIN_DB = 10.0  # The decay's slope is measured this far above the floor (Lundeby: 5 to 10 dB).
+FILTER_REST_S = 0.05  # silence added before a response, so that the filters start at rest
 
 
 @dataclass(frozen=True)
 class Acoustics:
-    """Medians over the microphones: T60 (as T20) and EDT averaged over OCTAVES_HZ, DRR and C50 of all frequencies."""
+    """Medians over the microphones: T60 (as T20) and EDT, averaged over OCTAVES_HZ; DRR and C50 of all frequencies."""
 
     t60_s: float
     edt_s: float
@@ -37,8 +39,8 @@ class Acoustics:
 
 
 def measure(rir: Rir) -> Acoustics:
-    """Acoustics of a response (M, L); NaN for a quantity that no microphone's response allows."""
-    # Without its padding: after a response that is cut off, the filters would ring into it.
+    """Acoustics of a response (M, L). NaN for a quantity that cannot be measured at any microphone."""
+    # Without the padding: the filters would ring into it where a response is cut off.
     sounding = np.flatnonzero(np.any(rir.taps != 0, axis=0))
     responses = rir.taps[:, : sounding[-1] + 1 if len(sounding) else 0]
     octaves = [_octave(responses, rir.sample_rate, centre_hz) for centre_hz in OCTAVES_HZ]
@@ -126,7 +128,7 @@ def _knee(energy: np.ndarray, sample_rate: int) -> tuple[int, float]:
     level_db = 10 * np.log10(blocks + np.finfo(np.float64).tiny)
     start, knee = int(level_db.argmax()), len(blocks)
     slope_db, end_db = 0.0, 0.0
-    for _ in range(5):  # Floor and slope depend on one another; they settle in two or three rounds.
+    for _ in range(5):  # Floor and slope depend on each other; two or three rounds are enough.
         noise = blocks[min(knee, round((1 - FLOOR_SHARE) * len(blocks))) :].mean()
         noise_db = 10 * np.log10(noise + np.finfo(np.float64).tiny)
         buried = np.flatnonzero(level_db[start:] < noise_db + FLOOR_MARGIN_DB)
@@ -145,7 +147,7 @@ def _knee(energy: np.ndarray, sample_rate: int) -> tuple[int, float]:
 
 
 def _decay_time_s(decay: np.ndarray, sample_rate: int, from_db: float, to_db: float) -> float:
-    """Decay (K,) in dB → time for 60 dB at the slope (least squares) between two levels; NaN where it ends before."""
+    """Decay (K,) in dB → time for 60 dB at the slope (least squares) between two levels; NaN where it ends earlier."""
     if not (decay <= to_db).any():
         return float("nan")
     first, last = int((decay <= from_db).argmax()), int((decay <= to_db).argmax())

@@ -1,8 +1,8 @@
 """The RIR bank: a folder of room impulse responses that training and evaluation draw from.
 
     taps.npy         (N, M, L) float32, read through a memory map
-    rirs.parquet     N rows: room, position, sample_rate, t60_s and drr_db (measured on the taps), origin, and where it
-                     is known the geometry: size_m, source_m, mics_m, asked_t60_s
+    rirs.parquet     N rows: room, position, sample_rate, t60_s and drr_db (measured on the taps), origin; and the
+                     geometry, where it is known: size_m, source_m, mics_m, asked_t60_s
     parameters.json  what a simulated bank was drawn from
 
 Shorter responses are padded with zeros to the longest.
@@ -20,7 +20,7 @@ import numpy as np
 import pyarrow
 from pyarrow import parquet
 
-from farfeel.support.files import replacing_folder, require_folder
+from farfeel.support.files import replacing_folder, require_folder, require_replaceable
 from farfeel.types import FarfeelError, Rir, Room
 
 TAPS, TABLE, PARAMETERS = "taps.npy", "rirs.parquet", "parameters.json"
@@ -42,7 +42,7 @@ SCHEMA = pyarrow.schema(
 
 
 class Bank:
-    """Responses on disk, by index; `rooms` holds the names of the rooms in the order of their first response."""
+    """Responses on disk, by index. `rooms` has the names of the rooms in the order of their first response."""
 
     def __init__(self, path: Path, taps: np.ndarray, rows: list[dict[str, Any]]) -> None:
         self.path, self._taps, self._rows = path, taps, rows
@@ -55,8 +55,11 @@ class Bank:
 
     @classmethod
     def open(cls, path: Path, sample_rate: int | None = None, min_mics: int | None = None) -> Self:
-        """Bank folder → Bank. Raises FarfeelError with one line where it is none, is damaged, or is not what is asked:
-        another sample rate, or fewer microphones than min_mics."""
+        """A folder → its bank.
+
+        Raises FarfeelError where the folder is no bank, is damaged, has another sample rate (Hz) than the one
+        requested, or fewer microphones than min_mics.
+        """
         path = require_folder(path, "an RIR bank", REMEDY)
         if not is_bank(path):
             found = ", ".join(sorted(entry.name for entry in path.iterdir())[:3]) or "nothing"
@@ -64,23 +67,23 @@ class Bank:
         taps, rows = _map_taps(path / TAPS), _read_table(path / TABLE)
         if len(taps) != len(rows):
             raise FarfeelError(
-                f"{path} has {len(taps)} responses in {TAPS} and {len(rows)} rows in {TABLE}, expected as many; "
+                f"{path} has {len(taps)} responses in {TAPS} and {len(rows)} rows in {TABLE}, expected the same; "
                 "make the bank again"
             )
         bank = cls(path, taps, rows)
         if sample_rate is not None and bank.sample_rate != sample_rate:
             raise FarfeelError(
-                f"{path} holds responses at {bank.sample_rate} Hz, {sample_rate} Hz were asked; "
+                f"{path} holds responses at {bank.sample_rate} Hz, {sample_rate} Hz were requested; "
                 "make the bank again at that rate or set audio.sample_rate"
             )
         if min_mics is not None and bank.mics < min_mics:
             raise FarfeelError(
-                f"{path} has {bank.mics} microphones, {min_mics} were asked; choose fewer or a bank with more"
+                f"{path} has {bank.mics} microphones, {min_mics} were requested; choose fewer or a bank with more"
             )
         return bank
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Bank.open, (self.path,)  # To another process goes the path: a pickled memory map is a copy of its data.
+        return Bank.open, (self.path,)  # Another process gets the path: a pickled memory map is a copy of its data.
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -105,12 +108,13 @@ class Bank:
         return np.array(self._indices[room])
 
     def taps(self, index: int, mics: Sequence[int] | np.ndarray | None = None) -> np.ndarray:
-        """(M, L) float32 of one response: all microphones, or those asked in the order asked."""
+        """(M, L) float32 of one response, at all microphones or at those requested, in that order."""
         response = self._taps[index] if mics is None else self._taps[index][np.asarray(mics)]
         return np.array(response, dtype=np.float32)
 
 
 def is_bank(path: Path) -> bool:
+    """Whether a folder has the files of a bank."""
     return (path / TAPS).is_file() and (path / TABLE).is_file()
 
 
@@ -120,10 +124,11 @@ def write_bank(
     shape: tuple[int, int, int] | None = None,
     parameters: dict[str, Any] | None = None,
 ) -> Bank:
-    """Responses → bank folder, whole or not at all; replaces a bank, refuses any other folder that is not empty.
+    """Responses → the folder of a bank. It appears when it is complete, and replaces another bank.
 
-    shape (N, M, L): given where `rirs` is an iterator over more responses than should be in memory at once.
-    Raises FarfeelError where responses differ in sample rate or number of microphones, or there are none.
+    shape: (N, M, L), needed where `rirs` is an iterator over more responses than fit into memory. parameters: what a
+    simulated bank was drawn from. Raises FarfeelError where there is no response, where responses differ in sample rate
+    or number of microphones, or where the folder has other files.
     """
     path = Path(path)
     check_replaceable(path)
@@ -134,7 +139,7 @@ def write_bank(
         raise FarfeelError(f"no response to write to {path}, expected at least one; {REMEDY}")
     rows: list[dict[str, Any]] = []
     with replacing_folder(path) as partial:
-        with (partial / TAPS).open("wb") as taps:  # no memory map: to write one on a full disk kills the process
+        with (partial / TAPS).open("wb") as taps:  # no memory map: writing to one on a full disk kills the process
             np.lib.format.write_array_header_1_0(taps, {"descr": "<f4", "fortran_order": False, "shape": shape})
             for rir in islice(rirs, shape[0]):
                 rows.append(_row(rir))
@@ -156,15 +161,7 @@ def write_bank(
 
 def check_replaceable(path: Path) -> None:
     """Raise FarfeelError unless `path` is free, an empty folder, or a bank with nothing else in it."""
-    if not path.exists():
-        return
-    if path.is_file():
-        raise FarfeelError(f"{path} is a file, expected a place for a new RIR bank; choose another --out")
-    foreign = sorted({entry.name for entry in path.iterdir()} - {TAPS, TABLE, PARAMETERS})
-    if foreign:
-        raise FarfeelError(
-            f"{path} is not an RIR bank that could be replaced: it holds {', '.join(foreign[:3])}; choose another --out"
-        )
+    require_replaceable(path, (TAPS, TABLE, PARAMETERS), "an RIR bank")
 
 
 def _map_taps(path: Path) -> np.ndarray:

@@ -1,8 +1,8 @@
-"""gpuRIR, a second engine for simulated rooms, for those who have a GPU and install it.
+"""gpuRIR, a second engine for simulated rooms, for users who have a GPU and install it.
 
-Diaz-Guerra, Miguel and Beltran, 2020, arXiv 1810.11359; https://github.com/DavidDiazGuerra/gpuRIR; AGPL-3.0, so never a
-dependency. Image sources to DIFFUSE_AFTER_DB, its own diffuse tail after them. That tail comes from the GPU's own
-random numbers, so that a bank made with it does not have the same bytes twice.
+Diaz-Guerra, Miguel and Beltran, 2020, arXiv 1810.11359; https://github.com/DavidDiazGuerra/gpuRIR. Its licence is
+AGPL-3.0, so it is never a dependency. It computes image sources down to DIFFUSE_AFTER_DB, and then its own diffuse
+tail. The tail uses random numbers of the GPU, so two banks made with it do not have the same bytes.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ DIFFUSE_AFTER_DB = 15.0  # the authors' choice in their examples
 
 
 def shoebox(room: Room, sample_rate: int, rng: np.random.Generator, length: int) -> np.ndarray:
-    """(M, L) float32, tap t / sample_rate being t seconds after the source sounds. `rng` is not used."""
+    """(M, L) float32; tap t is t / sample_rate seconds after the source sounds. `rng` is not used."""
     engine = _engine()
     size, longest_s = list(room.size_m), length / sample_rate
     diffuse_s = min(float(engine.att2t_SabineEstimator(DIFFUSE_AFTER_DB, room.t60_s)), longest_s)
@@ -32,8 +32,8 @@ def shoebox(room: Room, sample_rate: int, rng: np.random.Generator, length: int)
         fs=float(sample_rate),
         Tdiff=diffuse_s,
     )
-    heard = np.asarray(taps, dtype=np.float32)[0, :, :length]  # (source, microphone, time)
-    return np.pad(heard, ((0, 0), (0, length - heard.shape[1])))
+    response = np.asarray(taps, dtype=np.float32)[0, :, :length]  # (source, microphone, time)
+    return np.pad(response, ((0, 0), (0, length - response.shape[1])))
 
 
 def require_engine() -> None:

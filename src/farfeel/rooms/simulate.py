@@ -1,15 +1,16 @@
-"""Simulated shoebox rooms: draw one, compute its responses, fill a bank of them, resumably and on several processes.
+"""Simulated shoebox rooms: draw a room, compute its responses, and fill a bank with them in several processes.
 
-The first 80 ms are image sources (Allen & Berkley, 1979; pyroomacoustics), complete to that time: direct sound and
-early reflections are exact. After them an image-source response is dense, and all that the ear or a mel spectrogram can
-tell of it is how it decays and how alike it is at two microphones; so it is drawn as a diffuse field that continues the
-early part at its level and decays by the asked T60 (Lehmann & Johansson, 2010, IEEE TASLP 18(6)), with the coherence
-sin(kd)/kd between microphones at distance d (Cook et al., 1955; Habets & Gannot, 2007).
+The first 80 ms are image sources (Allen & Berkley, 1979; pyroomacoustics), complete up to that time: direct sound and
+early reflections are exact. Later, an image-source response is dense. The ear and a mel spectrogram then notice only
+how it decays and how similar it is at two microphones. So the rest is drawn as a diffuse field. It continues the early
+part at its level and decays with the requested T60 (Lehmann & Johansson, 2010, IEEE TASLP 18(6)). Its coherence between
+microphones at distance d is sin(kd)/kd (Cook et al., 1955; Habets & Gannot, 2007).
 
-Why not images or rays alone, measured on one core for 3 microphones at 16 kHz: images to -60 dB cost 0.3 s at a T60 of
-0.3 s and grow with its third power; images of order 6 with 5000 rays cost 0.2 to 0.7 s, and their T60 was 10 % short to
-40 % long, because a bare shoebox is not diffuse; this costs 0.05 s and keeps the asked T60 within 6 % in eight
-of ten rooms.
+Other methods were slower or less accurate, measured on one core for 3 microphones at 16 kHz:
+
+    images to -60 dB at a T60 of 0.3 s   0.3 s, grows with the third power of T60
+    images of order 6, 5000 rays         0.2 to 0.7 s; T60 10 % too short to 40 % too long: no diffuse field
+    images and a diffuse field           0.05 s; T60 within 6 % in eight of ten rooms
 """
 
 from __future__ import annotations
@@ -36,24 +37,24 @@ from farfeel.types import FarfeelError, Rir, Room
 
 SPEED_OF_SOUND = 343.0  # m/s, dry air at 20 °C.
 SABINE = 24 * np.log(10) / SPEED_OF_SOUND  # T60 = SABINE · V / (absorption · S); 0.161 s/m.
-MIXING_S = 0.08  # Rooms of offices' size mix within 20·V/S + 12 ms (Lindau et al., 2012): at most 32 ms here.
+MIXING_S = 0.08  # Rooms of the size of offices mix within 20·V/S + 12 ms (Lindau et al., 2012): at most 32 ms here.
 FADE_S = 0.02
-LEVEL_S = 0.03  # The diffuse field starts at the level that the images have over this long before MIXING_S.
-LENGTH_T60 = 0.9  # Responses last for this share of the longest T60: to -54 dB, below any recording's noise.
-NEAREST_M = 0.2  # No microphone is nearer to the mouth.
-ROOM_DRAWS, PLACE_DRAWS = 200, 256
-# Last words of the seeds of the diffuse field and of the walls: seeds of rooms and places end, like all, in zeros.
+LEVEL_S = 0.03  # The diffuse field starts at the level of the images in this time before MIXING_S.
+LENGTH_T60 = 0.9  # Responses last for this share of the longest T60: to -54 dB, below the noise of recordings.
+NEAREST_M = 0.2  # the least distance of a microphone from the mouth
+ROOM_DRAWS, POSITION_DRAWS = 200, 256
+# Last numbers in the seeds of the diffuse field and of the walls. Seeds of rooms and positions end in zeros, as all do.
 NOISE, WALLS = 1, 2
 OCTAVES_HZ = 125.0 * 2.0 ** np.arange(7)
-PYROOMACOUSTICS, GPURIR = BACKENDS = "pyroomacoustics", "gpurir"
-DIRECT_S = 0.0025  # On each side of its arrival: the direct sound, as a DRR has it.
+PYROOMACOUSTICS, GPURIR = "pyroomacoustics", "gpurir"
+DIRECT_S = 0.0025  # on each side of its arrival: the direct sound, as in a DRR
 
 
 def draw_room(ranges: Simulation, mics: int, rng: np.random.Generator) -> Room:
     """A room, a source and an array of `mics` microphones, uniform within `ranges`, by rejection.
 
-    Linear and circular arrays lie level, turned by a random angle. A T60 too short for the room by Sabine's formula
-    (its walls would absorb more than everything) is drawn again. Raises FarfeelError where the ranges cannot be met.
+    Linear and circular arrays are level and turned by a random angle. A T60 that is too short for the room by Sabine's
+    formula (the walls would absorb more than 100 %) is drawn again. Raises FarfeelError where the ranges cannot be met.
     """
     found = "no room absorbs enough for t60_s"
     for _ in range(ROOM_DRAWS):
@@ -63,7 +64,7 @@ def draw_room(ranges: Simulation, mics: int, rng: np.random.Generator) -> Room:
             continue
         t60_s = rng.uniform(max(shortest_s, ranges.t60_s[0]), ranges.t60_s[1])
         array = _draw_array(ranges, mics, rng)
-        sources, centres = _draw_places(ranges, size, rng)
+        sources, centres = _draw_positions(ranges, size, rng)
         fits = _fits(sources[:, None], array + centres[:, None], size, ranges.wall_margin_m)
         if fits.any():
             chosen = int(fits.argmax())
@@ -73,8 +74,11 @@ def draw_room(ranges: Simulation, mics: int, rng: np.random.Generator) -> Room:
 
 
 def simulate_rir(room: Room, sample_rate: int, rng: np.random.Generator, length: int | None = None) -> Rir:
-    """Room → Rir of `length` taps (by default 0.9 T60), with the absolute delay of propagation: tap t / sample_rate is
-    t seconds after the source sounds. The taps scale as 1/distance in metres; t60_s and drr_db are measured on them."""
+    """A room → its response of `length` taps (by default 0.9 T60), with the absolute delay of propagation.
+
+    Tap t is t / sample_rate seconds after the source sounds. The taps scale as 1/distance in metres. t60_s and drr_db
+    are measured on them.
+    """
     length = length or response_length(room.t60_s, sample_rate)
     return _measured(_shoebox(room, sample_rate, rng, length), room, sample_rate)
 
@@ -86,7 +90,7 @@ def _shoebox(room: Room, sample_rate: int, rng: np.random.Generator, length: int
     late = _diffuse_noise(room, sample_rate, length, rng) * 10 ** (-3 * time_s / room.t60_s)
     before = (time_s >= MIXING_S - LEVEL_S) & (time_s < MIXING_S)
     late *= np.sqrt(np.square(early[:, before]).sum() / np.square(late[:, before]).sum())
-    angle = np.pi / 2 * np.clip((time_s - MIXING_S) / FADE_S, 0, 1)  # The two are uncorrelated: their powers add.
+    angle = np.pi / 2 * np.clip((time_s - MIXING_S) / FADE_S, 0, 1)  # They are uncorrelated: their powers add.
     return np.asarray(early * np.cos(angle) + late * np.sin(angle), dtype=np.float32)
 
 
@@ -104,11 +108,11 @@ def furnished_rir(
     field: np.random.Generator,
     backend: str = PYROOMACOUSTICS,
 ) -> Rir:
-    """`simulate_rir` with what a shoebox of one absorption and a source without direction do not have, drawn from
-    `ranges` by `walls`: a T60 that depends on frequency, and a talker who faces the microphones.
+    """`simulate_rir` with a T60 that depends on frequency, and a talker who faces the microphones.
 
-    The T60 of an octave is the room's times a factor that goes over log-frequency from t60_low at 125 Hz by 1 at 1 kHz
-    to t60_high at 8 kHz.
+    A shoebox with one absorption and a source without direction have neither. Both are drawn from `ranges` by `walls`.
+    The T60 of an octave is the room's T60 times a factor. Over log-frequency, the factor is t60_low at 125 Hz, 1 at 1
+    kHz and t60_high at 8 kHz. length: in taps. field: draws the diffuse field. backend: pyroomacoustics or gpurir.
     """
     low, high = walls.uniform(*ranges.t60_low), walls.uniform(*ranges.t60_high)
     facing_db = walls.uniform(*ranges.facing_db)
@@ -117,7 +121,7 @@ def furnished_rir(
     taps = shoebox(replace(room, t60_s=float(t60_s.max())), ranges.sample_rate, field, length)
     if np.ptp(t60_s) == 0 and not facing_db:
         return _measured(taps, room, ranges.sample_rate)
-    # Octaves only ever lose by it: the ringing of their filters would be louder at the end than the response.
+    # Octaves only become quieter: otherwise the ringing of their filters would be louder at the end than the response.
     taps = _decaying(taps.astype(np.float64), ranges.sample_rate, t60_s, t60_s.max())
     distance_m = np.linalg.norm(np.array(room.mics_m) - np.array(room.source_m), axis=1)
     for response, direct_s in zip(taps, distance_m / SPEED_OF_SOUND, strict=True):
@@ -127,7 +131,7 @@ def furnished_rir(
 
 
 def _decaying(taps: np.ndarray, sample_rate: int, t60_s: np.ndarray, from_t60_s: float) -> np.ndarray:
-    """(M, L) that decays by from_t60_s → (M, L) whose octaves, which sum to the whole, decay by t60_s (7,)."""
+    """(M, L) with the decay from_t60_s → (M, L) whose octaves have the decays t60_s (7,)."""
     length = taps.shape[1]
     time_s = np.arange(length) / sample_rate
     frequency_hz = np.clip(np.fft.rfftfreq(length, 1 / sample_rate), OCTAVES_HZ[0], OCTAVES_HZ[-1])
@@ -151,12 +155,14 @@ def simulate(
 ) -> Bank:
     """Fill the bank `out` with `count` responses at `mics` microphones in rooms sim_0000, sim_0001, …
 
-    Response i follows from (seed, i) alone. Finished ones wait in `.NAME.partial` beside `out`; after a crash the same
-    call goes on from there, and the bank has the same bytes whatever was interrupted and however many `workers`
-    computed it. A bank with the same parameters is returned as it is. `on_progress(done, count)` follows each response.
-    workers above 1 start processes: call from under `if __name__ == "__main__"`. `run` does the work (Ray brings its
-    own). `backend`: pyroomacoustics, or gpurir (see farfeel.rooms.gpurir; not the same bytes twice).
-    Raises FarfeelError where the ranges cannot be met, or `out` or its partial folder has other parameters or contents.
+    Response i depends on (seed, i) alone. Finished responses are kept in `.NAME.partial` beside `out`. After a crash,
+    the same call resumes there. The bank has the same bytes after any interruption and with any number of workers. A
+    bank with the same parameters is returned as it is.
+
+    workers: processes; with more than 1, call from under `if __name__ == "__main__"`. on_progress: called with the
+    number of responses done and of all responses. run: what runs the work; Ray has its own. backend: pyroomacoustics,
+    or gpurir (see farfeel.rooms.gpurir; its bytes differ each time). Raises FarfeelError where the ranges cannot be
+    met, or where `out` or its partial folder has other parameters or other files.
     """
     out = Path(out)
     parameters: dict[str, Any] = {"mics": mics, "seed": seed, "ranges": ranges.model_dump(mode="json")}
@@ -172,9 +178,9 @@ def simulate(
             f"{out} is a bank with other parameters",
             "choose another --out or remove it",
         )
-        shutil.rmtree(waiting, ignore_errors=True)  # where the last run was killed in its last line
+        shutil.rmtree(waiting, ignore_errors=True)  # where the last run was killed in its last step
         return Bank.open(out)
-    room_of(0, ranges, mics, seed)  # Ranges that cannot be met are an error before anything is kept.
+    room_of(0, ranges, mics, seed)  # Ranges that cannot be met are an error before anything is written.
     _start_or_resume(waiting, parameters)
     done = {path.name for path in waiting.iterdir()}
     todo = [index for index in range(count) if _file(index) not in done]
@@ -190,31 +196,31 @@ def simulate(
 
 
 def response_length(t60_s: float, sample_rate: int) -> int:
-    """Taps of a response whose longest T60 is t60_s; never shorter than the early part."""
+    """Taps of a response with the longest T60 t60_s; never fewer than the early part has."""
     return round(max(LENGTH_T60 * t60_s, MIXING_S + 2 * FADE_S) * sample_rate)
 
 
 def longest_response(ranges: Simulation) -> int:
-    """Taps of a bank's responses."""
+    """Taps of the responses of a bank."""
     return response_length(ranges.t60_s[1] * max(1.0, ranges.t60_low[1], ranges.t60_high[1]), ranges.sample_rate)
 
 
 def room_of(index: int, ranges: Simulation, mics: int, seed: int) -> Room:
-    """The room of response `index`. Responses of one room differ in the source's place alone."""
-    number, place = divmod(index, ranges.sources_per_room)
+    """The room of response `index`. Responses in one room differ in the position of the source alone."""
+    number, position = divmod(index, ranges.sources_per_room)
     room = draw_room(ranges, mics, np.random.default_rng((seed, number)))
-    if place == 0:
+    if position == 0:
         return room
     size, array = np.array(room.size_m), np.array(room.mics_m)
-    rng = np.random.default_rng((seed, number, place))
+    rng = np.random.default_rng((seed, number, position))
     for _ in range(ROOM_DRAWS):
-        sources, _ = _draw_places(ranges, size, rng)
+        sources, _ = _draw_positions(ranges, size, rng)
         distance_m = np.linalg.norm(sources - array.mean(axis=0), axis=1)
         within = (distance_m >= ranges.distance_m[0]) & (distance_m <= ranges.distance_m[1])
         fits = within & _fits(sources[:, None], array[None], size, ranges.wall_margin_m)
         if fits.any():
             return _room(size, sources[fits.argmax()], array, room.t60_s)
-    raise FarfeelError(f"no place for a further source in {ROOM_DRAWS} draws; widen simulation.distance_m")
+    raise FarfeelError(f"no position for another source was found in {ROOM_DRAWS} draws; widen simulation.distance_m")
 
 
 def _draw_array(ranges: Simulation, mics: int, rng: np.random.Generator) -> np.ndarray:
@@ -231,17 +237,17 @@ def _draw_array(ranges: Simulation, mics: int, rng: np.random.Generator) -> np.n
     return radius_m * np.stack([np.cos(angle), np.sin(angle), np.zeros(mics)], axis=1)
 
 
-def _draw_places(ranges: Simulation, size: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """(size,) → sources and array centres (PLACE_DRAWS, 3): candidates, all at one distance in any direction."""
-    sources = rng.uniform(size=(PLACE_DRAWS, 3)) * size
-    sources[:, 2] = rng.uniform(*ranges.source_height_m, size=PLACE_DRAWS)
-    direction = rng.standard_normal((PLACE_DRAWS, 3))
+def _draw_positions(ranges: Simulation, size: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """A size (3,) → candidates for sources and array centres (POSITION_DRAWS, 3), at one distance in any direction."""
+    sources = rng.uniform(size=(POSITION_DRAWS, 3)) * size
+    sources[:, 2] = rng.uniform(*ranges.source_height_m, size=POSITION_DRAWS)
+    direction = rng.standard_normal((POSITION_DRAWS, 3))
     direction /= np.linalg.norm(direction, axis=1, keepdims=True)
     return sources, sources + rng.uniform(*ranges.distance_m) * direction
 
 
 def _fits(sources: np.ndarray, mics: np.ndarray, size: np.ndarray, margin_m: float) -> np.ndarray:
-    """sources (C, 1, 3), microphones (C or 1, M, 3) → (C,) which candidates keep their distances."""
+    """sources (C, 1, 3), microphones (C or 1, M, 3) → (C,) bool: which candidates keep the least distances."""
     inside = [((p >= margin_m) & (p <= size - margin_m)).all(axis=(1, 2)) for p in (sources, mics)]
     apart = (np.linalg.norm(sources - mics, axis=2) >= NEAREST_M).all(axis=1)
     return np.asarray(inside[0] & inside[1] & apart)
@@ -263,7 +269,7 @@ def _image_sources(room: Room, sample_rate: int, length: int) -> np.ndarray:
     absorption = min(1.0, SABINE * float(np.prod(size)) / (_surface(size) * room.t60_s))
     # A ray of length r crosses at most r·√Σ(1/side²) walls (Cauchy-Schwarz), and three more for where it starts.
     order = int(np.ceil(SPEED_OF_SOUND * (MIXING_S + FADE_S) * np.sqrt(np.sum(1 / size**2)))) + 3
-    pra.constants.set("num_threads", 1)  # Sums over threads would differ in their last bits with the number of cores.
+    pra.constants.set("num_threads", 1)  # Sums over threads would have other last bits on another number of cores.
     shoebox = pra.ShoeBox(size, fs=sample_rate, materials=pra.Material(absorption), max_order=order)
     shoebox.add_source(list(room.source_m))
     shoebox.add_microphone_array(np.array(room.mics_m).T)
@@ -271,8 +277,8 @@ def _image_sources(room: Room, sample_rate: int, length: int) -> np.ndarray:
     filter_delay = pra.constants.get("frac_delay_length") // 2
     taps = np.zeros((len(room.mics_m), length))
     for mic, (response,) in enumerate(shoebox.rir):
-        heard = response[filter_delay : filter_delay + length]
-        taps[mic, : len(heard)] = heard
+        arrived = response[filter_delay : filter_delay + length]
+        taps[mic, : len(arrived)] = arrived
     return taps
 
 
@@ -282,19 +288,19 @@ def _diffuse_noise(room: Room, sample_rate: int, length: int, rng: np.random.Gen
     distance_m = np.linalg.norm(mics[:, None] - mics[None], axis=-1)
     frequency_hz = np.fft.rfftfreq(length, 1 / sample_rate)
     coherence = np.sinc(2 * frequency_hz[:, None, None] * distance_m / SPEED_OF_SOUND)
-    mixing = np.linalg.cholesky(coherence + 1e-6 * np.eye(len(mics)))  # At 0 Hz all microphones hear the same.
+    mixing = np.linalg.cholesky(coherence + 1e-6 * np.eye(len(mics)))  # At 0 Hz all microphones record the same.
     spectrum = np.fft.rfft(rng.standard_normal((len(mics), length)))
     return np.fft.irfft(np.einsum("fij,jf->if", mixing, spectrum), length)
 
 
 def _simulate_one(index: int, ranges: Simulation, mics: int, seed: int, waiting: Path, backend: str) -> None:
-    number, place = divmod(index, ranges.sources_per_room)
+    number, position = divmod(index, ranges.sources_per_room)
     rir = furnished_rir(
         room_of(index, ranges, mics, seed),
         ranges,
         longest_response(ranges),
         walls=np.random.default_rng((seed, number, WALLS)),
-        field=np.random.default_rng((seed, number, place, NOISE)),
+        field=np.random.default_rng((seed, number, position, NOISE)),
         backend=backend,
     )
     with replacing_file(waiting / _file(index)) as path, path.open("wb") as file:
@@ -303,12 +309,12 @@ def _simulate_one(index: int, ranges: Simulation, mics: int, seed: int, waiting:
 
 def _read(path: Path, index: int, ranges: Simulation, mics: int, seed: int) -> Rir:
     with np.load(path, allow_pickle=False) as kept:
-        number, place = divmod(index, ranges.sources_per_room)
+        number, position = divmod(index, ranges.sources_per_room)
         return Rir(
             taps=kept["taps"],
             sample_rate=ranges.sample_rate,
             room=f"sim_{number:04d}",
-            position=str(place),
+            position=str(position),
             t60_s=float(kept["t60_s"]),
             drr_db=float(kept["drr_db"]),
             origin="simulated",
@@ -322,7 +328,7 @@ def _file(index: int) -> str:
 
 def _start_or_resume(waiting: Path, parameters: dict[str, Any]) -> None:
     if not (waiting / PARAMETERS).exists():
-        shutil.rmtree(waiting, ignore_errors=True)  # Responses of unknown parameters are not to be mixed in.
+        shutil.rmtree(waiting, ignore_errors=True)  # Responses of unknown parameters must not be used.
         with replacing_file(waiting / PARAMETERS) as path:
             path.write_text(json.dumps(parameters, indent=1), encoding="utf-8")
     else:

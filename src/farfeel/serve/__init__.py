@@ -1,10 +1,10 @@
-"""A server: REST, a WebSocket for live sound, and a web page; for recordings that nobody vouches for.
+"""A server for untrusted recordings: a REST interface, a WebSocket for live audio, and a web page.
 
-    upload -> Gate (key, size, time, places) -> unnamed temporary file -> worker process (limits) -> answer
-                                                                             |  ^
-                                                       windows (W, M, T) ... v  |  probabilities (W, K)
-                                                                          the network
+    upload -> AccessMiddleware (key, size, time) -> unnamed temporary file -> worker process (limits) -> response
+                                                                                 |  ^
+                                                           windows (W, M, T) ... v  |  probabilities (W, K)
+                                                                              the network
 
-What a stranger sent is opened in a process of its own, which may use so much memory and so much time, writes no file
-and ends with its answer. It runs the same `Recognizer` as the command line; only its network is here, in the server.
+Each recording is decoded in a worker process of its own. The worker has limited memory and time, cannot write files,
+and ends after its answer. It runs the same `Recognizer` as the command line, but the network runs in the server.
 """

@@ -1,4 +1,4 @@
-"""What one server takes, and how it says no."""
+"""The limits of a server, and the exception that refuses a request."""
 
 from __future__ import annotations
 
@@ -7,8 +7,14 @@ from dataclasses import dataclass
 MEGABYTE = 2**20
 
 
-class Refusal(Exception):  # noqa: N818 - an answer, not a failure
-    """An answer that is no prediction: an HTTP status and a sentence."""
+class Refusal(Exception):  # noqa: N818 - a response, not a failure of the server
+    """Refuses a request.
+
+    Args:
+        status: HTTP status of the response.
+        detail: One sentence: what was found, what was expected, the remedy.
+        retry_s: Seconds after which the client may try again.
+    """
 
     def __init__(self, status: int, detail: str, retry_s: int | None = None) -> None:
         super().__init__(detail)
@@ -17,21 +23,36 @@ class Refusal(Exception):  # noqa: N818 - an answer, not a failure
 
 @dataclass(frozen=True)
 class Limits:
-    """Of one request; `workers` and `queue` of all together."""
+    """The limits of a server.
 
-    megabytes: float = 100.0  # of a body: half an hour of film from a telephone in low quality
-    seconds: float = 600.0  # of a recording
+    megabytes: Size of an upload. The default is half an hour of low-quality video from a telephone.
+    seconds: Length of a recording.
+    channels: Number of audio channels.
+    workers: Recordings processed at a time, and also the number of live streams at a time.
+    queue: Recordings that may be uploaded or wait in addition.
+    windows: Windows of a timeline. Each one is work for the network.
+    decode_s: Time of a worker, without its wait for the network.
+    memory_mb: Memory of a worker. The default is enough for two copies of two minutes of 16 channels at 48 kHz.
+    upload_s: Time for an upload.
+    stall_s: Time between two pieces of an upload.
+    idle_s: Time between two messages of a stream.
+    stream_s: Length of the audio in a stream.
+    """
+
+    megabytes: float = 100.0
+    seconds: float = 600.0
     channels: int = 16
-    workers: int = 2  # recordings being worked on at a time, and as many live streams
-    queue: int = 8  # recordings that are uploaded or wait meanwhile
-    windows: int = 1200  # of a timeline: what keeps the network busy
-    decode_s: float = 60.0  # of a worker, not counting its wait for the network
-    memory_mb: int = 2048  # of a worker: 16 channels for two minutes at 48 kHz, and two copies of them
-    upload_s: float = 120.0  # for a body to arrive
-    stall_s: float = 15.0  # between two pieces of it
-    idle_s: float = 30.0  # between two messages of a stream
-    stream_s: float = 3600.0  # of sound in a stream
+    workers: int = 2
+    queue: int = 8
+    windows: int = 1200
+    decode_s: float = 60.0
+    memory_mb: int = 2048
+    upload_s: float = 120.0
+    stall_s: float = 15.0
+    idle_s: float = 30.0
+    stream_s: float = 3600.0
 
     @property
     def bytes(self) -> int:
+        """Size of an upload in bytes."""
         return round(self.megabytes * MEGABYTE)

@@ -1,8 +1,9 @@
-"""The web page: a clip in, from a file, a webcam or a microphone; the face, spectrograms, bars and the timeline out.
+"""The web page: it recognises a clip and shows probabilities, face crops, spectrograms and the timeline.
 
-It is made with Gradio, which keeps what is uploaded as files. They lie in a folder of this server alone, each for five
-minutes, so that one may try other options; the folder goes when the server does. Results are never files: pictures are
-embedded in the answer. Nothing is fetched from, or told to, any other host.
+The clip comes from a file, a webcam or a microphone. The page is made with Gradio, which stores uploads as files in a
+folder of this server. Each upload is deleted within five minutes, so that a user can try other options until then. The
+folder is deleted when the server stops. Results are never stored as files: pictures are embedded in the page. The page
+exchanges no data with any other host.
 """
 
 from __future__ import annotations
@@ -23,21 +24,23 @@ from typing import TYPE_CHECKING, Any
 from fastapi import FastAPI
 
 from farfeel.corpora.synthetic import generate
+from farfeel.recognise.options import Options
 from farfeel.serve.limits import Refusal
 from farfeel.serve.middleware import LOG
 from farfeel.serve.pictures import bars, images, timeline_chart
-from farfeel.serve.schema import MICS, shown_name
+from farfeel.serve.schema import MICS_PATTERN, shown_name
 from farfeel.serve.worker import Job
-from farfeel.serve.workers import Desk
-from farfeel.show.timeline import colours_of
-from farfeel.types import FACES
+from farfeel.serve.workers import WorkerPool
+from farfeel.show.drawing import STYLE as DRAWING_STYLE
+from farfeel.show.drawing import colours_of
+from farfeel.types import FACES, FarfeelError
 
 if TYPE_CHECKING:
     from farfeel.serve.schema import CheckpointInfo
 
-KEPT_S = 270.0  # an upload: with the sweep, less than the five minutes that the page promises
-SWEEP_S = 20.0
-FOLDER = "farfeel-page-"  # and the server's process, and something random
+UPLOAD_LIFETIME_S = 270.0  # Together with SWEEP_INTERVAL_S it is less than the five minutes stated on the page.
+SWEEP_INTERVAL_S = 20.0
+FOLDER = "farfeel-page-"  # followed by the process id of the server and random characters
 EXAMPLES = ("happy", "sad", "angry")
 STYLE = """
 .ff-row {display: grid; grid-template-columns: 6em 1fr 3em; gap: .6em; align-items: center; margin: .2em 0}
@@ -49,40 +52,39 @@ STYLE = """
 .ff-mels figure {flex: 1 1 100%; margin: 0}
 .ff-mels img {width: 100%; height: 110px; object-fit: fill; border-radius: 4px}
 .ff-mels figcaption {font-size: .85em; opacity: .7}
-.ff-timeline text {font-size: 12px; fill: currentColor}
-.ff-timeline .ff-grid {stroke: currentColor; opacity: .2}
-.ff-timeline polyline {filter: drop-shadow(0 0 .6px currentColor)}
-.ff-timeline rect.ff-speech {fill: currentColor; opacity: .6}
-.ff-timeline p span {margin-right: 1em; white-space: nowrap}
-.ff-timeline p i {display: inline-block; width: .8em; height: .8em; margin-right: .3em}
-.ff-timeline p i.ff-speech {background: currentColor; opacity: .6}
 .ff-problem {border-left: 4px solid #c8443c; padding: .6em 1em}
 """
 INTRODUCTION = """# farfeel
-Drop in a clip, or record one, and press **Recognise**. A film alone, sound alone, or both: the sound of a film comes
-from the film, unless there is a sound file, as of a microphone array. What you send is decoded on this machine, deleted
-within five minutes, and goes nowhere else. Acted speech taught this model: it tells little about how a person feels.
+Add a video, an audio file or both, or record a clip, and press **Recognise**. The audio of a video is used unless you
+add an audio file, for example from a microphone array. This server decodes your files, sends them nowhere, and deletes
+them within five minutes. The model was trained on acted speech, so its answers say little about real feelings.
 """
 
 
-def mount_page(app: FastAPI, desk: Desk, about: CheckpointInfo) -> None:
-    """Add the page at /ui. Its folder is made here, and removed when the app's lifespan ends."""
-    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # before it is imported
+def mount_page(app: FastAPI, pool: WorkerPool, checkpoint: CheckpointInfo) -> None:
+    """Add the page to an application, at /ui. Its folder is created here and deleted at the end of the lifespan.
+
+    Args:
+        app: The application.
+        pool: Runs the jobs of the page.
+        checkpoint: Name and card of the checkpoint.
+    """
+    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # before Gradio is imported
     os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
     _remove_leftovers()
     folder = Path(tempfile.mkdtemp(prefix=f"{FOLDER}{os.getpid()}-"))
     os.environ["GRADIO_TEMP_DIR"] = str(folder / "uploads")
     import gradio as gr
 
-    page = _page(gr, desk, about, generate(folder / "examples", speakers=1, clips_per_emotion=1))
+    page = _build_page(gr, pool, checkpoint, generate(folder / "examples", speakers=1, clips_per_emotion=1))
     theme = gr.themes.Base(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"])
     gr.mount_gradio_app(
         app,
         page,
         "/ui",
-        max_file_size=desk.limits.bytes,
+        max_file_size=pool.limits.bytes,
         theme=theme,
-        css=STYLE,
+        css=STYLE + DRAWING_STYLE,
         ssr_mode=False,
         run_history=False,
         footer_links=[],
@@ -90,14 +92,14 @@ def mount_page(app: FastAPI, desk: Desk, about: CheckpointInfo) -> None:
         pwa=False,
         mcp_server=False,
     )
-    kept = {path for path in folder.rglob("*") if path.is_file()}  # the examples
-    inner = app.router.lifespan_context
+    examples = {path for path in folder.rglob("*") if path.is_file()}
+    app_lifespan = app.router.lifespan_context
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[Any]:
-        sweeper = asyncio.create_task(_sweep_for_ever(folder, kept))
+        sweeper = asyncio.create_task(_sweep_forever(folder, examples))
         try:
-            async with inner(app) as state:
+            async with app_lifespan(app) as state:
                 yield state
         finally:
             sweeper.cancel()
@@ -106,17 +108,17 @@ def mount_page(app: FastAPI, desk: Desk, about: CheckpointInfo) -> None:
     app.router.lifespan_context = lifespan
 
 
-def _page(gr: Any, desk: Desk, about: CheckpointInfo, examples: Path) -> Any:
-    colours = {emotion: fill for emotion, (fill, _) in colours_of(desk.recognizer.emotions).items()}
-    filmed, heard = desk.recognizer.modalities != "audio", desk.recognizer.modalities != "video"
-    clips = [sorted(examples.rglob(f"*-{emotion}-*.mp4"))[0] for emotion in EXAMPLES]
+def _build_page(gr: Any, pool: WorkerPool, checkpoint: CheckpointInfo, examples: Path) -> Any:
+    """The page as Gradio blocks. `examples` is a folder of clips."""
+    colours = {emotion: fill for emotion, (fill, _) in colours_of(pool.recognizer.emotions).items()}
+    has_video, has_audio = pool.recognizer.modalities != "audio", pool.recognizer.modalities != "video"
 
     async def recognise(
-        film: str | None, sound: str | None, mics: str, face: str, modalities: str, offset_s: float
+        video: str | None, audio: str | None, mics: str, face: str, modalities: str, offset_s: float
     ) -> tuple[str, str, str, str]:
         began = time.monotonic()
         try:
-            answer = await _recognised(desk, about, [film, sound], mics, face, modalities, offset_s)
+            answer = await _recognise(pool, checkpoint, [video, audio], mics, face, modalities, offset_s)
         except Refusal as refusal:
             LOG.info("page %s in %.2f s: %s", refusal.status, time.monotonic() - began, refusal.detail)
             return f'<div class="ff-problem" id="ff-problem">{html.escape(refusal.detail)}</div>', "", "", ""
@@ -124,110 +126,139 @@ def _page(gr: Any, desk: Desk, about: CheckpointInfo, examples: Path) -> Any:
         views = answer["views"]
         return (
             bars(answer["prediction"], colours),
-            images(views, "faces") if filmed else "",
-            images(views, "mels") if heard else "",
-            timeline_chart(answer["timeline"], colours),
+            images(views, "faces") if has_video else "",
+            images(views, "mels") if has_audio else "",
+            timeline_chart(answer["timeline"], list(colours)),
         )
 
     with gr.Blocks(title="farfeel", analytics_enabled=False) as page:
         gr.Markdown(INTRODUCTION)
         with gr.Row():
             with gr.Column():
-                film = gr.Video(
-                    label="film",
-                    sources=["upload", "webcam"],
-                    include_audio=True,
-                    webcam_options=gr.WebcamOptions(mirror=False),
-                    height=320,
-                    visible=filmed,
-                    buttons=[],
-                )
-                sound = gr.Audio(
-                    label="sound (of the film, or alone)",
-                    sources=["upload", "microphone"],
-                    type="filepath",
-                    visible=heard,
-                    buttons=[],
-                )
-                with gr.Accordion("options", open=False):
-                    mics = gr.Textbox("", label="microphones", info="channels to use, from 0: 0,2,4; empty: all")
-                    face = gr.Radio(list(FACES), value="largest", label="face", visible=filmed)
-                    modalities = gr.Radio(["both", "audio", "video"], value="both", label="use", visible=filmed)
-                    offset_s = gr.Number(0, label="the sound file begins after the film by (seconds)", visible=filmed)
-                go = gr.Button("Recognise", variant="primary", elem_id="ff-go")
-                gr.Examples(
-                    [[str(clip), str(clip.with_suffix(".flac"))] for clip in clips],
-                    [film, sound],
-                    label="artificial people",
-                    example_labels=[f"artificial, {emotion}" for emotion in EXAMPLES],
-                    cache_examples=False,
-                    api_visibility="private",
-                )
+                inputs, button = _add_inputs(gr, has_video, has_audio, examples)
             with gr.Column():
                 answer = gr.HTML(elem_id="ff-answer")
-                faces = gr.HTML(visible=filmed)
-                mels = gr.HTML(visible=heard)
-        line = gr.HTML()
-        if about.card:
+                faces = gr.HTML(visible=has_video)
+                mels = gr.HTML(visible=has_audio)
+        timeline = gr.HTML()
+        if checkpoint.card:
             with gr.Accordion("about the model", open=False):
-                gr.Markdown(about.card)
-        go.click(
+                gr.Markdown(checkpoint.card)
+        button.click(
             recognise,
-            [film, sound, mics, face, modalities, offset_s],
-            [answer, faces, mels, line],
+            inputs,
+            [answer, faces, mels, timeline],
             api_visibility="private",
-            concurrency_limit=None,  # The desk counts.
+            concurrency_limit=None,  # The pool limits the number of jobs.
             show_progress_on=answer,
         )
     return page
 
 
-async def _recognised(
-    desk: Desk, about: CheckpointInfo, uploads: list[str | None], mics: str, face: str, modalities: str, offset_s: float
+def _add_inputs(gr: Any, has_video: bool, has_audio: bool, examples: Path) -> tuple[list[Any], Any]:
+    """Add the inputs to the page → the components with the arguments of `recognise`, and the button that calls it."""
+    clips = [sorted(examples.rglob(f"*-{emotion}-*.mp4"))[0] for emotion in EXAMPLES]
+    video = gr.Video(
+        label="video",
+        sources=["upload", "webcam"],
+        include_audio=True,
+        webcam_options=gr.WebcamOptions(mirror=False),
+        height=320,
+        visible=has_video,
+        buttons=[],
+    )
+    audio = gr.Audio(
+        label="audio (alone, or to replace the audio of the video)",
+        sources=["upload", "microphone"],
+        type="filepath",
+        visible=has_audio,
+        buttons=[],
+    )
+    with gr.Accordion("options", open=False):
+        mics = gr.Textbox(
+            "", label="microphones", info="channels to use, counted from 0, for example 0,2,4; empty: all"
+        )
+        face = gr.Radio(list(FACES), value="largest", label="face", visible=has_video)
+        modalities = gr.Radio(["both", "audio", "video"], value="both", label="modalities to use", visible=has_video)
+        offset_s = gr.Number(
+            0, label="seconds from the start of the video to the start of the audio file", visible=has_video
+        )
+    button = gr.Button("Recognise", variant="primary", elem_id="ff-go")
+    gr.Examples(
+        [[str(clip), str(clip.with_suffix(".flac"))] for clip in clips],
+        [video, audio],
+        label="examples with artificial voices and faces",
+        example_labels=[f"artificial voice and face, {emotion}" for emotion in EXAMPLES],
+        cache_examples=False,
+        api_visibility="private",
+    )
+    return [video, audio, mics, face, modalities, offset_s], button
+
+
+async def _recognise(
+    pool: WorkerPool,
+    checkpoint: CheckpointInfo,
+    uploads: list[str | None],
+    mics: str,
+    face: str,
+    modalities: str,
+    offset_s: float,
 ) -> dict[str, Any]:
     paths = [Path(upload) for upload in uploads if upload]
     mics = "".join(mics.split())
     if not paths:
-        raise Refusal(422, "there is no clip; drop one in, or record one")
-    if mics and not re.fullmatch(MICS, mics):
-        raise Refusal(422, f"the microphones are {mics!r}, expected numbers from 0 like 0,2,4")
+        raise Refusal(422, "there is no clip, expected a video or an audio file; add a file or record a clip")
+    if mics and not re.fullmatch(MICS_PATTERN, mics):
+        raise Refusal(422, f"the microphones are {mics!r}, expected numbers from 0 on, for example 0,2,4; correct them")
+    try:
+        options = Options(
+            mics=tuple(dict.fromkeys(map(int, mics.split(",")))) if mics else None,
+            audio_offset_s=float(offset_s or 0),
+            face=face,
+            modalities=modalities,
+        )
+    except FarfeelError as error:
+        raise Refusal(422, str(error)) from None
     job = Job(
-        wants=("prediction", "views", "timeline"),
-        limits=desk.limits,
+        results=("prediction", "views", "timeline"),
+        limits=pool.limits,
         name=shown_name(paths[0].name),
-        checkpoint=about.name,
+        checkpoint=checkpoint.name,
         files=len(paths),
-        audio_offset_s=float(offset_s or 0),
-        mics=tuple(dict.fromkeys(map(int, mics.split(",")))) if mics else None,
-        face=face,
-        modalities=modalities,
+        options=options,
     )
     with ExitStack() as stack:
         try:
             files = [stack.enter_context(path.open("rb")).fileno() for path in paths]
         except FileNotFoundError:
-            raise Refusal(422, "the clip is no longer on the server; drop it in again") from None
-        stack.enter_context(desk.place())
-        return await desk.work(job, files, threading.Event())
+            raise Refusal(422, "the clip is no longer on the server; add it again") from None
+        stack.enter_context(pool.slot())
+        return await pool.run(job, files, threading.Event())
 
 
-async def _sweep_for_ever(folder: Path, kept: set[Path]) -> None:
+async def _sweep_forever(folder: Path, kept: set[Path]) -> None:
     while True:
-        await asyncio.sleep(SWEEP_S)
-        await asyncio.to_thread(sweep, folder, kept, KEPT_S)
+        await asyncio.sleep(SWEEP_INTERVAL_S)
+        await asyncio.to_thread(sweep, folder, kept, UPLOAD_LIFETIME_S)
 
 
 def sweep(folder: Path, kept: set[Path], age_s: float) -> None:
-    """Delete files that nothing has written to for age_s, but for those to keep."""
-    before = time.time() - age_s
+    """Delete old files.
+
+    Args:
+        folder: Its files are deleted, those in subfolders too.
+        kept: Files that are never deleted.
+        age_s: Files that were not written for so many seconds are deleted.
+    """
+    oldest_s = time.time() - age_s
     for path in folder.rglob("*"):
-        with suppress(FileNotFoundError):  # Gradio moves files about.
-            if path.is_file() and path not in kept and path.stat().st_mtime < before:
+        with suppress(FileNotFoundError):  # Gradio may move a file at any time.
+            if path.is_file() and path not in kept and path.stat().st_mtime < oldest_s:
                 path.unlink()
 
 
 def _remove_leftovers() -> None:
-    """Folders of servers that were killed."""
+    """Delete the folders of servers that were killed."""
     for folder in Path(tempfile.gettempdir()).glob(f"{FOLDER}*-*"):
         owner = folder.name.removeprefix(FOLDER).partition("-")[0]
         if owner.isdecimal() and not Path(f"/proc/{owner}").exists():

@@ -5,13 +5,17 @@ from __future__ import annotations
 
 import html
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import cv2
 import numpy as np
 from scipy.signal import ShortTimeFFT
 
+from farfeel.media.mel import POWER_FLOOR, mel_filters
 from farfeel.recipe import Audio
+from farfeel.show.drawing import draw
+from farfeel.types import Prediction, Timeline
 
 COLUMNS = 900  # pixels of a spectrogram, at most
 RANGE_DB = 70.0  # from the loudest to black
@@ -19,20 +23,15 @@ BASE64 = re.compile(r"[A-Za-z0-9+/]+={0,2}")
 
 
 def mel_picture(samples: np.ndarray, audio: Audio) -> np.ndarray:
-    """(T,) → log-mel spectrogram, low at the bottom; to look at, not what the network computes."""
+    """(T,) → a picture of the log-mel spectrogram, low bands at the bottom. The bands are the model's own; long
+    recordings have fewer columns than the model has frames."""
     window = np.hanning(audio.n_fft)
     hop = max(audio.hop, len(samples) // COLUMNS)
     transform = ShortTimeFFT(window, hop, audio.sample_rate, fft_mode="onesided")
     padded = np.pad(samples, (0, max(0, audio.n_fft - len(samples))))
     power = np.square(np.abs(transform.stft(padded))).astype(np.float32)
-    top_hz = min(audio.fmax_hz, audio.sample_rate / 2)
-    # O'Shaughnessy (1987): mel = 2595 log10(1 + f / 700)
-    low_mel, high_mel = (2595 * np.log10(1 + hz / 700) for hz in (audio.fmin_hz, top_hz))
-    edges_mel = np.linspace(low_mel, high_mel, audio.mel_bands + 2)
-    edges_hz = 700 * (10 ** (edges_mel / 2595) - 1)
-    low, middle, high = edges_hz[:-2, None], edges_hz[1:-1, None], edges_hz[2:, None]
-    filters = np.clip(np.minimum((transform.f - low) / (middle - low), (high - transform.f) / (high - middle)), 0, None)
-    mels_db = 10 * np.log10(filters @ power + 1e-10)
+    filters = mel_filters(audio.sample_rate, audio.n_fft, audio.mel_bands, audio.fmin_hz, audio.fmax_hz)
+    mels_db = 10 * np.log10(np.maximum(filters.T @ power, POWER_FLOOR))
     share = np.clip(1 + (mels_db - mels_db.max()) / RANGE_DB, 0, 1)
     picture = cv2.applyColorMap(np.ascontiguousarray((255 * share[::-1]).astype(np.uint8)), cv2.COLORMAP_MAGMA)
     return np.asarray(cv2.resize(picture, None, fx=1, fy=2, interpolation=cv2.INTER_NEAREST))
@@ -75,49 +74,20 @@ def images(views: dict[str, list[str]], kind: str) -> str:
     return f'<h3>{title}</h3><div class="ff-{kind}">{"".join(shown) or f"<p>{nothing}</p>"}</div>'
 
 
-def timeline_chart(timeline: dict[str, Any], colours: dict[str, str]) -> str:
-    """A line for each emotion over the middles of the windows; where somebody speaks is dark below."""
-    width, height, left, bottom = 900, 240, 40, 40
-    seconds = max(timeline["seconds"], 1e-3)
-
-    def x(moment_s: float) -> float:
-        return left + (width - left - 10) * min(max(moment_s / seconds, 0), 1)
-
-    def y(p: float) -> float:
-        return 10 + (height - bottom - 10) * (1 - p)
-
-    parts = [
-        f'<line x1="{left}" x2="{width - 10}" y1="{y(p):.0f}" y2="{y(p):.0f}" class="ff-grid"/>'
-        f'<text x="{left - 6}" y="{y(p) + 4:.0f}" text-anchor="end">{p:.0%}</text>'
-        for p in (0, 0.5, 1)
-    ]
-    for moment_s in np.linspace(0, seconds, 7):
-        anchor = "end" if moment_s == seconds else "middle"
-        parts.append(f'<text x="{x(moment_s):.0f}" y="{height - 6}" text-anchor="{anchor}">{moment_s:.1f} s</text>')
-    for start_s, end_s in timeline["speech"]:
-        span = f'x="{x(start_s):.1f}" width="{max(x(end_s) - x(start_s), 1):.1f}"'
-        parts.append(f'<rect {span} y="{height - bottom + 6}" height="8" class="ff-speech"/>')
-    for emotion, colour in colours.items():
-        for run in _runs(timeline["predictions"], emotion):
-            points = " ".join(f"{x(moment_s):.1f},{y(p):.1f}" for moment_s, p in run)
-            dots = "".join(f'<circle cx="{x(m):.1f}" cy="{y(p):.1f}" r="2.5" fill="{colour}"/>' for m, p in run)
-            parts.append(f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="2"/>{dots}')
-    legend = "".join(
-        f'<span><i style="background:{colour}"></i>{html.escape(emotion)}</span>' for emotion, colour in colours.items()
+def timeline_chart(answer: dict[str, Any], emotions: Sequence[str]) -> str:
+    """A worker's timeline as the drawing that the HTML report has."""
+    timeline = Timeline(
+        predictions=tuple(_prediction(row, tuple(emotions)) for row in answer["predictions"]),
+        speech=tuple((start_s, end_s) for start_s, end_s in answer["speech"]),
+        seconds=answer["seconds"],
+        step_s=answer["step_s"],
+        window_s=answer["window_s"],
     )
-    return (
-        f'<div class="ff-timeline"><h3>Timeline</h3><svg viewBox="0 0 {width} {height}" role="img">'
-        f'{"".join(parts)}</svg><p>{legend}<span><i class="ff-speech"></i>speech</span></p></div>'
-    )
+    return f"<h3>Timeline</h3>{draw(timeline, emotions)}"
 
 
-def _runs(predictions: list[dict[str, Any]], emotion: str) -> list[list[tuple[float, float]]]:
-    """(middle of the window, probability), broken where nothing was classified."""
-    runs: list[list[tuple[float, float]]] = [[]]
-    for prediction in predictions:
-        if emotion in prediction["probabilities"]:
-            middle_s = (prediction["start_s"] + prediction["end_s"]) / 2
-            runs[-1].append((middle_s, prediction["probabilities"][emotion]))
-        elif runs[-1]:
-            runs.append([])
-    return [run for run in runs if run]
+def _prediction(row: dict[str, Any], emotions: tuple[str, ...]) -> Prediction:
+    """A window of a worker's timeline; no probabilities where nobody speaks, no label where it is undecided."""
+    shares = row["probabilities"]
+    probabilities = tuple(shares[emotion] for emotion in emotions) if shares else ()
+    return Prediction(probabilities, emotions, row["start_s"], row["end_s"], decided=row["label"] is not None)

@@ -1,4 +1,4 @@
-"""From `farfeel serve` to a listening server, and to its end."""
+"""Start and stop the server of `farfeel serve`."""
 
 from __future__ import annotations
 
@@ -22,41 +22,63 @@ from farfeel.serve.stream import MESSAGE_BYTES
 from farfeel.support.console import note
 from farfeel.types import FarfeelError
 
-LAST_WORDS_S = 5  # for answers under way when the server is told to stop
+SHUTDOWN_S = 5  # time for responses in progress when the server is stopped
 
 
 def run(
     recognizer: Recognizer, checkpoint: Path | None, limits: Limits, host: str, port: int, key: str | None, page: bool
 ) -> int:
-    """Serve until SIGINT or SIGTERM; the exit code."""
+    """Serve until SIGINT or SIGTERM.
+
+    Args:
+        recognizer: Recognises the recordings.
+        checkpoint: Its checkpoint. None: the checkpoint in the package.
+        limits: The limits of the server.
+        host: Address to listen on.
+        port: Port to listen on. 0: any free port.
+        key: The key that clients must send. None: no key is required.
+        page: Whether to serve the web page.
+
+    Returns:
+        The exit code.
+
+    Raises:
+        FarfeelError: The system is not Linux, or the address cannot be used.
+    """
     if not sys.platform.startswith("linux"):
-        raise FarfeelError(f"this is {sys.platform}, the server's workers need Linux; run it there or in a container")
+        raise FarfeelError(
+            f"the system is {sys.platform}, but the server needs Linux; run it on Linux or in a container"
+        )
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _leave)  # uvicorn has its own meanwhile, and raises the signal again when it is done
-    app = create_app(recognizer, about(checkpoint), limits, key, page)
+        signal.signal(
+            number, _exit
+        )  # While uvicorn runs it has its own handlers. It raises the signal again at its end.
+    app = create_app(recognizer, checkpoint_info(checkpoint), limits, key, page)
     listener = _listen(host, port)
     address = f"http://{f'[{host}]' if ':' in host else host}:{listener.getsockname()[1]}"
     if key is None and not _is_loopback(host):
-        note(f"warning: {host} can be reached by others, and no key is asked for; choose one with --api-key")
+        note(f"warning: other machines can reach {host}, and no key is required; set one with --api-key")
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s", stream=sys.stderr)
     logging.getLogger("farfeel.serve").setLevel(logging.INFO)
     note(f"farfeel serves {address}{'' if page else '/v1'}; stop it with Ctrl-C")
     try:
         uvicorn.Server(config(app)).run(sockets=[listener])
     finally:
-        _end_helpers()
+        _stop_helper_processes()
     return 0
 
 
-def _end_helpers() -> None:
-    """Wait for the processes that multiprocessing keeps beside us: they would end by themselves, but after us. It has
-    no public way to do so."""
+def _stop_helper_processes() -> None:
+    """Stop the helper processes of multiprocessing and wait for them. Otherwise they would end after the server.
+
+    multiprocessing has no public function for this.
+    """
     forkserver._forkserver._stop()  # type: ignore[attr-defined]
     resource_tracker._resource_tracker._stop()  # type: ignore[attr-defined]
 
 
 def config(app: FastAPI) -> uvicorn.Config:
-    """How uvicorn runs it: our own log, bounded WebSocket messages."""
+    """Settings of uvicorn: no logs of its own, and a limited size of WebSocket messages."""
     return uvicorn.Config(
         app,
         log_config=None,
@@ -65,12 +87,12 @@ def config(app: FastAPI) -> uvicorn.Config:
         ws_max_size=MESSAGE_BYTES + 1024,
         ws_max_queue=4,
         ws_per_message_deflate=False,
-        timeout_graceful_shutdown=LAST_WORDS_S,
+        timeout_graceful_shutdown=SHUTDOWN_S,
     )
 
 
-def about(checkpoint: Path | None) -> CheckpointInfo:
-    """The checkpoint's name, and its card where it has one."""
+def checkpoint_info(checkpoint: Path | None) -> CheckpointInfo:
+    """Name and model card of a checkpoint. None: the checkpoint in the package."""
     folder = (checkpoint or DEFAULT).resolve()
     card = (folder if folder.is_dir() else folder.parent) / "card.md"
     name = folder.parent.name if folder.name == "best" else folder.stem
@@ -83,7 +105,9 @@ def _listen(host: str, port: int) -> socket.socket:
         return socket.create_server((host, port), family=family, backlog=128)
     except (OSError, OverflowError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise FarfeelError(f"{host}:{port} cannot be listened on ({reason}); choose another --host or --port") from None
+        raise FarfeelError(
+            f"{host}:{port} cannot be used as the address of the server ({reason}); choose another --host or --port"
+        ) from None
 
 
 def _is_loopback(host: str) -> bool:
@@ -93,5 +117,5 @@ def _is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def _leave(_: int, __: FrameType | None) -> None:
+def _exit(_: int, __: FrameType | None) -> None:
     raise SystemExit(0)

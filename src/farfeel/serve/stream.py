@@ -1,15 +1,15 @@
-"""/v1/stream: live sound, and frames of a camera, over a WebSocket.
+"""/v1/stream: live audio, and frames of a camera, over a WebSocket.
 
     -> {"sample_rate": 48000, "mics": 4, "step_s": 1.0, "format": "float32"}     first message, JSON (`StreamHeader`)
     <- {"ready": true, "window_s": 4.0, "labels": [...]}
     -> binary: samples (n, M), microphones interleaved, little-endian            any n
     -> {"frame_at_s": 1.28}, then binary: a JPEG                                 in the order of their times
     -> {"end": true}
-    <- {...}                                                                     a prediction, as /v1/predict answers
-    <- {"detail": "..."}, and the connection is closed                           where something is wrong
+    <- {...}                                                                     a prediction, as from /v1/predict
+    <- {"detail": "..."}, and the connection is closed                           after an error
 
-Messages are taken one after the other, each when the one before is done with: who sends faster than that is slowed down
-by the connection. The work is done in a process of its own, as for an upload.
+Messages are processed one after the other. If a client sends them faster than they are processed, the connection slows
+it down. Each stream has a worker process of its own, as an upload has.
 """
 
 from __future__ import annotations
@@ -22,21 +22,29 @@ from typing import Any, TypeVar
 from fastapi import WebSocket, WebSocketDisconnect
 from pydantic import BaseModel, ValidationError
 
+from farfeel.recognise.options import Options
 from farfeel.serve.limits import Refusal
 from farfeel.serve.schema import StreamHeader, StreamTag
-from farfeel.serve.worker import END, FRAME, SOUND, Job
-from farfeel.serve.workers import Desk, Worker
+from farfeel.serve.worker import AUDIO, END, FRAME, Job
+from farfeel.serve.workers import Worker, WorkerPool
 
 M = TypeVar("M", bound=BaseModel)
 MESSAGE_BYTES = 2**22  # 1.4 s of 16 microphones at 48 kHz; a 12-megapixel JPEG
-CODES = {408: 1008, 413: 1009, 415: 1003, 422: 1008, 429: 1013, 503: 1013}  # WebSocket's, for HTTP's
+# HTTP status → close code of the WebSocket
+CLOSE_CODES = {408: 1008, 413: 1009, 415: 1003, 422: 1008, 429: 1013, 503: 1013}
 
 
-async def serve(socket: WebSocket, desk: Desk, checkpoint: str) -> None:
-    """One connection, from its handshake to its end."""
+async def serve(socket: WebSocket, pool: WorkerPool, checkpoint: str) -> None:
+    """Handle one connection, from the handshake to its end.
+
+    Args:
+        socket: The connection.
+        pool: Provides the worker.
+        checkpoint: Name of the checkpoint, for the predictions.
+    """
     await socket.accept()
     try:
-        await _talk(socket, desk, checkpoint)
+        await _handle_messages(socket, pool, checkpoint)
         await socket.close(1000)
     except WebSocketDisconnect:
         return
@@ -44,68 +52,73 @@ async def serve(socket: WebSocket, desk: Desk, checkpoint: str) -> None:
         socket.scope.get("farfeel", {})["detail"] = refusal.detail
         try:
             await socket.send_json({"detail": refusal.detail})
-            await socket.close(CODES.get(refusal.status, 1011), refusal.detail.encode()[:120].decode(errors="ignore"))
+            await socket.close(
+                CLOSE_CODES.get(refusal.status, 1011), refusal.detail.encode()[:120].decode(errors="ignore")
+            )
         except (WebSocketDisconnect, RuntimeError):
-            return  # It left before it was told.
+            return  # The client closed the connection before it was informed.
 
 
-async def _talk(socket: WebSocket, desk: Desk, checkpoint: str) -> None:
-    limits = desk.limits
-    header = _parsed(StreamHeader, await _next(socket, limits.idle_s))
+async def _handle_messages(socket: WebSocket, pool: WorkerPool, checkpoint: str) -> None:
+    limits = pool.limits
+    header = _parsed(StreamHeader, await _next_message(socket, limits.idle_s))
     if header.mics > limits.channels:
-        raise Refusal(422, f"the stream has {header.mics} microphones, this server takes {limits.channels}; send fewer")
+        raise Refusal(
+            422, f"the stream has {header.mics} microphones, this server accepts {limits.channels}; send fewer"
+        )
     job = Job(
-        wants=("stream",),
+        results=("stream",),
         limits=limits,
         name="stream",
         checkpoint=checkpoint,
         files=0,
-        face=header.face,
-        abstain_below=header.abstain_below,
+        options=Options(face=header.face, abstain_below=header.abstain_below),
         step_s=header.step_s,
         sample_rate=header.sample_rate,
         stream_mics=header.mics,
         sample_format=header.format,
     )
     with ExitStack() as stack:
-        hand = await desk.open_stream(job, stack)
-        recipe = desk.recognizer.recipe
-        await desk.talk(hand.listen)
+        worker = await pool.open_stream(job, stack)
+        recipe = pool.recognizer.recipe
+        await pool.in_stream_thread(worker.receive_answer)
         await socket.send_json(
-            {"ready": True, "window_s": recipe.audio.seconds, "labels": list(desk.recognizer.emotions)}
+            {"ready": True, "window_s": recipe.audio.seconds, "labels": list(pool.recognizer.emotions)}
         )
         while True:
-            message = await _next(socket, limits.idle_s)
+            message = await _next_message(socket, limits.idle_s)
             if isinstance(message, bytes):
-                await _ask(socket, desk, hand, SOUND + message)
+                await _exchange(socket, pool, worker, AUDIO + message)
                 continue
             tag = _parsed(StreamTag, message)
             if tag.end:
-                await _ask(socket, desk, hand, END)
+                await _exchange(socket, pool, worker, END)
                 return
-            picture = await _next(socket, limits.idle_s)
+            picture = await _next_message(socket, limits.idle_s)
             if tag.frame_at_s is None or not isinstance(picture, bytes):
                 raise Refusal(
-                    422, 'a text message is {"end": true}, or {"frame_at_s": 1.28} with a binary JPEG behind it'
+                    422, 'a text message must be {"end": true}, or {"frame_at_s": 1.28} followed by a binary JPEG'
                 )
-            await _ask(socket, desk, hand, FRAME + struct.pack("<d", tag.frame_at_s) + picture)
+            await _exchange(socket, pool, worker, FRAME + struct.pack("<d", tag.frame_at_s) + picture)
 
 
-async def _ask(socket: WebSocket, desk: Desk, hand: Worker, message: bytes) -> None:
-    def exchange() -> Any:
-        hand.tell(message)
-        return hand.listen()
+async def _exchange(socket: WebSocket, pool: WorkerPool, worker: Worker, message: bytes) -> None:
+    """Send a message to the worker, and the resulting predictions to the client."""
 
-    for prediction in await desk.talk(exchange):
+    def send_and_receive() -> Any:
+        worker.send(message)
+        return worker.receive_answer()
+
+    for prediction in await pool.in_stream_thread(send_and_receive):
         await socket.send_json(prediction)
 
 
-async def _next(socket: WebSocket, idle_s: float) -> str | bytes:
-    """The next message, text or binary."""
+async def _next_message(socket: WebSocket, idle_s: float) -> str | bytes:
+    """The next message, text or binary. Raises Refusal if it is too late or too large."""
     try:
         message = await asyncio.wait_for(socket.receive(), idle_s)
     except TimeoutError:
-        raise Refusal(408, f"nothing came for {idle_s:g} s; open the stream again") from None
+        raise Refusal(408, f"no message arrived for {idle_s:g} s; open the stream again") from None
     if message["type"] == "websocket.disconnect":
         raise WebSocketDisconnect(message.get("code", 1000))
     content: str | bytes | None = message.get("bytes")
@@ -119,10 +132,11 @@ async def _next(socket: WebSocket, idle_s: float) -> str | bytes:
 
 
 def _parsed(model: type[M], message: str | bytes) -> M:
+    """A text message as an object. Raises Refusal if it does not fit the schema."""
     if isinstance(message, bytes):
         raise Refusal(422, 'the first message is binary, expected JSON like {"sample_rate": 16000, "mics": 1}')
     try:
         return model.model_validate_json(message)
     except ValidationError as error:
         faults = [f"{'.'.join(map(str, fault['loc'])) or 'message'}: {fault['msg']}" for fault in error.errors()]
-        raise Refusal(422, f"the message does not fit: {'; '.join(faults)}") from None
+        raise Refusal(422, f"the message does not fit the schema: {'; '.join(faults)}") from None

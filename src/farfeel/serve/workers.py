@@ -1,4 +1,4 @@
-"""Where recordings are worked on: places for them, a process for each, and the network that all of them share."""
+"""The worker pool: slots for recordings, one process for each recording, and the network that all of them share."""
 
 from __future__ import annotations
 
@@ -18,36 +18,43 @@ from typing import Any, TypeVar
 import numpy as np
 
 from farfeel.recognise.recognizer import BATCH_WINDOWS, Recognizer
-from farfeel.serve import worker
 from farfeel.serve.limits import Limits, Refusal
 from farfeel.serve.metrics import Metrics
-from farfeel.serve.worker import Job
+from farfeel.serve.worker import Job, memory_refusal, run_job, warm_up
 
-PRELOADED = ["__main__", "farfeel.serve.worker"]  # A worker is a fork of a process that has them: it starts in ms.
-LOOK_S = 0.1  # How often it is looked whether the client is still there.
-ANSWER_BYTES = 2**25
+# A worker is a fork of a process with these imports. So it starts within milliseconds.
+PRELOADED = ["__main__", "farfeel.serve.worker"]
+POLL_S = 0.1  # Time between two checks whether the client has left.
+MAX_MESSAGE_BYTES = 2**25
 T = TypeVar("T")
 
 
 class Worker:
-    """A process with one job, as a context manager; afterwards it is gone, however it ended."""
+    """A process with one job, as a context manager. The process is always ended at the exit.
 
-    def __init__(self, desk: Desk, job: Job, files: Sequence[int], gone: threading.Event) -> None:
-        self.desk, self.job, self.files, self.gone = desk, job, files, gone
-        self.left_s = desk.limits.stream_s if job.wants == ("stream",) else desk.limits.decode_s
+    Args:
+        pool: The pool that the worker belongs to.
+        job: What the worker does.
+        files: File descriptors of the recording.
+        cancelled: Set it to stop the worker.
+    """
+
+    def __init__(self, pool: WorkerPool, job: Job, files: Sequence[int], cancelled: threading.Event) -> None:
+        self.pool, self.job, self.files, self.cancelled = pool, job, files, cancelled
+        self.left_s = pool.limits.stream_s if job.results == ("stream",) else pool.limits.decode_s
 
     def __enter__(self) -> Worker:
-        self.pipe, theirs = self.desk.context.Pipe()
-        engines = [(engine.recipe, engine.temperature) for engine in self.desk.recognizer.engines]
-        self.process = self.desk.context.Process(target=worker.work, args=(theirs, engines, self.job), daemon=True)
+        self.pipe, worker_pipe = self.pool.context.Pipe()
+        engines = [(engine.recipe, engine.temperature) for engine in self.pool.recognizer.engines]
+        self.process = self.pool.context.Process(target=run_job, args=(worker_pipe, engines, self.job), daemon=True)
         try:
             self.process.start()
-            theirs.close()
+            worker_pipe.close()
             for file in self.files:
                 reduction.send_handle(self.pipe, file, self.process.pid)
         except OSError as error:
             self.__exit__()
-            raise Refusal(503, f"no process can be started ({error.strerror}); try again later", 5) from None
+            raise Refusal(503, f"the server cannot start a process ({error.strerror}); try again later", 5) from None
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -57,159 +64,210 @@ class Worker:
             self.process.join()
             self.process.close()
 
-    def tell(self, message: bytes) -> None:
-        with suppress(OSError):  # Where it has ended, what it said before is still to be heard.
+    def send(self, message: bytes) -> None:
+        """Send a message to the worker."""
+        with suppress(OSError):  # If the worker has ended, its last message can still be received.
             self.pipe.send_bytes(message)
 
-    def listen(self) -> Any:
-        """Its next answer; what it asks of the network meanwhile is done. Raises Refusal."""
-        while True:
-            said = json.loads(self._hear(ANSWER_BYTES))
-            if "refused" in said:
-                status, detail = said["refused"]
-                raise Refusal(int(status), str(detail)[:1000])
-            if "answer" in said:
-                return said["answer"]
-            self.tell(self._classify(**said["ask"]))
+    def receive_answer(self) -> Any:
+        """Wait for the next answer of the worker. Its requests to the network are served until then.
 
-    def _hear(self, most: int) -> bytes:
-        """Its next message, waited for as long as it has time left and the client is there."""
+        Raises:
+            Refusal: The recording is refused, the worker fails or takes too long, or the client has left.
+        """
+        while True:
+            message = json.loads(self._receive(MAX_MESSAGE_BYTES))
+            if "refused" in message:
+                status, detail = message["refused"]
+                raise Refusal(int(status), str(detail)[:1000])
+            if "answer" in message:
+                return message["answer"]
+            self.send(self._classify(**message["classify"]))
+
+    def _receive(self, max_bytes: int) -> bytes:
+        """Wait for the next message of the worker, while it has time left and the client is connected."""
         while True:
             began = time.monotonic()
-            is_ready = bool(wait([self.pipe], min(LOOK_S, max(self.left_s, 0))))
+            is_ready = bool(wait([self.pipe], min(POLL_S, max(self.left_s, 0))))
             self.left_s -= time.monotonic() - began
-            if self.desk.is_closing:
+            if self.pool.is_closing:
                 raise Refusal(503, "the server is stopping; try again later", 5)
-            if self.gone.is_set():
-                raise Refusal(499, "the client left")
+            if self.cancelled.is_set():
+                raise Refusal(499, "the client closed the connection")
             if is_ready:
                 try:
-                    return self.pipe.recv_bytes(most)
+                    return self.pipe.recv_bytes(max_bytes)
                 except (EOFError, OSError):
-                    raise self._died() from None
+                    raise self._exit_refusal() from None
             if self.left_s <= 0:
-                raise self._late()
+                raise self._time_refusal()
 
-    def _late(self) -> Refusal:
+    def _time_refusal(self) -> Refusal:
         return Refusal(
-            413, f"the recording takes more than {self.desk.limits.decode_s:g} s to decode; cut it or make it smaller"
+            413,
+            f"the recording takes more than {self.pool.limits.decode_s:g} s to decode; send a shorter or smaller one",
         )
 
-    def _died(self) -> Refusal:
+    def _exit_refusal(self) -> Refusal:
+        """The refusal for a worker that ended without an answer."""
         self.process.join(1)
         code = self.process.exitcode
-        if code == -24:  # SIGXCPU: its processor time is spent
-            return self._late()
+        if code == -24:  # SIGXCPU: the limit of processor time was reached.
+            return self._time_refusal()
         if code in (-9, None):
-            return Refusal(413, worker.too_big(self.desk.limits))
-        return Refusal(415, "the recording breaks the decoder, expected a sound or film file; convert it")
+            return memory_refusal(self.pool.limits)
+        return Refusal(415, "the recording makes the decoder crash, expected an audio or video file; convert it")
 
-    def _classify(self, engine: int, windows: int, mics: int, film: bool) -> bytes:
-        """The windows that follow on the pipe → their probabilities. All sizes are the recipe's, none is believed."""
-        recipe = self.desk.recognizer.engines[engine].recipe
-        if not (0 < windows <= BATCH_WINDOWS and 0 < mics <= self.desk.limits.channels):
-            raise Refusal(500, f"a worker asks for {windows} windows of {mics} microphones")
+    def _classify(self, engine: int, windows: int, mics: int, has_video: bool) -> bytes:
+        """Receive windows from the worker → the bytes of their probabilities.
+
+        All sizes come from the recipe. The worker is not trusted.
+        """
+        recipe = self.pool.recognizer.engines[engine].recipe
+        if not (0 < windows <= BATCH_WINDOWS and 0 < mics <= self.pool.limits.channels):
+            raise Refusal(500, f"the server failed: a worker requests {windows} windows of {mics} microphones")
         video = recipe.video
         shapes: list[tuple[tuple[int, ...], type]] = [
             ((windows, mics, recipe.audio.window_samples), np.float32),
             ((windows, mics), np.bool_),
             ((windows,), np.bool_),
         ]
-        shapes += [((windows, video.frames, video.size, video.size, 3), np.uint8)] * film
+        shapes += [((windows, video.frames, video.size, video.size, 3), np.uint8)] * has_video
         arrays: list[np.ndarray] = []
         for shape, kind in shapes:
             size = math.prod(shape) * np.dtype(kind).itemsize
-            content = self._hear(size)
+            content = self._receive(size)
             if len(content) != size:
-                raise Refusal(500, f"a worker sent {len(content)} of {size} bytes")
+                raise Refusal(500, f"the server failed: a worker sent {len(content)} of {size} bytes")
             arrays.append(np.frombuffer(bytearray(content), kind).reshape(shape))
-        audio, mic_mask, seen, *frames = arrays
-        found = self.desk.ask(engine, audio, mic_mask, frames[0] if frames else None, seen)
-        return np.ascontiguousarray(found, np.float64).tobytes()
+        audio, mic_mask, video_mask, *frames = arrays
+        probabilities = self.pool.classify(engine, audio, mic_mask, frames[0] if frames else None, video_mask)
+        return np.ascontiguousarray(probabilities, np.float64).tobytes()
 
 
-class Desk:
-    """`limits.workers` recordings are worked on, `limits.queue` more may be uploaded or wait; the next is sent away."""
+class WorkerPool:
+    """Runs the workers of a server.
+
+    `limits.workers` recordings are processed at a time. `limits.queue` more may be uploaded or wait. Any further one is
+    refused.
+
+    Args:
+        recognizer: Its networks classify the windows of all workers.
+        limits: The limits of the server.
+        metrics: The metrics of the server.
+
+    Attributes:
+        recordings: Number of recordings that are uploaded, waiting or processed.
+        streams: Number of open streams.
+    """
 
     def __init__(self, recognizer: Recognizer, limits: Limits, metrics: Metrics) -> None:
         self.recognizer, self.limits, self.metrics = recognizer, limits, metrics
         self.context = multiprocessing.get_context("forkserver")
         self.context.set_forkserver_preload(PRELOADED)
-        self.places = self.streams = 0
-        self.typical_s = 1.0  # a job, lately
+        self.recordings = self.streams = 0
+        self.mean_job_s = 1.0  # moving average of the time of a job
         self.is_closing = False
-        self._open: set[threading.Event] = set()  # of the workers that are at it: what ends each
-        self._jobs = ThreadPoolExecutor(limits.workers, "job")
-        self._talks = ThreadPoolExecutor(limits.workers, "stream")
-        self._network = ThreadPoolExecutor(1, "network")
+        self._cancel_events: set[threading.Event] = set()  # one for each running worker
+        self._job_threads = ThreadPoolExecutor(limits.workers, "job")
+        self._stream_threads = ThreadPoolExecutor(limits.workers, "stream")
+        self._network_thread = ThreadPoolExecutor(1, "network")
 
     def open(self) -> None:
-        """Have the first worker behind us: it takes a second, those after it milliseconds."""
-        process = self.context.Process(target=worker.start, daemon=True)
+        """Start and end a first worker. It takes a second for the imports, later workers take milliseconds."""
+        process = self.context.Process(target=warm_up, daemon=True)
         process.start()
         process.join()
 
     @contextmanager
-    def place(self) -> Iterator[None]:
-        """From the first byte of an upload to the answer. Raises Refusal 429 where all are taken."""
-        most = self.limits.workers + self.limits.queue
-        if self.places >= most:
-            retry_s = max(1, math.ceil(self.typical_s * self.places / self.limits.workers))
-            raise Refusal(429, f"{most} recordings are being worked on or wait; try again in {retry_s} s", retry_s)
-        self.places += 1
-        self.metrics.places.set(self.places)
+    def slot(self) -> Iterator[None]:
+        """Context manager: reserve a slot, from the first byte of an upload to its response.
+
+        Raises:
+            Refusal: All slots are taken (429).
+        """
+        slots = self.limits.workers + self.limits.queue
+        if self.recordings >= slots:
+            retry_s = max(1, math.ceil(self.mean_job_s * self.recordings / self.limits.workers))
+            raise Refusal(429, f"the server is busy with {slots} recordings; try again in {retry_s} s", retry_s)
+        self.recordings += 1
+        self.metrics.recordings.set(self.recordings)
         try:
             yield
         finally:
-            self.places -= 1
-            self.metrics.places.set(self.places)
+            self.recordings -= 1
+            self.metrics.recordings.set(self.recordings)
 
-    async def work(self, job: Job, files: Sequence[int], gone: threading.Event) -> dict[str, Any]:
-        """The job's answer. Raises Refusal. Where `gone` is set meanwhile, the work is stopped."""
-        return await asyncio.get_running_loop().run_in_executor(self._jobs, self._work, job, files, gone)
+    async def run(self, job: Job, files: Sequence[int], cancelled: threading.Event) -> dict[str, Any]:
+        """Run a job in a worker.
 
-    def _work(self, job: Job, files: Sequence[int], gone: threading.Event) -> dict[str, Any]:
+        Args:
+            job: What to do.
+            files: File descriptors of the recording.
+            cancelled: Set it to stop the job.
+
+        Returns:
+            The results by their names.
+
+        Raises:
+            Refusal: As `Worker.receive_answer` does.
+        """
+        return await asyncio.get_running_loop().run_in_executor(self._job_threads, self._run, job, files, cancelled)
+
+    def _run(self, job: Job, files: Sequence[int], cancelled: threading.Event) -> dict[str, Any]:
         began = time.monotonic()
-        with self._worker(job, files, gone) as hand:
-            answer: dict[str, Any] = hand.listen()
-        self.typical_s += 0.2 * (time.monotonic() - began - self.typical_s)
+        with self._worker(job, files, cancelled) as worker:
+            answer: dict[str, Any] = worker.receive_answer()
+        self.mean_job_s += 0.2 * (time.monotonic() - began - self.mean_job_s)
         return answer
 
     async def open_stream(self, job: Job, stack: ExitStack) -> Worker:
-        """A worker that stays until the stack is left. Raises Refusal 429 where there are as many as may be."""
+        """Start a worker for a stream. It ends when the stack is closed.
+
+        Raises:
+            Refusal: The largest number of streams is open (429).
+        """
         if self.streams >= self.limits.workers:
-            raise Refusal(429, f"{self.streams} streams are open, this server takes no more; try again later", 10)
+            raise Refusal(429, f"{self.streams} streams are open, this server accepts no more; try again later", 10)
         self._count_streams(1)
         stack.callback(self._count_streams, -1)
-        return await self.talk(stack.enter_context, self._worker(job, [], threading.Event()))
+        return await self.in_stream_thread(stack.enter_context, self._worker(job, [], threading.Event()))
 
-    def _count_streams(self, more: int) -> None:
-        self.streams += more
+    def _count_streams(self, change: int) -> None:
+        self.streams += change
         self.metrics.streams.set(self.streams)
 
     @contextmanager
-    def _worker(self, job: Job, files: Sequence[int], gone: threading.Event) -> Iterator[Worker]:
-        """A worker that ends with the desk at the latest."""
-        self._open.add(gone)
+    def _worker(self, job: Job, files: Sequence[int], cancelled: threading.Event) -> Iterator[Worker]:
+        """Context manager: a worker that ends when the pool is closed, or before."""
+        self._cancel_events.add(cancelled)
         try:
-            with Worker(self, job, files, gone) as hand:
-                yield hand
+            with Worker(self, job, files, cancelled) as worker:
+                yield worker
         finally:
-            self._open.discard(gone)
+            self._cancel_events.discard(cancelled)
 
-    async def talk(self, work: Callable[..., T], *args: Any) -> T:
-        """What a stream does, in a thread of its own."""
-        return await asyncio.get_running_loop().run_in_executor(self._talks, work, *args)
+    async def in_stream_thread(self, function: Callable[..., T], *args: Any) -> T:
+        """Call a blocking function in one of the threads for streams."""
+        return await asyncio.get_running_loop().run_in_executor(self._stream_threads, function, *args)
 
-    def ask(self, engine: int, *windows: Any) -> np.ndarray:
-        """Probabilities (W, K) by one of the networks: one batch at a time, whoever asks."""
+    def classify(self, engine: int, *windows: Any) -> np.ndarray:
+        """Classify windows with one of the networks, one batch at a time.
+
+        Args:
+            engine: Index of the network.
+            windows: The arguments of `Engine.probabilities`.
+
+        Returns:
+            (W, K) probabilities.
+        """
         with self.metrics.network.time():
-            return self._network.submit(self.recognizer.engines[engine].probabilities, *windows).result()
+            return self._network_thread.submit(self.recognizer.engines[engine].probabilities, *windows).result()
 
     def close(self) -> None:
-        """Every worker is ended, and waited for."""
+        """Stop all workers and wait for them."""
         self.is_closing = True
-        for gone in list(self._open):
-            gone.set()
-        for pool in (self._jobs, self._talks, self._network):
-            pool.shutdown(cancel_futures=True)
+        for cancelled in list(self._cancel_events):
+            cancelled.set()
+        for executor in (self._job_threads, self._stream_threads, self._network_thread):
+            executor.shutdown(cancel_futures=True)

@@ -37,7 +37,7 @@ from farfeel.shards.store import (
     write_index,
     write_shard,
 )
-from farfeel.support.files import replacing_file, require_folder_place, require_only
+from farfeel.support.files import replacing_file, require_replaceable
 from farfeel.support.parameters import read_parameters, require_same
 from farfeel.support.pool import Runner, run_all
 from farfeel.types import Clip, FarfeelError
@@ -84,10 +84,9 @@ def prepare(
 
     Raises FarfeelError where `out` holds something else, or was made of other things.
     """
-    out = require_folder_place(out)
+    out = require_replaceable(out, (INDEX, PARAMETERS, PATTERN, ".*.partial"), "a prepared corpus")
     job = Job(tuple(clips), recipe, bank.path if bank else None, tuple(mics), renderings, seed, per_shard, out)
     parameters = _require_possible(job, bank)
-    require_only(out, (INDEX, PARAMETERS, PATTERN, ".*.partial"), "a prepared corpus")
     if (out / PARAMETERS).exists():
         require_same(
             read_parameters(out / PARAMETERS),

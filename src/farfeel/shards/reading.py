@@ -9,7 +9,9 @@ from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
-from farfeel.media.face_video import FaceVideo
+import numpy as np
+
+from farfeel.media.face_windows import frame_times, nearest_frames
 from farfeel.recipe import Recipe, Video
 from farfeel.shards.store import Example, Shards
 from farfeel.types import Clip, FarfeelError
@@ -45,17 +47,32 @@ def require_heard_alike(shards: Shards, recipe: Recipe, to_train: bool) -> None:
             )
 
 
-class StoredFaceVideo(FaceVideo):
-    """A film that was decoded and cropped when the corpus was prepared."""
+class StoredFaceVideo:
+    """The face in a prepared corpus, a FaceWindows: its frames were decoded and cropped when the corpus was made."""
 
-    def __init__(self, example: Example, knobs: Video) -> None:
+    def __init__(self, example: Example, settings: Video) -> None:
         assert example.frames is not None
         assert example.at_s is not None
-        self.settings, self.begin_s, self.end_s = knobs, example.begin_s, example.end_s
-        self.is_decoded_once = True
-        self.was_used = False
-        self._warnings = {}
-        self._all_frames = example.at_s, example.frames
+        self.begin_s, self.end_s, self.was_used = example.begin_s, example.end_s, False
+        self._count, self._at_s, self._pixels = settings.frames, example.at_s, example.frames
+
+    @property
+    def seconds(self) -> float:
+        """From the beginning of the recording to the last frame."""
+        return self.end_s
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """None: a prepared corpus does not keep them."""
+        return ()
+
+    def frames(self, start_s: float, end_s: float) -> np.ndarray | None:
+        """(N, S, S, 3) uint8 for a window; None where there are frames of less than half of it."""
+        times_s = frame_times(start_s, end_s, self.begin_s, self.end_s, self._count)
+        if times_s is None:
+            return None
+        self.was_used = True
+        return nearest_frames(times_s, self._at_s, self._pixels)
 
 
 def examples_of(shards: Shards, clips: Sequence[Clip]) -> list[list[int]]:

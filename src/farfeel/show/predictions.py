@@ -33,20 +33,8 @@ def render(predictions: Named, checkpoint: str, form: str) -> str:
 
 
 def as_dict(path: Path, prediction: Prediction, checkpoint: str) -> dict[str, Any]:
-    """What is told of one prediction; no probabilities, and no label, where nobody spoke."""
-    return {
-        "path": str(path),
-        "start_s": round(prediction.start_s, 3),
-        "end_s": round(prediction.end_s, 3),
-        "label": prediction.label,
-        "probabilities": {
-            emotion: round(p, 6) for emotion, p in zip(prediction.emotions, prediction.probabilities, strict=False)
-        },
-        "modalities": list(prediction.modalities),
-        "microphones": prediction.microphones,
-        "checkpoint": checkpoint,
-        "warnings": list(prediction.warnings),
-    }
+    """The JSON object of one prediction."""
+    return prediction.to_dict(path, checkpoint)
 
 
 def as_csv(predictions: Named) -> str:

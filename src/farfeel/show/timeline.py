@@ -10,84 +10,18 @@ from __future__ import annotations
 import csv
 import io
 import json
-from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from itertools import groupby, pairwise
-from math import ceil
 from pathlib import Path
 from typing import Any
 
-import jinja2
-import numpy as np
-
+from farfeel.show.drawing import STYLE, columns_of, draw, environment, thinning
+from farfeel.show.intervals import clock, episodes, label_seconds
 from farfeel.show.predictions import as_dict
-from farfeel.support.files import replacing_file
-from farfeel.types import FarfeelError, Prediction, Timeline
+from farfeel.types import FarfeelError, Timeline
 
 Timelines = Sequence[tuple[Path, Timeline]]
-MAX_COLUMNS = 880  # of the page: as many as its plot has points; a longer recording is averaged into these.
 MAX_ROWS = 500  # of the page's table of episodes
-TICKS_S = (0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600)
-TICKS = 10  # at most, below 10 hours
-COLOURS = {  # Okabe & Ito: fill, and the ink that is read on it
-    "neutral": ("#999999", "#000"),
-    "calm": ("#56b4e9", "#000"),
-    "happy": ("#e69f00", "#000"),
-    "sad": ("#0072b2", "#fff"),
-    "angry": ("#d55e00", "#000"),
-    "fearful": ("#cc79a7", "#000"),
-    "disgust": ("#009e73", "#000"),
-    "surprised": ("#f0e442", "#000"),
-}
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A span with the window that speaks for it; None where nothing was classified."""
-
-    start_s: float
-    end_s: float
-    prediction: Prediction | None
-
-
-@dataclass(frozen=True)
-class Episode:
-    """Intervals of the same label side by side; `confidence` is their mean, "" the label where there is none."""
-
-    start_s: float
-    end_s: float
-    label: str
-    confidence: float
-
-
-def intervals(timeline: Timeline) -> list[Interval]:
-    """Intervals of one step that tile 0 to `seconds`; the last may be shorter."""
-    count = max(1, ceil(timeline.seconds / timeline.step_s - 1e-6)) if timeline.seconds > 0 else 0
-    edges = [index * timeline.step_s for index in range(count)] + [timeline.seconds]
-    centres = [(each.start_s + each.end_s) / 2 for each in timeline.predictions]
-    found = []
-    for start_s, end_s in pairwise(edges):
-        prediction = None
-        if centres:
-            middle_s = (start_s + end_s) / 2
-            right = bisect_left(centres, middle_s)
-            near = [index for index in (right - 1, right) if 0 <= index < len(centres)]
-            nearest = timeline.predictions[min(near, key=lambda index: abs(centres[index] - middle_s))]
-            prediction = nearest if nearest.probabilities else None
-        found.append(Interval(start_s, end_s, prediction))
-    return found
-
-
-def episodes(timeline: Timeline) -> list[Episode]:
-    """Episodes that tile 0 to `seconds`, labelled or not."""
-    found = []
-    for label, group in groupby(intervals(timeline), key=lambda each: _label(each.prediction)):
-        parts = list(group)
-        sure = [each.prediction.confidence for each in parts if each.prediction and label]
-        found.append(Episode(parts[0].start_s, parts[-1].end_s, label, float(np.mean(sure)) if sure else 0.0))
-    return found
 
 
 def as_json(path: Path, timeline: Timeline, checkpoint: str) -> str:
@@ -134,46 +68,31 @@ def as_webvtt(path: Path, timeline: Timeline, checkpoint: str) -> str:
 
 
 def as_html(path: Path, timeline: Timeline, checkpoint: str) -> str:
-    """One page that asks nothing of any network: probabilities, labels and speech over time."""
+    """One page that needs nothing from any other host: probabilities, labels and speech over time."""
     emotions = timeline.predictions[0].emotions if timeline.predictions else ()
-    parts = intervals(timeline)
-    thinned = max(1, ceil(len(parts) / MAX_COLUMNS))
-    columns = [_column(parts[at : at + thinned]) for at in range(0, len(parts), thinned)]
-    told = [each for each in episodes(timeline) if each.label]
-    lengths: dict[str, float] = {}
-    for each in told:
-        lengths[each.label] = lengths.get(each.label, 0.0) + each.end_s - each.start_s
-    warnings = Counter(warning for each in timeline.predictions for warning in dict.fromkeys(each.warnings))
-    tick_s = next((step for step in TICKS_S if timeline.seconds / step <= TICKS), 3600 * ceil(timeline.seconds / 36000))
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["clock"] = clock
-    return environment.get_template("timeline.html.j2").render(
-        name=path.name,
-        checkpoint=checkpoint,
-        timeline=timeline,
-        window=timeline.predictions[0] if timeline.predictions else None,
-        colours=colours_of(emotions),
-        areas={emotion: _area(columns, at) for at, emotion in enumerate(emotions)},
-        strip=_strip(columns),
-        columns=[
-            [round(c.start_s, 3), round(c.end_s, 3), c.label, *(round(100 * p) for p in c.probabilities)]
-            for c in columns
-        ],
-        thinned=thinned,
-        ticks=[at * tick_s for at in range(int(timeline.seconds / tick_s + 1e-6) + 1)],
-        spoken=_speech(timeline, columns, thinned),
-        spoken_s=sum(end_s - start_s for start_s, end_s in timeline.speech),
-        lengths=lengths,
-        undecided=any(column.label is None for column in columns),
-        episodes=told[:MAX_ROWS],
-        more=max(0, len(told) - MAX_ROWS),
-        warnings=warnings,
+    labelled = [each for each in episodes(timeline) if each.label]
+    return (
+        environment()
+        .get_template("timeline.html.j2")
+        .render(
+            name=path.name,
+            checkpoint=checkpoint,
+            timeline=timeline,
+            window=timeline.predictions[0] if timeline.predictions else None,
+            style=STYLE,
+            drawing=draw(timeline, emotions),
+            emotions=list(emotions),
+            columns=[
+                [round(c.start_s, 3), round(c.end_s, 3), c.label, *(round(100 * p) for p in c.probabilities)]
+                for c in columns_of(timeline)
+            ],
+            thinned=thinning(timeline),
+            spoken_s=sum(end_s - start_s for start_s, end_s in timeline.speech),
+            lengths=label_seconds(timeline),
+            episodes=labelled[:MAX_ROWS],
+            more=max(0, len(labelled) - MAX_ROWS),
+            warnings=Counter(warning for each in timeline.predictions for warning in dict.fromkeys(each.warnings)),
+        )
     )
 
 
@@ -187,12 +106,6 @@ FORMATS: dict[str, Callable[[Path, Timeline, str], str]] = {
 """By suffix, without its dot and in lower case: (path of the recording, timeline, checkpoint) → text."""
 
 
-def colours_of(emotions: Sequence[str]) -> dict[str, tuple[str, str]]:
-    """(fill, ink) of each: its own, else one that none of the others has, else grey."""
-    free = [colour for emotion, colour in COLOURS.items() if emotion not in emotions]
-    return {emotion: COLOURS.get(emotion) or (free.pop() if free else ("#bbbbbb", "#000")) for emotion in emotions}
-
-
 def format_of(out: Path) -> str:
     """The form that a file's name asks for, of FORMATS."""
     form = out.suffix.lower().removeprefix(".")
@@ -204,30 +117,11 @@ def format_of(out: Path) -> str:
     return form
 
 
-def write_timeline(out: Path, path: Path, timeline: Timeline, checkpoint: str) -> None:
-    """Write the timeline of the recording `path` to `out`, in the form that its suffix tells."""
-    text = FORMATS[format_of(out)](path, timeline, checkpoint)
-    with replacing_file(out) as partial:
-        partial.write_text(text + "\n", encoding="utf-8", newline="\n")
-
-
 def render_timelines(found: Timelines, checkpoint: str, form: str) -> str:
     """Several timelines as one text; `form` is table, json or csv."""
     if form == "json":
         return _json(found, checkpoint)
     return _csv(found, checkpoint) if form == "csv" else "\n".join(_table(*each) for each in found)
-
-
-def clock(time_s: float, decimals: int = 0) -> str:
-    """Seconds → m:ss, h:mm:ss from an hour on."""
-    units = round(time_s * 10**decimals)
-    minutes, rest = divmod(units, 60 * 10**decimals)
-    seconds = f"{rest / 10**decimals:0{3 + decimals if decimals else 2}.{decimals}f}"
-    return f"{minutes // 60}:{minutes % 60:02}:{seconds}" if minutes >= 60 else f"{minutes}:{seconds}"
-
-
-def _label(prediction: Prediction | None) -> str:
-    return (prediction.label or "") if prediction else ""
 
 
 def _rows(found: Timelines, checkpoint: str) -> list[dict[str, Any]]:
@@ -283,58 +177,3 @@ def _quoted(text: str) -> str:
 def _vtt_time(time_s: float) -> str:
     seconds, milliseconds = divmod(round(1000 * time_s), 1000)
     return f"{seconds // 3600:02}:{seconds // 60 % 60:02}:{seconds % 60:02}.{milliseconds:03}"
-
-
-@dataclass(frozen=True)
-class Column:
-    """What the page draws side by side: mean probabilities (K,) or () in silence; label "" in silence, None where
-    undecided."""
-
-    start_s: float
-    end_s: float
-    label: str | None
-    probabilities: tuple[float, ...]
-
-
-def _column(parts: list[Interval]) -> Column:
-    """One interval or several as one: silent where most of them are."""
-    start_s, end_s = parts[0].start_s, parts[-1].end_s
-    told = [part.prediction for part in parts if part.prediction]
-    if 2 * len(told) < len(parts):
-        return Column(start_s, end_s, "", ())
-    label = Counter(prediction.label for prediction in told).most_common(1)[0][0]
-    mean = np.mean([prediction.probabilities for prediction in told], axis=0)
-    return Column(start_s, end_s, label, tuple(mean.tolist()))
-
-
-def _area(columns: list[Column], emotion: int) -> str:
-    """SVG path of one emotion's steps, stacked on those before it: x in seconds, y from 0 (top) to 100."""
-    parts = []
-    for classified, group in groupby(columns, key=lambda column: bool(column.probabilities)):
-        if not classified:
-            continue
-        run = list(group)
-        upper = [100 - 100 * sum(column.probabilities[: emotion + 1]) for column in run]
-        lower = [100 - 100 * sum(column.probabilities[:emotion]) for column in run]
-        there = [f"V{y:.1f}H{column.end_s:.6g}" for column, y in zip(run, upper, strict=True)]
-        back = [f"V{y:.1f}H{column.start_s:.6g}" for column, y in zip(run[::-1], lower[::-1], strict=True)]
-        parts.append(f"M{run[0].start_s:.6g} {lower[0]:.1f}" + "".join(there + back) + "z")
-    return "".join(parts)
-
-
-def _strip(columns: list[Column]) -> list[tuple[float, float, str | None]]:
-    """(start_s, end_s, label) of columns alike side by side, without silence."""
-    runs = [(label, list(group)) for label, group in groupby(columns, key=lambda column: column.label)]
-    return [(run[0].start_s, run[-1].end_s, label) for label, run in runs if label != ""]
-
-
-def _speech(timeline: Timeline, columns: list[Column], thinned: int) -> list[tuple[float, float, float]]:
-    """(start_s, end_s, share of it in which somebody speaks): the spans themselves or, where they are too fine to
-    draw, a share for each column."""
-    if thinned == 1:
-        return [(start_s, end_s, 1.0) for start_s, end_s in timeline.speech]
-    starts, ends = np.array(timeline.speech, dtype=float).reshape(-1, 2).T
-    edges = np.array([column.start_s for column in columns] + [timeline.seconds])
-    until = np.array([np.clip(edge - starts, 0, ends - starts).sum() for edge in edges])
-    shares = np.diff(until) / np.diff(edges)
-    return [(c.start_s, c.end_s, float(share)) for c, share in zip(columns, shares, strict=True) if share > 0]

@@ -88,8 +88,16 @@ def require_folder_place(path: Path) -> Path:
     return place
 
 
+def require_replaceable(path: Path, names: Sequence[str], what: str) -> Path:
+    """The path, absolute and with links followed, if a folder of `what` may be written there: if nothing is there, an
+    empty folder, or a folder with files of these names only (patterns). Else raises FarfeelError."""
+    folder = require_folder_place(path)
+    require_only(path, names, what)
+    return folder
+
+
 def require_only(path: Path, names: Sequence[str], what: str) -> None:
-    """Raise FarfeelError where the folder `path` holds anything but `names` (patterns): someone else's files."""
+    """Raise FarfeelError where the folder `path` holds anything but `names` (patterns): files that are not ours."""
     path = Path(path)
     inside = sorted(entry.name for entry in path.iterdir()) if path.is_dir() else []
     foreign = [name for name in inside if not any(fnmatch(name, own) for own in names)]

@@ -21,7 +21,7 @@ from torch.utils.data import Dataset, Sampler
 from farfeel.corpora.decoded import DecodedClips
 from farfeel.media.audio import files_in
 from farfeel.media.camera import simulate_camera
-from farfeel.media.face_video import FaceVideo
+from farfeel.media.face_windows import FaceWindows
 from farfeel.models.logmel import LogMel, front_end
 from farfeel.models.video_networks import to_frames
 from farfeel.recipe import Recipe
@@ -80,10 +80,10 @@ class Drawn:
     snr_db: float
     working: np.ndarray
     span_s: tuple[float, float] | None
-    video: FaceVideo | None
+    video: FaceWindows | None
 
     @classmethod
-    def without_audio(cls, silence: np.ndarray, mics: int, video: FaceVideo | None) -> Drawn:
+    def without_audio(cls, silence: np.ndarray, mics: int, video: FaceWindows | None) -> Drawn:
         """No audio: all M microphones are dead; `silence` has the shape that the dry audio would have."""
         noise = np.zeros((mics, silence.shape[-1]), np.float32)
         return cls(silence, no_room(mics), noise, float("inf"), np.zeros(mics, dtype=bool), None, video)

@@ -62,6 +62,8 @@ from farfeel.training.examples import EpochOrder, TrainingSet, Unmixed, at_micro
 from farfeel.training.tracking import EpochReport, Tracker, require_trackers
 from farfeel.types import Batch, FarfeelError
 
+OnBatch = Callable[[int, int, int], None]
+
 
 def fit(
     model: EmotionModel,
@@ -72,119 +74,152 @@ def fit(
     resume: bool = False,
     card: str = "",
     trackers: Sequence[str] = (),
-    on_batch: Callable[[int, int, int], None] | None = None,
+    on_batch: OnBatch | None = None,
 ) -> Iterator[EpochReport]:
-    """Train `model`; yield after each epoch; leave the result in `run_dir/best`.
+    """Train `model`; yield a report after each epoch; leave the result in `run_dir/best`.
 
-    `on_batch(epoch, clips done, clips in the epoch)` is called after each step. With `resume`, epochs already done are
-    not yielded again. `trackers` names wandb or mlflow beside CSV and TensorBoard.
+    resume: continue after the last epoch in `run_dir/last.ckpt`; epochs done before are not yielded again. card: the
+    text of the checkpoint's card. trackers: names of further trackers (wandb, mlflow); CSV and TensorBoard are always
+    written. on_batch(epoch, clips done, clips in the epoch) is called after each step. Raises FarfeelError
+    where the loss is no longer finite, where the run cannot be resumed, or where another process is lost.
     """
     require_trackers(trackers)
     require_reloadable(model, recipe)
     run_dir = Path(run_dir)
-    knobs = recipe.train
-    fabric = join(recipe, _precision(knobs.precision))
-    first = fabric.is_global_zero
-    model.temperature.fill_(1.0)  # what `model` came with was fitted to other weights
-    averaged = moving_average(model, knobs.ema) if knobs.ema else None
-    history, optimizer_state = _restore(run_dir, recipe, model, averaged) if resume else ([], None)
-    wrapped, kept = set_up(fabric, model, averaged)
-    plain_optimizer = _optimizer(model, knobs)
-    if optimizer_state:  # Restored after the set-up: it goes where the parameters are.
-        restore_optimizer(plain_optimizer, optimizer_state)
-    optimizer: Any = fabric.setup_optimizers(plain_optimizer)
-    if knobs.compile and recipe.modalities != "video":
-        for member in model.hearing:
-            for part in ("embed", "forward"):
-                setattr(member, part, torch.compile(getattr(member, part)))
-    order = EpochOrder(len(train), recipe.seed, train.weights)
-    parts = BatchParts(order, len(train), knobs.batch_size, fabric.global_rank, fabric.world_size)
-    loader: DataLoader[Any] = DataLoader(
-        train,
-        batch_sampler=parts,
-        collate_fn=collate_rendered if recipe.rooms.renderings else collate,
-        num_workers=knobs.workers,
-    )
-    if first and not history:
+    training = _Training(model, train, val, recipe, run_dir, resume, card)
+    history, writes = training.history, training.writes
+    if writes and not history:
         _start_afresh(run_dir, recipe)
-    tracked = closing(Tracker(run_dir, recipe, trackers, first_epoch=len(history))) if first else nullcontext()
-    with lost_peers(fabric), tracked as tracker:
-        for epoch in range(len(history), knobs.epochs):
+    tracked = closing(Tracker(run_dir, recipe, trackers, first_epoch=len(history))) if writes else nullcontext()
+    with lost_peers(training.fabric), tracked as tracker:
+        for epoch in range(len(history), recipe.train.epochs):
             if _out_of_patience(history, recipe):
                 break
-            started = time.perf_counter()
-            torch.manual_seed(_epoch_seed(recipe.seed, epoch, fabric.global_rank))
-            order.set_epoch(epoch)
-            train.set_epoch(epoch)
-            model.train()
-            losses, done = [], 0
-            for step, examples in enumerate(loader):
-                rate = learning_rate(knobs, epoch + step / len(loader))
-                for group in optimizer.param_groups:
-                    group["lr"] = rate
-                batch = fabric.to_device(examples)
-                if isinstance(batch, Unmixed):
-                    batch = at_microphones(batch)
-                batch = mixup(batch, recipe.augment.mixup, len(recipe.data.emotions))
-                alone = recipe.modalities == "both" and recipe.augment.modality_dropout > 0
-                logits = wrapped(batch.audio, batch.mic_mask, batch.frames, batch.video_mask, alone=alone).float()
-                loss = (
-                    dropout_loss(logits, batch, recipe.augment)
-                    if alone
-                    else _loss(logits, batch, recipe.augment).mean()
-                ) * parts.share(step)  # 1 where one process trains
-                optimizer.zero_grad()
-                fabric.backward(loss)
-                if knobs.clip_norm:
-                    fabric.clip_gradients(wrapped, optimizer, max_norm=knobs.clip_norm, error_if_nonfinite=False)
-                optimizer.step()
-                if averaged:
-                    averaged.update_parameters(model)
-                losses.append(loss.item() * parts.clips(step))
-                done += parts.clips(step)
-                if on_batch:
-                    on_batch(epoch, done, len(train))
-            train_loss = total(fabric, sum(losses)) / (done * fabric.world_size)
-            average_statistics(fabric, *[one for one in (model, averaged) if one])
-            gather(kept, model, averaged)
-            state = {  # gathered by all, where each holds a part
-                "model": whole(model.state_dict()),
-                "averaged": whole(averaged.state_dict()) if averaged else {},
-                "optimizer": whole(plain_optimizer.state_dict()),
-            }
-            report = None
-            if first:
-                if not math.isfinite(train_loss):
-                    raise FarfeelError(
-                        f"the loss is no longer finite in epoch {epoch + 1}; lower train.learning_rate, "
-                        "or set train.precision=32-true"
-                    )
-                trained_s = time.perf_counter() - started
-                val_loss, val_accuracy, val_uar = (
-                    (math.nan, math.nan, math.nan)
-                    if recipe.data.learn_validation
-                    else validate(kept, val, fabric.device)
-                )
-                report = EpochReport(
-                    epoch + 1,
-                    train_loss,
-                    val_loss,
-                    val_accuracy,
-                    val_uar,
-                    rate,
-                    done / trained_s,
-                    time.perf_counter() - started,
-                )
-            report = fabric.broadcast(report)
-            assert report is not None
-            history.append(report)
+            report = training.epoch(epoch, on_batch)
             if tracker:
-                _keep_top(run_dir, kept, recipe, history, card)
-                _save_last(run_dir, state, recipe, history)
                 tracker.log(history)
             yield report
-    if first:
-        _write_best(run_dir, kept, val, recipe, history, card, fabric.device)
+    if writes:
+        training.end()
+
+
+class _Training:
+    """One process of a training: the model, its optimiser, its part of every batch, and the epochs so far.
+
+    `writes`: whether this process validates and writes; only one does.
+    """
+
+    def __init__(
+        self,
+        model: EmotionModel,
+        train: TrainingSet,
+        val: Sequence[EvaluationItem],
+        recipe: Recipe,
+        run_dir: Path,
+        resume: bool,
+        card: str,
+    ) -> None:
+        settings = recipe.train
+        self.model, self.train, self.val, self.recipe = model, train, val, recipe
+        self.run_dir, self.card = run_dir, card
+        self.fabric = join(recipe, _precision(settings.precision))
+        self.writes = self.fabric.is_global_zero
+        model.temperature.fill_(1.0)  # The one that `model` came with was fitted to other weights.
+        self.averaged = moving_average(model, settings.ema) if settings.ema else None
+        self.history, optimizer_state = _restore(run_dir, recipe, model, self.averaged) if resume else ([], None)
+        self.wrapped, self.kept = set_up(self.fabric, model, self.averaged)
+        self.plain_optimizer = _optimizer(model, settings)
+        if optimizer_state:  # Restored after the set-up: it goes where the parameters are.
+            restore_optimizer(self.plain_optimizer, optimizer_state)
+        self.optimizer: Any = self.fabric.setup_optimizers(self.plain_optimizer)
+        if settings.compile and recipe.modalities != "video":
+            _compile(model)
+        self.order = EpochOrder(len(train), recipe.seed, train.weights)
+        self.parts = BatchParts(
+            self.order, len(train), settings.batch_size, self.fabric.global_rank, self.fabric.world_size
+        )
+        self.loader: DataLoader[Any] = DataLoader(
+            train,
+            batch_sampler=self.parts,
+            collate_fn=collate_rendered if recipe.rooms.renderings else collate,
+            num_workers=settings.workers,
+        )
+
+    def epoch(self, epoch: int, on_batch: OnBatch | None) -> EpochReport:
+        """Train one epoch, validate, and save the state; its report, which is now the last of the history."""
+        started = time.perf_counter()
+        torch.manual_seed(_epoch_seed(self.recipe.seed, epoch, self.fabric.global_rank))
+        self.order.set_epoch(epoch)
+        self.train.set_epoch(epoch)
+        self.model.train()
+        losses, done, rate = [], 0, 0.0
+        for step, examples in enumerate(self.loader):
+            rate = learning_rate(self.recipe.train, epoch + step / len(self.loader))
+            losses.append(self.step(step, examples, rate) * self.parts.clips(step))
+            done += self.parts.clips(step)
+            if on_batch:
+                on_batch(epoch, done, len(self.train))
+        train_loss = total(self.fabric, sum(losses)) / (done * self.fabric.world_size)
+        average_statistics(self.fabric, *[one for one in (self.model, self.averaged) if one])
+        gather(self.kept, self.model, self.averaged)
+        state = {  # Every process takes part in this: each may hold a part of the tensors.
+            "model": whole(self.model.state_dict()),
+            "averaged": whole(self.averaged.state_dict()) if self.averaged else {},
+            "optimizer": whole(self.plain_optimizer.state_dict()),
+        }
+        report = self._report(epoch, train_loss, rate, done, started) if self.writes else None
+        report = self.fabric.broadcast(report)
+        assert report is not None
+        self.history.append(report)
+        if self.writes:
+            _keep_top(self.run_dir, self.kept, self.recipe, self.history, self.card)
+            _save_last(self.run_dir, state, self.recipe, self.history)
+        return report
+
+    def step(self, number: int, examples: Batch | Unmixed, rate: float) -> float:
+        """One batch of the epoch: draw, mix, compute, learn. The mean loss over this process's clips, weighted."""
+        augment = self.recipe.augment
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        batch = self.fabric.to_device(examples)
+        if isinstance(batch, Unmixed):
+            batch = at_microphones(batch)
+        batch = mixup(batch, augment.mixup, len(self.recipe.data.emotions))
+        alone = self.recipe.modalities == "both" and augment.modality_dropout > 0
+        logits = self.wrapped(batch.audio, batch.mic_mask, batch.frames, batch.video_mask, alone=alone).float()
+        mean = dropout_loss(logits, batch, augment) if alone else _loss(logits, batch, augment).mean()
+        loss = mean * self.parts.share(number)  # The share is 1 where one process trains.
+        self.optimizer.zero_grad()
+        self.fabric.backward(loss)
+        if max_norm := self.recipe.train.clip_norm:
+            self.fabric.clip_gradients(self.wrapped, self.optimizer, max_norm=max_norm, error_if_nonfinite=False)
+        self.optimizer.step()
+        if self.averaged:
+            self.averaged.update_parameters(self.model)
+        return float(loss.item())
+
+    def end(self) -> None:
+        """Write the result of all epochs."""
+        _write_best(self.run_dir, self.kept, self.val, self.recipe, self.history, self.card, device=self.fabric.device)
+
+    def _report(self, epoch: int, train_loss: float, rate: float, clips: int, started: float) -> EpochReport:
+        """Validate. Raises FarfeelError where the loss is no longer finite."""
+        if not math.isfinite(train_loss):
+            raise FarfeelError(
+                f"the loss is no longer finite in epoch {epoch + 1}; lower train.learning_rate, "
+                "or set train.precision=32-true"
+            )
+        trained_s = time.perf_counter() - started
+        validated = (math.nan, math.nan, math.nan)
+        if not self.recipe.data.learn_validation:
+            validated = validate(self.kept, self.val, self.fabric.device)
+        return EpochReport(epoch + 1, train_loss, *validated, rate, clips / trained_s, time.perf_counter() - started)
+
+
+def _compile(model: EmotionModel) -> None:
+    for member in model.hearing:
+        for part in ("embed", "forward"):
+            setattr(member, part, torch.compile(getattr(member, part)))
 
 
 def learning_rate(knobs: TrainKnobs, epoch: float) -> float:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from farfeel.corpora import CORPORA
+from farfeel.corpora import corpus_of
 from farfeel.corpora.corpus import SURROGATE, few
 from farfeel.corpora.labels import about as about_labels
 from farfeel.evaluate.prepared_test_set import PreparedEvaluationSet
@@ -119,7 +119,8 @@ def training_card(recipe: Recipe, train: Sequence[Clip], val: Sequence[Clip], ba
         f"{len(bank)} {' and '.join(sorted(origins))} responses of {bank.mics} microphones" if bank else "none (dry)"
     )
     names = sorted({clip.corpus.removesuffix(SURROGATE) for clip in train})
-    licences = "; ".join(f"{CORPORA[name].title}: {CORPORA[name].licence}" for name in names if name in CORPORA)
+    known = [corpus for name in names if (corpus := corpus_of(name))]
+    licences = "; ".join(f"{corpus.title}: {corpus.licence}" for corpus in known)
     surrogate = any(clip.corpus.endswith(SURROGATE) for clip in train)
     weights = ", ".join(f"{corpus} {weight:g}" for corpus, weight in recipe.data.weights.items())
     return "\n".join(

@@ -21,7 +21,7 @@ WEIGHTS = 4
 
 
 def model(initialiser: TensorProto) -> onnx.ModelProto:
-    """A stranger's model: x + weights, which stand where `initialiser` says."""
+    """A stranger's model: x + weights, which are stored where `initialiser` names."""
     x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, [WEIGHTS]) for name in "xy")
     graph = helper.make_graph([helper.make_node("Add", ["x", "weights"], ["y"])], "sum", [x], [y], [initialiser])
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=9)
@@ -63,7 +63,7 @@ def test_weights_in_other_files_are_never_read(
         del proto.graph.initializer[:]
     describe(proto, small(), "")
     (here / "model.onnx").write_bytes(proto.SerializeToString())
-    assert "no whole ONNX model" in refusal(here / "model.onnx")
+    assert "not a whole ONNX model" in refusal(here / "model.onnx")
 
 
 def test_a_model_of_something_else_is_refused(tmp_path: Path, small: Small) -> None:
@@ -90,7 +90,7 @@ def test_a_missing_an_empty_and_a_damaged_file_are_one_line(tmp_path: Path) -> N
         refusal(tmp_path / "model.onnx")
 
 
-def test_nothing_is_told_to_anybody(tmp_path: Path) -> None:
+def test_no_telemetry_is_sent(tmp_path: Path) -> None:
     """A fresh process, a fresh home: ONNX Runtime leaves no identifier and no events there."""
     code = (
         "import numpy as np; from farfeel.recognise.recognizer import Recognizer; "

@@ -1,4 +1,4 @@
-"""The network in ONNX Runtime, on the processor: a file that `farfeel export` wrote. Neither PyTorch nor timm."""
+"""The network in ONNX Runtime, on the processor: a file of `farfeel export`. It needs neither PyTorch nor timm."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from farfeel.recipe import Recipe, recipe_from_tree
 from farfeel.support.text import one_line
 from farfeel.types import FarfeelError
 
-# It would tell its maker about this machine, and write down a number for it. Read when the library is loaded.
+# Its telemetry reports this machine, and stores an identifier. The setting is read when the library is loaded.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 try:
     import onnxruntime
@@ -39,22 +39,22 @@ ERRORS: tuple[type[Exception], ...] = (  # ONNX Runtime's exceptions have no bas
 
 
 class OnnxEngine:
-    """`threads` of the processor; None: as many as it has cores. `recipe` is the one that the file carries."""
+    """`threads`: of the processor; None: as many as it has cores. `recipe` is the one in the file."""
 
     def __init__(self, path: str | Path, threads: int | None = None) -> None:
         path = Path(path)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads or 0
         options.log_severity_level = 4  # What matters is raised.
-        # A model may name other files for ONNX Runtime to read as its weights. Ours name none; a stranger's find an
-        # empty folder, which they cannot leave.
-        with tempfile.TemporaryDirectory() as nothing:
-            options.add_session_config_entry("session.model_external_initializers_file_folder_path", nothing)
+        # A model may name other files that ONNX Runtime reads as its weights. Ours name none. A stranger's model finds
+        # an empty folder, and cannot leave it.
+        with tempfile.TemporaryDirectory() as empty:
+            options.add_session_config_entry("session.model_external_initializers_file_folder_path", empty)
             try:
                 self._session = onnxruntime.InferenceSession(_read(path), options, providers=["CPUExecutionProvider"])
             except ERRORS as error:
                 raise FarfeelError(
-                    f"{path} is no whole ONNX model ({_line(error)}); expected a file written by farfeel export; "
+                    f"{path} is not a whole ONNX model ({_line(error)}); expected a file written by farfeel export; "
                     "copy or export it again"
                 ) from None
         metadata = self._session.get_modelmeta().custom_metadata_map
@@ -72,8 +72,7 @@ class OnnxEngine:
     def probabilities(
         self, audio: np.ndarray, mic_mask: np.ndarray, frames: np.ndarray | None, seen: np.ndarray
     ) -> np.ndarray:
-        """audio (W, M, T) float32, mic_mask (W, M) bool, frames (W, N, S, S, 3) uint8 (None for a network without
-        eyes), seen (W,) bool: whether there are frames → calibrated probabilities (W, K) float64."""
+        """Calibrated probabilities (W, K) float64; see `Engine.probabilities`."""
         video = self.recipe.video
         if frames is None:
             frames = np.zeros((len(audio), video.frames, video.size, video.size, 3), dtype=np.uint8)
@@ -83,7 +82,7 @@ class OnnxEngine:
         except ERRORS as error:
             raise FarfeelError(
                 f"{self._path} cannot take {audio.shape[1]} microphones and {audio.shape[2]} samples "
-                f"({_line(error)}); choose microphones with --mics as it was trained, or another model"
+                f"({_line(error)}); choose microphones with --mics as in its training, or another model"
             ) from None
         return np.asarray(found, dtype=np.float64)
 
@@ -109,7 +108,7 @@ def _recipe(path: Path, metadata: dict[str, str]) -> Recipe:
 
 
 def _temperature(path: Path, metadata: dict[str, str]) -> np.ndarray:
-    """(3,) what the probabilities are calibrated with."""
+    """(3,) the temperatures of the calibration."""
     try:
         found = np.array(json.loads(metadata.get("temperature", "[1, 1, 1]")), dtype=float)
         if found.shape == (3,) and (found > 0).all():
@@ -120,5 +119,5 @@ def _temperature(path: Path, metadata: dict[str, str]) -> np.ndarray:
 
 
 def _line(error: Exception) -> str:
-    """What ONNX Runtime says, without its preamble."""
+    """The message of ONNX Runtime, without its preamble."""
     return one_line(error).split(" : ")[-1][:120].rstrip(" .")

@@ -37,10 +37,12 @@ class TorchEngine:
     def probabilities(
         self, audio: np.ndarray, mic_mask: np.ndarray, frames: np.ndarray | None, seen: np.ndarray
     ) -> np.ndarray:
-        film = None if frames is None else to_frames(self._there(frames))
+        video = None if frames is None else to_frames(self._on_device(frames))
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.in_bf16):
-            found = self.model.probabilities(self._there(audio), self._there(mic_mask), film, self._there(seen))
+            found = self.model.probabilities(
+                self._on_device(audio), self._on_device(mic_mask), video, self._on_device(seen)
+            )
         return found.double().cpu().numpy()
 
-    def _there(self, array: np.ndarray) -> torch.Tensor:
+    def _on_device(self, array: np.ndarray) -> torch.Tensor:
         return torch.from_numpy(np.ascontiguousarray(array)).to(self.device)

@@ -4,25 +4,29 @@ Source: https://github.com/CheyneyComputerScience/CREMA-D (the media are Git LFS
 Citation: Cao, Cooper, Keutmann, Gur, Nenkova and Verma (2014), IEEE Trans. Affective Computing 5(4).
 
 Names are actor _ sentence _ emotion _ intensity: 1001_DFA_ANG_XX.wav is actor 1001, "Don't forget a jacket", angry,
-intensity unspecified. Only "It's eleven o'clock" (IEO) has LO, MD and HI. Sound (AudioWAV, or AudioMP3) and film
+intensity unspecified. Only "It's eleven o'clock" (IEO) has LO, MD and HI. Audio (AudioWAV, or AudioMP3) and video
 (VideoFlash, or an MP4 of it) of one name are one clip.
 
-The emotion is the one that was acted. What others perceived is in processedResults/tabulatedVotes.csv, one row per clip
-and presentation, told apart by the first digit of the row's number: 1 the voice alone, 2 the face alone, 3 both (so
-they agree with summaryTable.csv). `emoVote` is the letter that most voters chose, or several with colons between where
-they tie; `agreement` is its share of the 4 to 12 votes. Of the 7442 voices 644 are tied, 3099 are heard as they were
-meant, and 3897, half of them, as neutral.
+The emotion is the one that was acted. What others perceived is in processedResults/tabulatedVotes.csv, with one row per
+clip and presentation. The first digit of the row's number is the presentation: 1 the voice, 2 the face, 3 both (this
+agrees with summaryTable.csv). `emoVote` is the letter that most voters chose, or several letters with colons between
+them where they tie. `agreement` is its share of the 4 to 12 votes.
 
-EmoBox (Ma et al., 2024, data/cremad) divides this corpus by clips: its actors are in training and in test (1052 and
-1077, for example). No split of farfeel's does that, so accuracies on that split and on these do not compare.
+    voices                                 7442
+    tied votes                              644
+    perceived as they were acted           3099
+    perceived as neutral                   3897
 
-Left out, as the repository's README tells: 1076_MTI_SAD_XX, which has no sound in any form, and the films and MP3 files
-of three more, empty or showing something else, whose WAV files are sound.
+EmoBox (Ma et al., 2024, data/cremad) divides this corpus by clips: some actors are both in training and in test (1052
+and 1077, for example). farfeel has no such split, so accuracies on that split and on these cannot be compared.
 
-Of the 7462 names that actors, sentences and emotions allow, 7442 are published (SentenceFilenames.csv); the women among
-the actors are those of VideoDemographics.csv, both in the repository above. A scan tells sexes and ages from that table
-where it lies beside the clips; splits always go by the list below, so that a table that is missing on one machine does
-not divide the actors in another way there.
+Left out, following the repository's README: 1076_MTI_SAD_XX, which has no audio in any form; and the videos and MP3
+files of three more clips, which are empty or of something else. The WAV files of these three are used.
+
+Actors, sentences and emotions allow 7462 names; 7442 are published (SentenceFilenames.csv). The women among the actors
+are those of VideoDemographics.csv. Both tables are in the repository above. A scan takes sexes and ages from that table
+where it is beside the clips. Splits always use the list below. So the actors are divided in the same way on a machine
+that lacks the table.
 """
 
 from __future__ import annotations
@@ -54,7 +58,7 @@ _SENTENCES = {
 }
 _EMOTIONS = {"NEU": "neutral", "HAP": "happy", "SAD": "sad", "ANG": "angry", "FEA": "fearful", "DIS": "disgust"}
 _INTENSITIES = {"LO": "low", "MD": "medium", "HI": "high"}
-_FILM_SUFFIXES = (".flv", ".mp4")
+_VIDEO_SUFFIXES = (".flv", ".mp4")
 _ACTORS = tuple(str(actor) for actor in range(1001, 1092))
 _WOMEN = (
     1002, 1003, 1004, 1006, 1007, 1008, 1009, 1010, 1012, 1013, 1018, 1020, 1021, 1024, 1025, 1028, 1029, 1030,
@@ -83,19 +87,19 @@ _NAME = re.compile(
 def _decode(path: Path) -> Clip | str | None:
     parts = _NAME.fullmatch(path.stem)
     suffix = path.suffix.lower()
-    if parts is None or suffix not in (*AUDIO_SUFFIXES, *_FILM_SUFFIXES):
+    if parts is None or suffix not in (*AUDIO_SUFFIXES, *_VIDEO_SUFFIXES):
         return None
     actor, sentence, emotion, intensity = parts.groups()
     name = path.stem + ("X" if intensity == "X" else "")
-    if name == _MUTE or (name in _DEFECTIVE and suffix in (".mp3", *_FILM_SUFFIXES)):
-        return "published without sound, or defective"
+    if name == _MUTE or (name in _DEFECTIVE and suffix in (".mp3", *_VIDEO_SUFFIXES)):
+        return "published without audio, or defective"
     return Clip(
         id=name,
         corpus="crema-d",
         speaker=actor,
         emotion=_EMOTIONS[emotion],
-        audio=path,  # the films have sound too
-        video=path if suffix in _FILM_SUFFIXES else None,
+        audio=path,  # the videos have audio too
+        video=path if suffix in _VIDEO_SUFFIXES else None,
         sentence=_SENTENCES[sentence],
         intensity=_INTENSITIES.get(intensity, ""),
     )
@@ -116,13 +120,15 @@ def _sex(actor: str) -> str:
 
 
 def _perceived(clips: Sequence[Clip], presented: str) -> dict[str, Vote]:
-    """What people perceived in the voice, the face or both. Raises FarfeelError where the table of votes is missing or
-    is not one."""
+    """What people perceived in the voice, the face or both.
+
+    Raises FarfeelError where the table of votes is missing or damaged.
+    """
     table = _table_above(clips, _VOTES)
     if table is None:
         raise FarfeelError(
             f"no folder above {clips[0].audio or clips[0].video} has {_VOTES}, expected for perceived labels; copy it "
-            f"there from {_SOURCE}, or take the intended labels"
+            f"there from {_SOURCE}, or use the intended labels"
         )
     votes = {}
     for number, row in enumerate(_rows(table, ("", "fileName", "emoVote", "agreement")), start=2):
@@ -141,7 +147,7 @@ def _perceived(clips: Sequence[Clip], presented: str) -> dict[str, Vote]:
 
 
 def _people(clips: Sequence[Clip]) -> str:
-    """How many women and men, and their ages where the table of demographics is there."""
+    """How many women and men, and their ages where the table is there."""
     actors = {clip.speaker for clip in clips}
     table = _table_above(clips, _PEOPLE)
     rows = {row["ActorID"]: row for row in _rows(table, ("ActorID", "Age", "Sex"))} if table else {}

@@ -4,11 +4,13 @@ Source: https://github.com/siddiquelatif/URDU-Dataset. Licence: research use onl
 Citation: Latif, Qayyum, Usman and Qadir (2018), Cross Lingual Speech Emotion Recognition: Urdu vs. Western Languages,
 arXiv 1812.10411.
 
-Names are S, sex and number of the speaker _ F and the number of the speaker's file _ emotion and the number of the
-emotion's file: SM4_F2_A054.wav is male speaker 4, his second file, A angry, the 54th angry one. A speaker keeps the
-number in all emotions. The authors describe 38 speakers (27 male, 11 female); the names of the 400 published files
-hold 29: SF1 to SF11, SM1 to SM7 and SM17 to SM27. Most of them have one emotion only (98 of the 100 angry clips are of
-SM1, SM2 and SM4, who have no other), so to know the voice is to know the answer: take scores with care.
+Names have three parts: S, sex and number of the speaker; F and the number of the speaker's file; the emotion and the
+number of the emotion's file. SM4_F2_A054.wav is male speaker 4, his second file, angry, the 54th angry one. A speaker
+has the same number in all emotions. The authors describe 38 speakers (27 male, 11 female). The names of the 400
+published files have 29: SF1 to SF11, SM1 to SM7 and SM17 to SM27.
+
+Most speakers have one emotion only. For instance, 98 of the 100 angry clips are of SM1, SM2 and SM4, who have no other
+emotion. So a model that recognises the voice knows the answer: read scores on this corpus with care.
 """
 
 from __future__ import annotations

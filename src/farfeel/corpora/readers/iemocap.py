@@ -8,22 +8,23 @@ Layout, as released; the labels are in files, not in names:
     Session1/sentences/wav/Ses01F_impro01/Ses01F_impro01_M000.wav   one utterance of the man of session 1
     Session1/dialog/EmoEvaluation/Ses01F_impro01.txt                [6.2901 - 8.2357] <tab> utterance <tab> neu <tab> …
     Session1/dialog/transcriptions/Ses01F_impro01.txt               utterance [006.2901-008.2357]: Excuse me.
-    Session1/dialog/avi/DivX/Ses01F_impro01.avi                     the film of the dialogue
+    Session1/dialog/avi/DivX/Ses01F_impro01.avi                     the video of the dialogue
 
-The letter after the session, here F, says who wears the markers in this recording; the one before the number, here M,
-who speaks. `exc` (excited) counts as happy, as in the usual four-class results; such a clip's intensity is "excited",
-so that `data.excited=false` can leave it out. fru (frustrated), oth (other) and xxx (no agreement) are none of
-farfeel's emotions and are left out. These labels are all perceived ones: most of the listeners agreed.
+The letter after the session, here F, is the actor who wears the markers in this recording. The letter before the
+number, here M, is the actor who speaks. `exc` (excited) counts as happy, as in the usual four-class results. The
+intensity of such a clip is "excited", so `data.excited=false` can leave it out. fru (frustrated), oth (other) and xxx
+(no agreement) are none of farfeel's emotions and are left out. All labels are perceived ones: most of the listeners
+agreed.
 
-A film shows both actors side by side. The one who wears the markers is on the left: so, without a word on it in the
-release, in code that crops these films (https://github.com/IoannisKansizoglou/Iemocap-preprocess,
-extractionmapCreator.py). It could not be checked here on the films themselves: look at a few crops before you trust it.
-Utterances are cut from the film by the times in EmoEvaluation.
+A video has both actors side by side. The actor with the markers is on the left. The release does not say so; it follows
+from code that crops these videos (https://github.com/IoannisKansizoglou/Iemocap-preprocess, extractionmapCreator.py).
+It was not checked on the videos themselves: look at a few crops before you trust it. Utterances are cut from the video
+by the times in EmoEvaluation.
 
-Published files of utterances have one channel, dialog/wav has two; farfeel reads the utterances (the mean of their
-channels, were there two), never the dialogues, and both actors' utterances, which may overlap in time.
+The published files of utterances have one channel; the files in dialog/wav have two. farfeel reads the utterances of
+both actors, which may overlap in time. It does not read the dialogues.
 
-The two actors of a session talk to each other, and are never divided: folds-5:K tests session K, as in EmoBox.
+The two actors of a session talk to each other and are always in one part: folds-5:K tests session K, as in EmoBox.
 """
 
 from __future__ import annotations
@@ -56,11 +57,11 @@ _LEFT_OUT = {"fru": "frustrated", "oth": "other emotions", "xxx": "listeners did
 
 @dataclass(frozen=True)
 class _Dialogue:
-    """What the files of one recording say. labels: utterance → start in seconds, label; texts: utterance → words."""
+    """The labels of one recording: utterance → start in seconds, label; its texts: utterance → words; its video."""
 
     labels: dict[str, tuple[float, str]]
     texts: dict[str, str]
-    film: Path | None
+    video: Path | None
 
 
 def _decode(path: Path) -> Clip | str | None:
@@ -82,17 +83,16 @@ def _decode(path: Path) -> Clip | str | None:
         speaker=session + speaks,
         emotion=_EMOTIONS[label],
         audio=path,
-        video=dialogue.film,
+        video=dialogue.video,
         sentence=dialogue.texts.get(path.stem, ""),
         intensity=EXCITED if label == "exc" else "",
-        video_offset_s=start_s if dialogue.film else 0.0,
+        video_offset_s=start_s if dialogue.video else 0.0,
         face="left" if speaks == wears_markers else "right",
     )
 
 
 def _labelled(clips: Sequence[Clip]) -> dict[str, str]:
-    """Utterances of the clips' sessions with a label that farfeel has an emotion for, whether their sound is there or
-    not."""
+    """Utterances of the clips' sessions whose label is one of farfeel's emotions, with or without their audio."""
     sessions = {clip.audio.parents[3] for clip in clips if clip.audio}
     labels: dict[str, tuple[float, str]] = {}
     for session in sessions:
@@ -110,8 +110,8 @@ def _read_dialogue(folder: Path, name: str) -> _Dialogue:
     for line in _lines(folder / "transcriptions" / f"{name}.txt"):
         if found := _TEXT.fullmatch(line):
             texts[found[1]] = found[2]
-    film = folder / "avi" / "DivX" / f"{name}.avi"
-    return _Dialogue(labels, texts, film if film.is_file() else None)
+    video = folder / "avi" / "DivX" / f"{name}.avi"
+    return _Dialogue(labels, texts, video if video.is_file() else None)
 
 
 def _lines(file: Path) -> list[str]:

@@ -1,24 +1,25 @@
 """Your own clips: a folder for each emotion, or a table of files.
 
-Without a table, folders say it all; deeper ones are for your own order:
+Without a table, the folders give emotion and speaker. Deeper folders have no meaning:
 
     angry/anna/door.wav     the emotion, the speaker, any name
     angry/door.wav          the speaker is not known
 
-An emotion is one of farfeel's eight or its noun (anger, fear, joy …), in any case. Sound and film of one name in one
-folder are one clip, and begin together. A file name tells nothing: `take_01.wav` in every folder would be one speaker.
+An emotion is one of farfeel's eight or its noun (anger, fear, joy …), in upper or lower case. Audio and video of one
+name in one folder are one clip, and begin together. The name of a file has no meaning.
 
-Where the root has a `clips.csv` (UTF-8; commas, semicolons or tabs), its rows are the clips, and all folders are free:
+Where the root has a `clips.csv` (UTF-8; commas, semicolons or tabs), its rows are the clips. Folders then have no
+meaning:
 
-    path      sound or film, relative to the root
-    emotion   as above
-    speaker   may be empty or absent: not known
-    start_s, end_s   the clip in its file, in seconds; empty or absent: all of it
-    video     the film of the sound in `path`, which begins together with it
+    path             audio or video, relative to the root
+    emotion          as above
+    speaker          empty or absent: not known
+    start_s, end_s   the clip in its file, in seconds; empty or absent: the whole file
+    video            the video of the audio in `path`; both begin together
 
-Where nobody says who speaks, each recording counts as a speaker of its own, called `unknown-…`. One name for all would
-leave nothing to divide. But a person can then be in training and in test at once: `speaker_note` says so wherever such
-clips are scanned, trained on or tested with.
+Where the speaker is not known, each recording counts as a speaker of its own, called `unknown-…`. A single name for all
+of them would leave nothing to divide. But one person can then be both in training and in test. `speaker_note` says so
+wherever such clips are scanned, trained on or tested with.
 """
 
 from __future__ import annotations
@@ -57,7 +58,7 @@ _NO_EMOTION = "in the folder "
 
 
 def _decode(path: Path) -> Clip | None:
-    """A path relative to the root → its clip; None where no folder tells the emotion."""
+    """A path relative to the root → its clip; None where its folder is no emotion."""
     emotion = _EMOTION_OF.get(path.parts[0].strip().lower())
     if emotion is None or len(path.parts) < 2 or not _is_recording(path):
         return None
@@ -65,7 +66,7 @@ def _decode(path: Path) -> Clip | None:
 
 
 def _decode_placed(path: Path, root: Path) -> Clip | str | None:
-    """A path under the root → its clip, or why a recording is none."""
+    """A path under the root → its clip; or the reason why a recording is left out."""
     inside = path.relative_to(root)
     clip = _decode(inside)
     if clip:
@@ -86,32 +87,32 @@ def _clip(path: Path, emotion: str, speaker: str, name: str) -> Clip:
     return Clip(
         id=name,
         corpus="folder",
-        # Of the file, not of the clip: who speaks in two stretches of one file may be the same.
+        # The name of the file, not of the clip: two stretches of one file may be of one person.
         speaker=speaker.strip() if known else f"{UNKNOWN}-{path.with_suffix('').as_posix()}",
         emotion=emotion,
-        audio=path,  # films have sound too
+        audio=path,  # videos have audio too
         video=path if path.suffix.lower() in VIDEO_SUFFIXES else None,
     )
 
 
 @dataclass(frozen=True)
-class Folder(Corpus):
-    """A corpus whose paths are read from the root on."""
+class OwnClips(Corpus):
+    """A corpus whose paths are read relative to its root."""
 
     def listing(self, root: Path) -> Listing:
-        """The clips of the table in `root`, or of its folders. Raises FarfeelError that names the row at fault."""
+        """The clips of the table in `root`, or of its folders. Raises FarfeelError that names the faulty row."""
         root = Path(root)
         require_folder(root, "a folder of your own clips", "correct --root")
         if (root / TABLE).is_file():
             listing = _of_table(root)
         else:
             from_root = replace(self, decode=lambda path: _decode_placed(path, root))
-            listing = super(Folder, from_root).listing(root)
+            listing = super(OwnClips, from_root).listing(root)
         _require_one_spelling(listing.clips, root)
         return listing
 
 
-FOLDER = Folder(
+FOLDER = OwnClips(
     name="folder",
     title="your own clips",
     source="your own recordings",
@@ -124,24 +125,25 @@ FOLDER = Folder(
 
 
 def is_unknown(speaker: str) -> bool:
+    """Whether a speaker's name stands for one that is not known."""
     return speaker.startswith(f"{UNKNOWN}-")
 
 
 def speaker_note(clips: Sequence[Clip]) -> str:
-    """What it means that the speakers of some of these clips are not known; empty where all are."""
+    """What it means that the speakers of some clips are not known; "" where all are known."""
     unknown = sum(clip.corpus.removesuffix(SURROGATE) == "folder" and is_unknown(clip.speaker) for clip in clips)
     if not unknown:
         return ""
     return (
-        f"SPEAKERS UNKNOWN: nobody says who speaks in {unknown} of {len(clips)} clips, so each recording counts as a "
-        "speaker of its own and no split is speaker-independent: one person can be in training and in test; accuracies "
-        "then hold for the people recorded here, not for others, and their intervals are too narrow; name the speakers "
+        f"SPEAKERS UNKNOWN: {unknown} of {len(clips)} clips do not name their speaker, so each recording counts as a "
+        "speaker of its own. No split is speaker-independent: one person can be in training and in test. Accuracies "
+        "are then valid only for the people recorded here, and their intervals are too narrow; name the speakers "
         f"(EMOTION/SPEAKER/clip.wav, or the column speaker of {TABLE})"
     )
 
 
 def nothing_here(root: Path, skipped: dict[str, int]) -> FarfeelError:
-    """One line for a folder without a clip: what is there, and which names are known."""
+    """The error about a folder without a clip: what was found, and which names are known."""
     folders = [reason.removeprefix(_NO_EMOTION).split(",")[0] for reason in skipped if reason.startswith(_NO_EMOTION)]
     if folders:
         found = f"recordings in the folders {few(folders)}, none of which is an emotion"
@@ -161,7 +163,7 @@ def _require_one_spelling(clips: Sequence[Clip], root: Path) -> None:
         if spelling.setdefault(clip.speaker.casefold(), clip.speaker) != clip.speaker:
             raise FarfeelError(
                 f"{root} has the speakers {spelling[clip.speaker.casefold()]} and {clip.speaker}, expected one "
-                "spelling for each, or one person would be in training and in test; rename one"
+                "spelling for each; otherwise one person would be in training and in test; rename one"
             )
 
 
@@ -173,8 +175,8 @@ def _of_table(root: Path) -> Listing:
         clip = _read_row(row, root, where)
         if clip.id in row_of:
             raise FarfeelError(
-                f"{where}: {clip.id} is that of row {row_of[clip.id]}, expected each clip once; remove one, give them "
-                "other times, or name a film in the column video"
+                f"{where}: {clip.id} is also in row {row_of[clip.id]}, expected each clip once; remove one, give them "
+                "other times, or name a video in the column video"
             )
         row_of[clip.id] = number
         clips.append(clip)
@@ -187,13 +189,13 @@ def _of_table(root: Path) -> Listing:
 
 
 def _rows(table: Path) -> Iterator[tuple[int, dict[str, str]]]:
-    """Number of the row, that of the column names being 1, and its cells by column; empty rows are passed over."""
+    """Number of the row (the column names are row 1) and its cells by column; empty rows are skipped."""
     try:
         held = table.read_bytes()
     except OSError as error:
         raise FarfeelError(f"{table} cannot be read ({error.strerror}); check its permissions") from None
     try:
-        text = held.decode("utf-8-sig")  # Excel begins a CSV in UTF-8 with a mark.
+        text = held.decode("utf-8-sig")  # Excel puts a mark before a CSV in UTF-8.
     except UnicodeDecodeError as error:
         row = 1 + held[: error.start].count(b"\n")
         raise FarfeelError(f"{table}, row {row}: not UTF-8, as expected of CSV; save it as CSV in UTF-8") from None
@@ -224,9 +226,9 @@ def _require_columns(table: Path, columns: list[str]) -> None:
     if lacking := [name for name in COLUMNS[:2] if name not in columns]:
         raise FarfeelError(
             f"{table}, row 1: no column {' and no column '.join(lacking)}, found {few([c[:40] for c in columns])}; "
-            f"expected path and emotion, and where you like {', '.join(COLUMNS[2:])}; add it"
+            f"expected path and emotion, and optionally {', '.join(COLUMNS[2:])}; add it"
         )
-    for column in columns:  # Passed over in silence, `start` for start_s would train on whole files.
+    for column in columns:  # If ignored, `start` for start_s would train on whole files.
         if column not in COLUMNS:
             near = nearest(column, COLUMNS)
             remedy = f"did you mean {near}?" if near else "remove it"
@@ -238,7 +240,7 @@ def _require_columns(table: Path, columns: list[str]) -> None:
 def _read_row(row: dict[str, str], root: Path, where: str) -> Clip:
     emotion = _EMOTION_OF.get(row["emotion"].lower())
     if emotion is None:
-        near = nearest(row["emotion"], list(_EMOTION_OF))
+        near = nearest(row["emotion"], tuple(_EMOTION_OF))
         remedy = f"did you mean {near}?" if near else "choose one of them, or remove the row"
         raise FarfeelError(f"{where}: emotion {row['emotion'][:40]!r} is none of {_KNOWN}; {remedy}")
     path = _file(row["path"], "path", root, where)
@@ -256,8 +258,8 @@ def _read_row(row: dict[str, str], root: Path, where: str) -> Clip:
     video = clip.video
     if row.get("video"):
         video = _file(row["video"], "video", root, where)
-    placed = replace(clip, audio=root / path, video=None if video is None else root / video)
-    return replace(placed, start_s=start_s or 0.0, end_s=end_s)
+    clip = replace(clip, audio=root / path, video=None if video is None else root / video)
+    return replace(clip, start_s=start_s or 0.0, end_s=end_s)
 
 
 def _file(cell: str, column: str, root: Path, where: str) -> Path:
@@ -265,13 +267,13 @@ def _file(cell: str, column: str, root: Path, where: str) -> Path:
     if not cell:
         raise FarfeelError(f"{where}: no {column}, expected a file under {root}; fill it in or remove the row")
     base = Path(os.path.abspath(root))
-    place = Path(os.path.normpath(base / cell.replace("\\", "/")))  # tables come from Windows, too
-    if not place.is_relative_to(base):
-        raise FarfeelError(f"{where}: {column} {cell[:200]} lies outside {root}, expected a file in it; move it there")
-    if not os.path.isfile(place):  # Path.is_file raises for a name that is too long, as of a quote never closed.
-        found = "is a folder" if os.path.isdir(place) else "does not exist"
+    file = Path(os.path.normpath(base / cell.replace("\\", "/")))  # a table may come from Windows
+    if not file.is_relative_to(base):
+        raise FarfeelError(f"{where}: {column} {cell[:200]} is outside {root}, expected a file in it; move it there")
+    if not os.path.isfile(file):  # Path.is_file raises for a name that is too long, such as one with a missing quote.
+        found = "is a folder" if os.path.isdir(file) else "does not exist"
         raise FarfeelError(f"{where}: {column} {cell[:200]} {found}; expected a file under {root}; correct the row")
-    return place.relative_to(base)
+    return file.relative_to(base)
 
 
 def _seconds(row: dict[str, str], column: str, where: str) -> float | None:

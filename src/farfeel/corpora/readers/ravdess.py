@@ -4,11 +4,11 @@ Source: https://zenodo.org/records/1188976 (doi 10.5281/zenodo.1188976). Licence
 Citation: Livingstone and Russo (2018), PLoS ONE 13(5): e0196391.
 
 Names are modality - channel - emotion - intensity - statement - repetition - actor:
-03-01-06-01-02-01-12.wav is 03 sound alone, 01 speech, 06 fearful, 01 normal, 02 "Dogs are sitting by the door",
+03-01-06-01-02-01-12.wav is 03 audio only, 01 speech, 06 fearful, 01 normal, 02 "Dogs are sitting by the door",
 01 first time, 12 the twelfth actor. Odd actors are male, even ones female.
 
-Sound (03, WAV or a FLAC copy at any rate) and film (MP4: 01 with sound, 02 without) of one utterance become one clip.
-Its id is always the name of the sound, whichever files are there, so that evaluations of the same utterance pair up.
+Audio (03, WAV or a FLAC copy at any rate) and video (MP4: 01 with audio, 02 without) of one utterance become one clip.
+Its id is always the name of the audio file, whichever files are there. So evaluations of one utterance can be compared.
 Song (channel 02) is left out.
 """
 
