@@ -147,7 +147,7 @@ def test_torchrun_and_slurm_say_which_process_this_is() -> None:
     ("size", "local", "overrides", "said"),
     [
         (1, 1, ("train.devices=2",), "start them with farfeel train or torchrun"),
-        (2, 2, ("train.devices=3",), "started 2 processes here; leave it out"),
+        (2, 2, ("train.devices=3",), "started 2 processes here; remove it"),
         (2, 2, ("train.batch_size=1",), "expected one clip for each of 2"),
         (2, 2, ("train.strategy=fsdp", "modalities=both"), "set train.strategy=ddp"),
     ],

@@ -17,10 +17,9 @@ import yaml
 from pydantic import ValidationError
 from pydantic_core import PydanticSerializationError
 
+from farfeel.recipe.base import RANGES, UNKNOWN_NAME, Section, choices_of, settings
 from farfeel.recipe.sections import (
     NAMED,
-    RANGES,
-    UNKNOWN_NAME,
     Audio,
     Augment,
     Camera,
@@ -30,12 +29,9 @@ from farfeel.recipe.sections import (
     Model,
     Recipe,
     Rooms,
-    Section,
     Simulation,
     Train,
     Video,
-    choices_of,
-    settings,
 )
 from farfeel.support.files import replacing_file
 from farfeel.support.registry import Registry, nearest
@@ -171,7 +167,7 @@ def as_yaml(recipe: Recipe) -> str:
 
 def describe() -> Iterator[tuple[str, str, str]]:
     """Every setting as (dotted key, default, meaning), for help and documentation."""
-    for key, section, name in settings():
+    for key, section, name in settings(Recipe):
         field = section.model_fields[name]
         yield key, _plain(field.default), one_line(field.description or "")
 
@@ -180,7 +176,7 @@ def choices() -> dict[str, dict[str, str]]:
     """Setting → its possible values, each with one line about it; the line is empty where the setting's own meaning
     explains the values. Settings that take any value are not in it."""
     found: dict[str, dict[str, str]] = {}
-    for key, section, name in settings():
+    for key, section, name in settings(Recipe):
         values = choices_of(section, name)
         if isinstance(values, Registry):
             variants = [values.variant(each) for each in values]

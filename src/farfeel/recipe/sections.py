@@ -5,80 +5,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Annotated, Any, ClassVar, Literal, get_args, get_origin
+from typing import Annotated, Any, Literal
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    GetCoreSchemaHandler,
-    SerializerFunctionWrapHandler,
-    computed_field,
-    model_serializer,
-    model_validator,
+from pydantic import Field, computed_field, model_validator
+
+from farfeel.recipe.base import (
+    Count,
+    Named,
+    NotNegative,
+    Positive,
+    Range,
+    SampleRate,
+    Section,
+    Share,
+    Span,
+    Stages,
+    choices_of,
+    settings,
 )
-from pydantic_core import CoreSchema, PydanticCustomError, core_schema
-
 from farfeel.support.registry import Registry
 from farfeel.types import EMOTIONS, FarfeelError
 from farfeel.variants import AUDIO_NETWORKS, FUSIONS, MICROPHONES, NOISES, VIDEO_NETWORKS
 
-UNKNOWN_NAME = "unknown_name"  # pydantic's type of the error below
 TAKES = ("any", "one", "as trained")  # how many microphones a strategy can use
-
-
-class Named:
-    """Marks a setting that names a variant: `Annotated[str, Named(MICROPHONES)]`."""
-
-    def __init__(self, registry: Registry[Any]) -> None:
-        self.registry = registry
-
-    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        return core_schema.no_info_after_validator_function(self._known, handler(source))
-
-    def _known(self, name: str) -> str:
-        if name not in self.registry:
-            raise PydanticCustomError(UNKNOWN_NAME, "{expected}", {"expected": self.registry.expected(name)})
-        self.registry.variant(name)  # raises where two packages bring that name
-        return name
-
-
-Positive = Annotated[float, Field(gt=0)]
-NotNegative = Annotated[float, Field(ge=0)]
-Count = Annotated[int, Field(ge=1)]
-Share = Annotated[float, Field(ge=0, le=1)]
-SampleRate = Annotated[int, Field(ge=8000, le=192000)]
-Stages = Annotated[tuple[Count, ...], Field(min_length=1)]
-Range = tuple[float, float]
-Span = tuple[NotNegative, NotNegative]  # a range of lengths or times
-RANGES = (Range, Range | None, Span)
-
-
-class Section(BaseModel):
-    """The base class of all sections."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
-    later: ClassVar[tuple[str, ...]] = ("options",)
-    """Settings that recipes did not have at first. At their defaults, which never change, they are not written: so the
-    files of a recipe that does not use them stay as they were, byte for byte."""
-
-    @model_validator(mode="after")
-    def _ranges_ascend(self) -> Section:
-        for name, value in self:
-            if type(self).model_fields[name].annotation in RANGES and value and value[0] > value[1]:
-                raise ValueError(f"{name} is {list(value)}, expected a range with its lower end first; exchange them")
-        return self
-
-    @model_serializer(mode="wrap")
-    def _without_later(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        tree: dict[str, Any] = handler(self)
-        fields = type(self).model_fields
-        return {
-            name: value
-            for name, value in tree.items()
-            if name not in self.later or value != (fields[name].default if name in fields else {})
-        }
 
 
 class Data(Section):
@@ -488,31 +437,9 @@ class Recipe(Section):
         return needed
 
 
-def choices_of(section: type[Section], name: str) -> tuple[Any, ...] | Registry[Any] | None:
-    """The values that a setting may have: those written down, or a registry; None where it is free."""
-    field = section.model_fields[name]
-    return _choices(Annotated[(field.annotation, *field.metadata)] if field.metadata else field.annotation)
-
-
-def _choices(annotation: Any) -> tuple[Any, ...] | Registry[Any] | None:
-    for mark in getattr(annotation, "__metadata__", ()):
-        if isinstance(mark, Named):
-            return mark.registry
-    if get_origin(annotation) is Literal:
-        return get_args(annotation)
-    return next((found for part in get_args(annotation) if (found := _choices(part)) is not None), None)
-
-
-def settings(section: type[Section] = Recipe, prefix: str = "") -> Iterator[tuple[str, type[Section], str]]:
-    """Every setting as (dotted key, its section, its name there)."""
-    for name, field in section.model_fields.items():
-        if isinstance(field.default, Section):
-            yield from settings(type(field.default), f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", section, name
-
-
 NAMED: dict[str, Registry[Any]] = {
-    key: registry for key, section, name in settings() if isinstance(registry := choices_of(section, name), Registry)
+    key: registry
+    for key, section, name in settings(Recipe)
+    if isinstance(registry := choices_of(section, name), Registry)
 }
 """The settings that name variants."""

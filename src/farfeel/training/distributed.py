@@ -1,8 +1,8 @@
-"""Training over several processes, through Lightning Fabric: which clips are whose, and what all have in common.
+"""Training over several processes, through Lightning Fabric: which process takes which clips, and what they share.
 
-A batch is everybody's: rank r of R takes clips r, r + R, r + 2R … of each, so that the batches are those of one
-process, and no clip is drawn twice. Gradients are means over the whole batch. Batch norm is not: each rank normalises
-its own part, and running statistics are averaged after each epoch (`average_statistics`).
+All processes share a batch: rank r of R takes clips r, r + R, r + 2R … of it. So the batches are those of one process,
+and no clip is drawn twice. Gradients are means over the whole batch. Batch norm is not: each rank normalises its own
+part, and running statistics are averaged after each epoch (`average_statistics`).
 """
 
 from __future__ import annotations
@@ -30,44 +30,48 @@ from farfeel.training.processes import AGAIN, PeerLostError, here
 from farfeel.types import FarfeelError
 
 Model = TypeVar("Model", bound=nn.Module)
-PATIENCE = timedelta(days=1)  # The others wait while the first validates; a process that ends is noticed at once.
+PATIENCE = timedelta(days=1)  # The others wait while the first validates. A process that ends is noticed at once.
 LOST = ("gloo", "nccl", "connection closed", "connection reset")  # in PyTorch's RuntimeError of a lost process
 
 
 def join(recipe: Recipe, precision: str) -> Fabric:
-    """Meet the other processes, if there are any. Raises FarfeelError where the recipe does not fit their number."""
-    place, knobs = here(), recipe.train
+    """Meet the other processes, if there are any.
+
+    recipe: with train.devices and train.strategy. precision: for Fabric, "32-true" or "bf16-mixed". Raises FarfeelError
+    where the recipe does not fit the number of processes or of GPUs.
+    """
+    place, settings = here(), recipe.train
     if place.size == 1:
-        if knobs.devices > 1:
+        if settings.devices > 1:
             raise FarfeelError(
-                f"train.devices is {knobs.devices}, this is one process; start them with farfeel train or torchrun"
+                f"train.devices is {settings.devices}, this is one process; start them with farfeel train or torchrun"
             )
         fabric = Fabric(devices=1, precision=precision)  # type: ignore[arg-type]
         fabric.launch()
         return fabric
-    if knobs.devices not in (1, place.local):
+    if settings.devices not in (1, place.local):
         raise FarfeelError(
-            f"train.devices is {knobs.devices}, torchrun or srun started {place.local} processes here; leave it out"
+            f"train.devices is {settings.devices}, torchrun or srun started {place.local} processes here; remove it"
         )
-    if knobs.batch_size < place.size:
+    if settings.batch_size < place.size:
         raise FarfeelError(
-            f"train.batch_size is {knobs.batch_size}, expected one clip for each of {place.size} processes; raise it"
+            f"train.batch_size is {settings.batch_size}, expected one clip for each of {place.size} processes; raise it"
         )
     gpus = torch.cuda.device_count()
     if 0 < gpus < place.local:
         raise FarfeelError(f"{place.local} processes, each sees {gpus} GPUs; start one for each, and let each see all")
     strategy: DDPStrategy | ModelParallelStrategy
-    if knobs.strategy == "fsdp":
+    if settings.strategy == "fsdp":
         if recipe.modalities == "both":
             raise FarfeelError(
-                "train.strategy is fsdp, modalities is both: a process whose clips have no film would leave the others "
-                "waiting for its gradients; set train.strategy=ddp"
+                "train.strategy is fsdp, modalities is both: a process whose clips have no video would leave the "
+                "others waiting for its gradients; set train.strategy=ddp"
             )
         strategy = ModelParallelStrategy(
             _shard, data_parallel_size=place.size, tensor_parallel_size=1, timeout=PATIENCE
         )
     else:
-        # Of sound and film, a process's clips may have only one.
+        # The clips of one process may have only audio or only video.
         some_unused = recipe.modalities == "both"
         strategy = DDPStrategy(timeout=PATIENCE, broadcast_buffers=False, find_unused_parameters=some_unused)
     fabric = Fabric(
@@ -85,7 +89,7 @@ def join(recipe: Recipe, precision: str) -> Fabric:
 
 
 def set_up(fabric: Fabric, model: Model, averaged: AveragedModel | None) -> tuple[nn.Module, Model]:
-    """The model as it is called in training, and whole as it is validated and kept; both on their device. Where FSDP
+    """The model for training steps, and the whole model that is validated and saved; both on their device. If FSDP
     divides the first, `gather` fills the second."""
     kept: Any = averaged.module if averaged else model
     if averaged:
@@ -98,7 +102,7 @@ def set_up(fabric: Fabric, model: Model, averaged: AveragedModel | None) -> tupl
 
 
 def gather(kept: nn.Module, model: nn.Module, averaged: AveragedModel | None) -> None:
-    """Fill the whole model with what the ranks hold of it."""
+    """Fill the whole model from the parts that the ranks hold."""
     source = averaged.module if averaged else model
     if kept is not source:
         kept.load_state_dict(whole(source.state_dict()))
@@ -121,8 +125,8 @@ def _shard(model: nn.Module, mesh: Any) -> nn.Module:
 
 
 class BatchParts(Sampler[list[int]]):
-    """A rank's part of each batch of an order. Where a last batch has too few clips, one of them stands in, so that
-    the rank keeps step; it has no weight (`share`)."""
+    """A rank's part of each batch of an order. If the last batch has too few clips, a rank takes one of the others'
+    clips, so that it makes the same number of steps; that clip has no weight (`share`)."""
 
     def __init__(self, order: Sampler[int], size: int, batch_size: int, rank: int, ranks: int) -> None:
         self.order, self.size, self.batch_size, self.rank, self.ranks = order, size, batch_size, rank, ranks
@@ -137,7 +141,7 @@ class BatchParts(Sampler[list[int]]):
             yield batch[self.rank :: self.ranks] or batch[:1]
 
     def clips(self, step: int) -> int:
-        """In the batch of all ranks."""
+        """The number of clips in the batch of all ranks."""
         return min(self.batch_size, self.size - step * self.batch_size)
 
     def share(self, step: int) -> float:
@@ -146,7 +150,7 @@ class BatchParts(Sampler[list[int]]):
 
 
 def moving_average(model: nn.Module, decay: float) -> AveragedModel:
-    """An exponential moving average of a model, also where its parameters are divided: each rank averages its own."""
+    """An exponential moving average of a model. Where its parameters are divided, each rank averages its own part."""
     average = get_ema_multi_avg_fn(decay)
 
     def average_parts(ours: Any, theirs: Any, steps: Any) -> None:
@@ -164,7 +168,7 @@ def _part(tensor: Tensor) -> Tensor:
 
 
 def average_statistics(fabric: Fabric, *models: nn.Module) -> None:
-    """Running means and variances, over the ranks: each has seen its part of every batch."""
+    """Average the running means and variances over the ranks: each has seen its part of every batch."""
     if fabric.world_size == 1:
         return
     for model in models:
@@ -183,7 +187,7 @@ def total(fabric: Fabric, number: float) -> float:
 
 
 def whole(state: Any) -> Any:
-    """A state without divided tensors: the same whatever the strategy, and readable by any."""
+    """A state without divided tensors: the same with every strategy, and readable by every strategy."""
     if isinstance(state, DTensor):
         return state.full_tensor()
     if isinstance(state, dict):
@@ -192,7 +196,7 @@ def whole(state: Any) -> Any:
 
 
 def restore_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
-    """Load a whole state, divided as the parameters are."""
+    """Load a whole state into an optimiser, divided as its parameters are."""
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     for number, held in state["state"].items():
         parameter = parameters[number]
@@ -205,7 +209,7 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -
 
 @contextmanager
 def lost_peers(fabric: Fabric) -> Iterator[None]:
-    """A process that ended is noticed where the others wait for it → PeerLostError."""
+    """Raise PeerLostError where a process waits for another one that has ended."""
     try:
         yield
     except RuntimeError as error:
