@@ -9,7 +9,7 @@ from pathlib import Path
 from farfeel.recipe import Recipe
 from farfeel.recognise.decoding import ModelInput, decode
 from farfeel.recognise.options import Options
-from farfeel.training.processes import here
+from farfeel.training.processes import this_process
 from farfeel.types import FarfeelError
 
 
@@ -20,6 +20,6 @@ def decode_or_die(path: Path, recipes: Sequence[Recipe], options: Options) -> Mo
 
 
 def fail_or_wait() -> None:
-    if here().rank == 1:
+    if this_process().rank == 1:
         raise FarfeelError("sad.wav is damaged")
     time.sleep(600)

@@ -24,7 +24,7 @@ from farfeel.shards.store import Shards
 from farfeel.training.distributed import BatchParts, moving_average
 from farfeel.training.examples import EpochOrder
 from farfeel.training.prepared_examples import PreparedTrainingSet
-from farfeel.training.processes import Place, here, run_together
+from farfeel.training.processes import ProcessRank, run_together, this_process
 from farfeel.types import FarfeelError
 
 Small = Callable[..., Recipe]
@@ -133,21 +133,21 @@ def test_what_one_process_says_is_what_is_wrong() -> None:
 
 
 def test_torchrun_and_slurm_say_which_process_this_is() -> None:
-    assert here({}) == Place(0, 1, 1)
+    assert this_process({}) == ProcessRank(0, 1, 1)
     torchrun = {"TORCHELASTIC_RUN_ID": "none", "RANK": "5", "WORLD_SIZE": "8", "LOCAL_WORLD_SIZE": "4"}
-    assert here(torchrun) == Place(5, 8, 4)
+    assert this_process(torchrun) == ProcessRank(5, 8, 4)
     slurm = {"SLURM_NTASKS": "4", "SLURM_PROCID": "3", "SLURM_NTASKS_PER_NODE": "2", "SLURM_JOB_NAME": "train"}
-    assert here(slurm) == Place(3, 4, 2)
-    assert here(slurm | {"SLURM_JOB_NAME": "bash"}) == Place()
+    assert this_process(slurm) == ProcessRank(3, 4, 2)
+    assert this_process(slurm | {"SLURM_JOB_NAME": "bash"}) == ProcessRank()
     with pytest.raises(FarfeelError, match="add that"):
-        here({"SLURM_NTASKS": "4"})
+        this_process({"SLURM_NTASKS": "4"})
 
 
 @pytest.mark.parametrize(
     ("size", "local", "overrides", "said"),
     [
         (1, 1, ("train.devices=2",), "start them with farfeel train or torchrun"),
-        (2, 2, ("train.devices=3",), "started 2 processes here; remove it"),
+        (2, 2, ("train.devices=3",), "started 2 processes here; remove train.devices"),
         (2, 2, ("train.batch_size=1",), "expected one clip for each of 2"),
         (2, 2, ("train.strategy=fsdp", "modalities=both"), "set train.strategy=ddp"),
     ],
@@ -162,7 +162,7 @@ def test_a_recipe_that_does_not_fit_the_processes_is_one_clear_line(
     overrides: tuple[str, ...],
     said: str,
 ) -> None:
-    monkeypatch.setattr("farfeel.training.distributed.here", lambda: Place(0, size, local))
+    monkeypatch.setattr("farfeel.training.distributed.this_process", lambda: ProcessRank(0, size, local))
     with pytest.raises(FarfeelError, match=said):
         train(small(*overrides), split, None, tmp_path / "run")
 

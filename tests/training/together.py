@@ -18,7 +18,7 @@ from farfeel.models.emotion import EmotionModel
 from farfeel.recipe import Recipe
 from farfeel.training.examples import TrainingSet
 from farfeel.training.loop import fit
-from farfeel.training.processes import here
+from farfeel.training.processes import this_process
 
 BLOCKS = HTSAT.sharded
 UNDIVIDED = "undivided"  # the run whose audio network names no blocks to FSDP
@@ -26,7 +26,7 @@ UNDIVIDED = "undivided"  # the run whose audio network names no blocks to FSDP
 
 def train_each(recipes: dict[str, Recipe], split: Split, out: Path) -> None:
     """A run of each recipe. Batch norms normalise by what they knew at first: those of a part are not those of all."""
-    rank = here().rank
+    rank = this_process().rank
     for name, recipe in recipes.items():
         HTSAT.sharded = () if name == UNDIVIDED else BLOCKS
         torch.set_num_threads(1)
@@ -56,7 +56,7 @@ def command_until_killed(words: Sequence[str], out: Path, rank: int) -> None:
             time.sleep(0.01)
         os.kill(os.getpid(), signal.SIGKILL)
 
-    if here().rank == rank:
+    if this_process().rank == rank:
         threading.Thread(target=die, daemon=True).start()
     main(words)
 

@@ -114,9 +114,9 @@ def _run_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _train(args: argparse.Namespace) -> None:
     from farfeel.support.console import quiet
-    from farfeel.training.processes import here
+    from farfeel.training.processes import this_process
 
-    with quiet() if here().rank else nullcontext():
+    with quiet() if this_process().rank else nullcontext():
         _train_here(args)
 
 
@@ -124,7 +124,7 @@ def _train_here(args: argparse.Namespace) -> None:
     """Train. If several processes train together, this runs in each of them."""
     from farfeel.recipe import load_recipe
     from farfeel.recognise.recognizer import DEFAULT
-    from farfeel.training.processes import here, run_together
+    from farfeel.training.processes import run_together, this_process
     from farfeel.training.run_folder import require_run_folder
 
     overrides = list(args.overrides)
@@ -144,7 +144,8 @@ def _train_here(args: argparse.Namespace) -> None:
     (train, val), absent = chosen_clips(args, recipe, "train", "val", shards=shards)
     banks = open_banks([args.rirs], recipe.audio.sample_rate, recipe.microphones.count) if args.rirs else []
     bank = banks[0] if banks else None
-    if recipe.train.devices > 1 and here().size == 1:  # errors in the input so far are reported once, by this process
+    # Errors in the input so far are reported once, by this process.
+    if recipe.train.devices > 1 and this_process().size == 1:
         run_together(functools.partial(_train, args), recipe.train.devices)
         return
     from farfeel.training.run import run_training

@@ -1,8 +1,8 @@
-"""Training over several processes, through Lightning Fabric: which process takes which clips, and what they share.
+"""Training over several processes, through Lightning Fabric: how batches are divided, and what is averaged.
 
-All processes share a batch: rank r of R takes clips r, r + R, r + 2R … of it. So the batches are those of one process,
-and no clip is drawn twice. Gradients are means over the whole batch. Batch norm is not: each rank normalises its own
-part, and running statistics are averaged after each epoch (`average_statistics`).
+A batch is shared by all processes: rank r of R takes clips r, r + R, r + 2R … of each. The batches are those of a
+single process, and no clip is drawn twice. Gradients are means over the whole batch. Batch norm is not: each rank
+normalises its own part, and running statistics are averaged after each epoch (`average_statistics`).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from torch.utils.data import Sampler
 
 from farfeel.recipe import Recipe
 from farfeel.support.console import note
-from farfeel.training.processes import AGAIN, PeerLostError, here
+from farfeel.training.processes import AGAIN, PeerLostError, this_process
 from farfeel.types import FarfeelError
 
 Model = TypeVar("Model", bound=nn.Module)
@@ -40,8 +40,8 @@ def join(recipe: Recipe, precision: str) -> Fabric:
     recipe: with train.devices and train.strategy. precision: for Fabric, "32-true" or "bf16-mixed". Raises FarfeelError
     where the recipe does not fit the number of processes or of GPUs.
     """
-    place, settings = here(), recipe.train
-    if place.size == 1:
+    process, settings = this_process(), recipe.train
+    if process.size == 1:
         if settings.devices > 1:
             raise FarfeelError(
                 f"train.devices is {settings.devices}, this is one process; start them with farfeel train or torchrun"
@@ -49,17 +49,22 @@ def join(recipe: Recipe, precision: str) -> Fabric:
         fabric = Fabric(devices=1, precision=precision)  # type: ignore[arg-type]
         fabric.launch()
         return fabric
-    if settings.devices not in (1, place.local):
+    if settings.devices not in (1, process.local):
         raise FarfeelError(
-            f"train.devices is {settings.devices}, torchrun or srun started {place.local} processes here; remove it"
+            f"train.devices is {settings.devices}, torchrun or srun started {process.local} processes here; "
+            "remove train.devices"
         )
-    if settings.batch_size < place.size:
+    if settings.batch_size < process.size:
         raise FarfeelError(
-            f"train.batch_size is {settings.batch_size}, expected one clip for each of {place.size} processes; raise it"
+            f"train.batch_size is {settings.batch_size}, expected one clip for each of {process.size} processes; "
+            "raise it"
         )
     gpus = torch.cuda.device_count()
-    if 0 < gpus < place.local:
-        raise FarfeelError(f"{place.local} processes, each sees {gpus} GPUs; start one for each, and let each see all")
+    if 0 < gpus < process.local:
+        raise FarfeelError(
+            f"{process.local} processes, each has {gpus} GPUs; start one process for each GPU, and make all GPUs "
+            "visible to each"
+        )
     strategy: DDPStrategy | ModelParallelStrategy
     if settings.strategy == "fsdp":
         if recipe.modalities == "both":
@@ -68,20 +73,20 @@ def join(recipe: Recipe, precision: str) -> Fabric:
                 "others waiting for its gradients; set train.strategy=ddp"
             )
         strategy = ModelParallelStrategy(
-            _shard, data_parallel_size=place.size, tensor_parallel_size=1, timeout=PATIENCE
+            _shard, data_parallel_size=process.size, tensor_parallel_size=1, timeout=PATIENCE
         )
     else:
-        # The clips of one process may have only audio or only video.
+        # The clips of one process may have only audio, or only video.
         some_unused = recipe.modalities == "both"
         strategy = DDPStrategy(timeout=PATIENCE, broadcast_buffers=False, find_unused_parameters=some_unused)
     fabric = Fabric(
         accelerator="cuda" if gpus else "cpu",
-        devices=place.local,
-        num_nodes=place.size // place.local,
+        devices=process.local,
+        num_nodes=process.size // process.local,
         strategy=strategy,
         precision=precision,  # type: ignore[arg-type]
     )
-    note(f"{place.size} processes train together; waiting until all are there")
+    note(f"{process.size} processes train together; waiting until all are there")
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     with lost_peers(fabric):
         fabric.launch()
@@ -89,8 +94,9 @@ def join(recipe: Recipe, precision: str) -> Fabric:
 
 
 def set_up(fabric: Fabric, model: Model, averaged: AveragedModel | None) -> tuple[nn.Module, Model]:
-    """The model for training steps, and the whole model that is validated and saved; both on their device. If FSDP
-    divides the first, `gather` fills the second."""
+    """The model that is called in training, and the whole model that is validated and kept, both on their device.
+
+    Where FSDP divides the first, `gather` fills the second."""
     kept: Any = averaged.module if averaged else model
     if averaged:
         averaged.to(fabric.device)
@@ -102,7 +108,7 @@ def set_up(fabric: Fabric, model: Model, averaged: AveragedModel | None) -> tupl
 
 
 def gather(kept: nn.Module, model: nn.Module, averaged: AveragedModel | None) -> None:
-    """Fill the whole model from the parts that the ranks hold."""
+    """Fill the whole model with the parts that the ranks hold."""
     source = averaged.module if averaged else model
     if kept is not source:
         kept.load_state_dict(whole(source.state_dict()))
@@ -114,7 +120,7 @@ def _shard(model: nn.Module, mesh: Any) -> nn.Module:
     A class attribute `sharded` of a network names its blocks that are gathered one at a time. All other parameters are
     gathered together, as in a network of another package that names no blocks.
     """
-    for parameter in model.parameters():  # FSDP knows no channels-last weights.
+    for parameter in model.parameters():  # FSDP does not support channels-last weights.
         parameter.data = parameter.data.contiguous()
     blocks = tuple({block for part in model.modules() for block in getattr(type(part), "sharded", ())})
     for part in model.modules():

@@ -1,8 +1,7 @@
-"""Processes that train one model together: who this one is, and those that are started on this machine.
+"""Processes that train one model together: the rank of this one, and how to start several on this machine.
 
-Each has a rank from 0, the first of which writes and speaks. torchrun and Slurm's srun start them on any number of
-machines; `run_together` starts them on this one, in the environment that torchrun gives, and ends them all when one
-ends.
+Ranks count from 0. Only rank 0 writes and prints. torchrun and Slurm's srun start processes on any number of machines.
+`run_together` starts them on this machine, in the environment that torchrun gives, and ends all of them when one ends.
 """
 
 from __future__ import annotations
@@ -20,13 +19,13 @@ from multiprocessing.context import SpawnProcess
 from farfeel.support.pool import end_with_parent
 from farfeel.types import FarfeelError
 
-AGAIN = "run the same command with --resume, it goes on after the last whole epoch"
-GRACE_S = 3.0  # In which the others may say what they know before they are ended.
+AGAIN = "run the same command with --resume: it continues after the last whole epoch"
+GRACE_S = 3.0  # time for the others to send their errors before they are ended
 
 
 @dataclass(frozen=True)
-class Place:
-    """This process: its rank among `size`, of which `local` run on this machine."""
+class ProcessRank:
+    """The rank of a process among `size` processes, of which `local` run on this machine."""
 
     rank: int = 0
     size: int = 1
@@ -34,40 +33,40 @@ class Place:
 
 
 class PeerLostError(FarfeelError):
-    """Another of the processes ended; it may have said why."""
+    """Another of the processes ended. Its own error may give the reason."""
 
 
-def here(environ: Mapping[str, str] = os.environ) -> Place:
-    """This process's place by what torchrun or srun has put into the environment; without them, the only process."""
+def this_process(environ: Mapping[str, str] = os.environ) -> ProcessRank:
+    """The rank of this process, from the environment that torchrun or srun has set; without them, the only process."""
     if "TORCHELASTIC_RUN_ID" in environ:
-        return Place(int(environ["RANK"]), int(environ["WORLD_SIZE"]), int(environ["LOCAL_WORLD_SIZE"]))
+        return ProcessRank(int(environ["RANK"]), int(environ["WORLD_SIZE"]), int(environ["LOCAL_WORLD_SIZE"]))
     tasks = int(environ.get("SLURM_NTASKS", 1))
-    # The jobs that salloc and srun --pty open have these names, and a single process at work.
+    # Jobs of salloc and srun --pty have these names. A single process works in them.
     if tasks == 1 or environ.get("SLURM_JOB_NAME") in ("bash", "interactive"):
-        return Place()
+        return ProcessRank()
     if "SLURM_NTASKS_PER_NODE" not in environ:
         raise FarfeelError(f"Slurm has {tasks} tasks without --ntasks-per-node; add that, one per GPU")
-    return Place(int(environ["SLURM_PROCID"]), tasks, int(environ["SLURM_NTASKS_PER_NODE"]))
+    return ProcessRank(int(environ["SLURM_PROCID"]), tasks, int(environ["SLURM_NTASKS_PER_NODE"]))
 
 
 def run_together(work: Callable[[], None], processes: int) -> None:
-    """`work` in each of so many processes of this machine; it must be picklable. Where one ends early, all are ended.
+    """Call `work`, which must be picklable, in so many processes of this machine. Where one fails, all are ended.
 
-    Raises what the first of them raised, FarfeelError or OSError, or FarfeelError where one was killed.
+    Raises the FarfeelError or OSError of the process that failed first, or FarfeelError where one was killed.
     """
     context = multiprocessing.get_context("spawn")
     port = _free_port()
     ranks: list[SpawnProcess] = []
-    hears: list[Connection] = []
+    receivers: list[Connection] = []
     try:
         for rank in range(processes):
-            hear, say = context.Pipe(duplex=False)
-            process = context.Process(target=_run, args=(work, Place(rank, processes, processes), port, say))
+            receiver, sender = context.Pipe(duplex=False)
+            process = context.Process(target=_run, args=(work, ProcessRank(rank, processes, processes), port, sender))
             process.start()
-            say.close()
+            sender.close()
             ranks.append(process)
-            hears.append(hear)
-        # First who is alive, then how the others ended: one that ends in between is seen either way.
+            receivers.append(receiver)
+        # First ask which run, then how the others ended: one that ends in between is noticed either way.
         while (alive := _alive(ranks)) and not any(process.exitcode for process in ranks):
             wait(alive)
         deadline = time.monotonic() + GRACE_S
@@ -78,54 +77,55 @@ def run_together(work: Callable[[], None], processes: int) -> None:
         for process in ranks:
             process.kill()
             process.join()
-    _raise_first([_said(hear) for hear in hears], codes)
+    _raise_first([_error_of(receiver) for receiver in receivers], codes)
 
 
 def _alive(ranks: list[SpawnProcess]) -> list[int]:
-    """Sentinels of those that run."""
+    """The sentinels of those that still run."""
     return [process.sentinel for process in ranks if process.is_alive()]
 
 
-def _raise_first(said: list[Exception | None], codes: list[int | None]) -> None:
-    """The error that explains the others, if there is any."""
-    for error in said:
+def _raise_first(errors: list[Exception | None], codes: list[int | None]) -> None:
+    """Raise the error that explains the others, if there is one."""
+    for error in errors:
         if error and not isinstance(error, PeerLostError):
             raise error
     for rank, code in enumerate(codes):
-        if code and not said[rank]:
+        if code and not errors[rank]:
             how = f"was killed by signal {-code} (is the memory full?)" if code < 0 else f"ended with exit code {code}"
             raise FarfeelError(f"process {rank} of {len(codes)} {how}, expected it to finish; {AGAIN}")
-    for error in said:
+    for error in errors:
         if error:
             raise error
 
 
-def _said(hear: Connection) -> Exception | None:
+def _error_of(receiver: Connection) -> Exception | None:
+    """The error that a process has sent, if any."""
     try:
-        error: Exception | None = hear.recv() if hear.poll() else None
-    except EOFError:  # It ended without a word.
+        error: Exception | None = receiver.recv() if receiver.poll() else None
+    except EOFError:  # It ended without sending any.
         return None
     return error
 
 
-def _run(work: Callable[[], None], place: Place, port: int, say: Connection) -> None:
-    """One of the processes."""
+def _run(work: Callable[[], None], process: ProcessRank, port: int, sender: Connection) -> None:
+    """Work as one of the processes; send the error, if there is one, to the parent."""
     end_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process of a terminal; the parent ends these.
     os.environ |= {
         "TORCHELASTIC_RUN_ID": "farfeel",
-        "RANK": str(place.rank),
-        "LOCAL_RANK": str(place.rank),
+        "RANK": str(process.rank),
+        "LOCAL_RANK": str(process.rank),
         "GROUP_RANK": "0",
-        "WORLD_SIZE": str(place.size),
-        "LOCAL_WORLD_SIZE": str(place.local),
+        "WORLD_SIZE": str(process.size),
+        "LOCAL_WORLD_SIZE": str(process.local),
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": str(port),
     }
     try:
         work()
     except (FarfeelError, OSError) as error:
-        say.send(error)
+        sender.send(error)
         raise SystemExit(1) from None
 
 
