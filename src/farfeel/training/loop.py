@@ -1,11 +1,11 @@
-"""The training loop, in the open: `fit` is a generator that yields a report after each epoch.
+"""The training loop: `fit` is a generator that yields a report after each epoch.
 
 Resumption: the state after each epoch is in `last.ckpt`; everything random in an epoch follows from (seed, epoch), so
 a run that was killed and resumed equals an uninterrupted one, bit for bit on the CPU. On disk, in the run's folder:
 `recipe.yaml`, `metrics.csv`, TensorBoard events, `top/epoch_NNN/` (the best few), `best/` (the result), `last.ckpt`.
 
-Several processes train together (`distributed`) where they were started so (`processes`): each takes its part of every
-batch; the first alone validates and writes.
+Several processes train together (`distributed`) where they were started together (`processes`). Each takes its part of
+every batch. Only the first validates and writes.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from farfeel.models.checkpoint import (
 )
 from farfeel.models.emotion import EmotionModel
 from farfeel.recipe import Augment, Recipe, recipe_from_tree, save_recipe
-from farfeel.recipe import Train as TrainKnobs
+from farfeel.recipe import Train as TrainSettings
 from farfeel.recognise.engines.pytorch import TorchEngine
 from farfeel.recognise.recognizer import Recognizer
 from farfeel.support.files import replacing_file
@@ -222,20 +222,21 @@ def _compile(model: EmotionModel) -> None:
             setattr(member, part, torch.compile(getattr(member, part)))
 
 
-def learning_rate(knobs: TrainKnobs, epoch: float) -> float:
+def learning_rate(settings: TrainSettings, epoch: float) -> float:
     """Rate at a (fractional) epoch: linear warm-up, then the recipe's schedule. A function of time alone: no state."""
-    if epoch < knobs.warmup_epochs:
-        return knobs.learning_rate * max(epoch, 1e-2) / knobs.warmup_epochs
-    if knobs.schedule == "cosine":
-        share = (epoch - knobs.warmup_epochs) / max(knobs.epochs - knobs.warmup_epochs, 1e-9)
-        return knobs.learning_rate * 0.5 * (1 + math.cos(math.pi * min(share, 1.0)))
-    if knobs.schedule == "step":
-        return knobs.learning_rate * knobs.step_factor ** (epoch // knobs.step_epochs)
-    return knobs.learning_rate
+    if epoch < settings.warmup_epochs:
+        return settings.learning_rate * max(epoch, 1e-2) / settings.warmup_epochs
+    if settings.schedule == "cosine":
+        share = (epoch - settings.warmup_epochs) / max(settings.epochs - settings.warmup_epochs, 1e-9)
+        return settings.learning_rate * 0.5 * (1 + math.cos(math.pi * min(share, 1.0)))
+    if settings.schedule == "step":
+        return settings.learning_rate * settings.step_factor ** (epoch // settings.step_epochs)
+    return settings.learning_rate
 
 
 def mixup(batch: Batch, alpha: float, classes: int) -> Batch:
-    """Mix each clip with another of the batch, as two talkers at once, films and targets likewise (Zhang et al., 2018).
+    """Mix each clip with another of the batch: audio as of two talkers at once, video frames and targets too (Zhang et
+    al., 2018).
 
     A departure from HTS-AT, which mixes log-mels: waveforms add in a room, decibels do not (Tokozume et al., 2018).
     A clip is mixed with one that has the same modalities, or not at all.
@@ -245,10 +246,10 @@ def mixup(batch: Batch, alpha: float, classes: int) -> Batch:
     share = torch.distributions.Beta(alpha, alpha).sample((len(batch.audio),)).to(batch.audio.device)
     share = torch.maximum(share, 1 - share)  # the clip itself dominates, so that its microphones' mask stays right
     other = torch.randperm(len(batch.audio), device=batch.audio.device)
-    heard, seen = batch.mic_mask.any(dim=1), batch.video_mask
-    alike = heard == heard[other]
-    if seen is not None:
-        alike &= seen == seen[other]
+    has_audio, has_video = batch.mic_mask.any(dim=1), batch.video_mask
+    alike = has_audio == has_audio[other]
+    if has_video is not None:
+        alike &= has_video == has_video[other]
     share = torch.where(alike, share, 1.0)
 
     def mixed(x: Tensor) -> Tensor:
@@ -264,10 +265,10 @@ def mixup(batch: Batch, alpha: float, classes: int) -> Batch:
 
 
 def dropout_loss(views: Tensor, batch: Batch, augment: Augment) -> Tensor:
-    """views (3, B, K), from all there is, from sound alone, from film alone → the expected loss under modality dropout.
+    """views (3, B, K), from all modalities, audio alone, video alone → the expected loss under modality dropout.
 
-    A clip with sound and film loses one of them with probability `modality_dropout`. Drawing that would waste what the
-    encoders have computed; all three judgements cost no more than the classifier, so they are weighed by their chance.
+    A clip with audio and video loses one of them with probability `modality_dropout`. Instead of drawing which, all
+    three are computed and weighed by their probability: that costs no more than the classifier.
     """
     assert batch.video_mask is not None
     p = augment.modality_dropout
@@ -283,7 +284,7 @@ def _loss(logits: Tensor, batch: Batch, augment: Augment) -> Tensor:
 
 
 def validate(model: EmotionModel, val: Sequence[EvaluationItem], device: torch.device) -> tuple[float, float, float]:
-    """Loss, accuracy and UAR over the validation recordings, by the road that evaluation takes."""
+    """Loss, accuracy and UAR over the validation recordings, computed as in an evaluation."""
     table = prediction_table(Recognizer([TorchEngine(model, device)]), val)
     target, probabilities = targets_of(table), probabilities_of(table)
     decided = probabilities.argmax(axis=1)
@@ -308,19 +309,23 @@ def _epoch_seed(seed: int, epoch: int, rank: int) -> int:
     return int(np.random.SeedSequence((seed, epoch, rank) if rank else (seed, epoch)).generate_state(1)[0])
 
 
-def _optimizer(model: nn.Module, knobs: TrainKnobs) -> torch.optim.Optimizer:
-    if knobs.optimizer == "adam":
-        return torch.optim.Adam(model.parameters(), knobs.learning_rate, weight_decay=knobs.weight_decay)
+def _optimizer(model: nn.Module, settings: TrainSettings) -> torch.optim.Optimizer:
+    if settings.optimizer == "adam":
+        return torch.optim.Adam(model.parameters(), settings.learning_rate, weight_decay=settings.weight_decay)
     # Norms and biases are scales, not weights: decay would only shrink the signal (Loshchilov and Hutter, 2019).
     decayed = [p for p in model.parameters() if p.ndim > 1]
     others = [p for p in model.parameters() if p.ndim <= 1]
-    groups = [{"params": decayed, "weight_decay": knobs.weight_decay}, {"params": others, "weight_decay": 0.0}]
-    return torch.optim.AdamW(groups, knobs.learning_rate)
+    groups = [{"params": decayed, "weight_decay": settings.weight_decay}, {"params": others, "weight_decay": 0.0}]
+    return torch.optim.AdamW(groups, settings.learning_rate)
 
 
 def _best_first(history: list[EpochReport], recipe: Recipe) -> list[EpochReport]:
-    """Lowest validation loss first: over few speakers UAR jumps by points from one epoch to the next, and the loss also
-    asks for honest probabilities. Of speakers who were learned it tells nothing: then the last epoch first."""
+    """The epoch with the lowest validation loss first.
+
+    Over few speakers UAR jumps by points from one epoch to the next. The loss also measures how honest the
+    probabilities are. It means nothing for speakers who were trained on: with data.learn_validation, the last epoch
+    comes first.
+    """
     return history[::-1] if recipe.data.learn_validation else sorted(history, key=lambda report: report.val_loss)
 
 
@@ -362,12 +367,12 @@ def _restore(
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         raise FarfeelError(f"{path} is damaged ({type(error).__name__}); delete {run_dir} and train again") from None
-    # Read as a recipe, so that one written before a knob was there has its default.
+    # Read as a recipe, so that a setting that it does not have yet gets its default.
     theirs = recipe_from_tree(state["recipe"], source=str(path)).model_dump(mode="json")
     ours = recipe.model_dump(mode="json")
-    for knobs in (theirs["train"], ours["train"]):
-        for how in ("workers", "devices", "strategy"):  # not what is learned, but by whom
-            knobs.pop(how)
+    for settings in (theirs["train"], ours["train"]):
+        for how in ("workers", "devices", "strategy"):  # These do not change what is learned.
+            settings.pop(how)
     require_same(
         theirs,
         ours,

@@ -1,4 +1,4 @@
-"""The two long steps that the command line and the demo share: train a run, evaluate a checkpoint."""
+"""A training run from clips to a checkpoint: what the command line and the demo share."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from farfeel.training.prepared_examples import PreparedTrainingSet
 from farfeel.types import Clip, FarfeelError
 from farfeel.variants import VIDEO_NETWORKS
 
-TAKES = {"audio": "speech", "video": "faces", "both": "speech and faces, or either alone"}
+INPUTS = {"audio": "speech", "video": "faces", "both": "speech and faces, or either alone"}
 
 
 def run_training(
@@ -41,11 +41,15 @@ def run_training(
     trackers: Sequence[str] = (),
     shards: Shards | None = None,
 ) -> Path:
-    """Train with a progress bar and a line per epoch. The folder of the resulting checkpoint. `shards`: the prepared
-    corpus that the clips are of."""
+    """Train with a progress bar and a line per epoch; the folder of the resulting checkpoint.
+
+    bank: the rooms to train in; None: dry speech. resume: continue an interrupted run in `out`. init: a checkpoint
+    folder or a file of weights to start from. video_weights: see `initialise_video`. trackers: wandb, mlflow. shards:
+    the prepared corpus that the clips are from.
+    """
     torch.manual_seed(recipe.seed)
     model = EmotionModel(recipe)
-    if not (resume and (out / "last.ckpt").exists()):  # it has all weights; a run killed in its first epoch has none
+    if not (resume and (out / "last.ckpt").exists()):  # last.ckpt has all weights
         loaded = initialise(model, init) if init else None
         if loaded:
             note("\n".join(loaded.lines()))
@@ -65,7 +69,7 @@ def run_training(
         banks = [bank] if bank else []
         validation = EvaluationSet(val, recipe, banks, mics, validation_rooms, one_room_each=True)
     for kind, lacks in clips.lacking.items():
-        note(f"trained without {kind} noise: {lacks}")
+        note(f"training without {kind} noise: {lacks}")
     note(f"{sum(p.numel() for p in model.parameters()) / 1e6:.2f} M parameters; run in {out}")
     with progress("training", "clips") as advance:
 
@@ -127,15 +131,15 @@ def training_card(recipe: Recipe, train: Sequence[Clip], val: Sequence[Clip], ba
         [
             f"# {recipe.name}",
             "",
-            f"Recognises {', '.join(recipe.data.emotions)} in {TAKES[recipe.modalities]}; "
+            f"Recognises {', '.join(recipe.data.emotions)} in {INPUTS[recipe.modalities]}; "
             f"microphones: {recipe.microphones.strategy}.",
             "",
             *parts,
-            *(f"- {what}: {told}" for what, told in about_labels(recipe.data).items()),
+            *(f"- {what}: {fact}" for what, fact in about_labels(recipe.data).items()),
             *([f"- drawn: {weights}"] if weights else []),
             f"- rooms: {rooms}",
-            *(["- the films are surrogates, made of stills of other people"] if surrogate else []),
-            f"- split: {recipe.data.split}, seed {recipe.seed}; all knobs in recipe.yaml",
+            *(["- the videos are surrogates, made of stills of other people"] if surrogate else []),
+            f"- split: {recipe.data.split}, seed {recipe.seed}; all settings in recipe.yaml",
             "",
             f"Licence of the data, which the weights inherit: {licences}.",
             "",

@@ -1,4 +1,4 @@
-"""Where a run's metrics go: CSV and TensorBoard always, Weights & Biases or MLflow where asked for and installed."""
+"""Where a run's metrics go: always CSV and TensorBoard; Weights & Biases or MLflow where requested and installed."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from farfeel.types import FarfeelError
 
 @dataclass(frozen=True)
 class EpochReport:
-    """One line of metrics.csv. UAR: unweighted average recall, the mean of the classes' recalls. Where the validation
-    speakers are learned, they would tell nothing, and are nan."""
+    """One line of metrics.csv. UAR: unweighted average recall, the mean of the classes' recalls. Validation metrics
+    are nan where the model is trained on the validation speakers."""
 
     epoch: int
     train_loss: float
@@ -33,28 +33,28 @@ class EpochReport:
 
 
 class Tracker:
-    """Writes each epoch's metrics. `first_epoch` hides what a killed run had logged beyond its last saved state."""
+    """Writes each epoch's metrics. first_epoch: hides what a killed run had logged after its last saved state."""
 
     def __init__(self, run_dir: Path, recipe: Recipe, names: Sequence[str], first_epoch: int) -> None:
         self.run_dir = run_dir
         self.board = SummaryWriter(str(run_dir), purge_step=first_epoch + 1 if first_epoch else None, flush_secs=10)
-        knobs = recipe.model_dump(mode="json")
+        settings = recipe.model_dump(mode="json")
         self.others: list[Any] = []
         if "wandb" in names:
             import wandb
 
-            run = wandb.init(project="farfeel", name=run_dir.name, dir=str(run_dir), config=knobs, resume="allow")
+            run = wandb.init(project="farfeel", name=run_dir.name, dir=str(run_dir), config=settings, resume="allow")
             self.others.append(lambda row, step: run.log(row, step=step))
         if "mlflow" in names:
             import mlflow
 
             mlflow.set_experiment("farfeel")
             mlflow.start_run(run_name=run_dir.name)
-            mlflow.log_dict(knobs, "recipe.json")
+            mlflow.log_dict(settings, "recipe.json")
             self.others.append(lambda row, step: mlflow.log_metrics(row, step=step))
 
     def log(self, history: Sequence[EpochReport]) -> None:
-        """Record the newest epoch; metrics.csv is written whole, so that it never disagrees with the saved state."""
+        """Record the newest epoch; metrics.csv is written whole, so that it always agrees with the saved state."""
         rows = [asdict(report) for report in history]
         with replacing_file(self.run_dir / "metrics.csv") as partial, partial.open("w", newline="") as stream:
             writer = csv.DictWriter(stream, list(rows[0]))
@@ -73,7 +73,7 @@ class Tracker:
 
 
 def require_trackers(names: Sequence[str]) -> None:
-    """Raise FarfeelError where a package that is asked for is not installed."""
+    """Raise FarfeelError where a requested package is not installed."""
     for name in names:
         if importlib.util.find_spec(name) is None:
             raise FarfeelError(f"--track {name} needs the package {name}, which is not installed; pip install {name}")
