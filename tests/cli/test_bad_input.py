@@ -442,11 +442,11 @@ def test_best_and_top_of_the_user_are_not_taken_for_those_of_a_run(
 def test_a_file_is_not_put_in_the_place_of_a_folder_or_of_a_recording(
     complain: Complain, theirs: Path, voices: Path, checkpoint: Path, clip: Path
 ) -> None:
-    assert "is a folder, expected a place for a file" in complain(
+    assert "is a folder, expected a file or a new name" in complain(
         "scan", "synthetic", "--root", voices, "--out", theirs
     )
     predict = ("predict", clip, "--checkpoint", checkpoint, "--out")
-    assert "is a folder, expected a place for a file" in complain(*predict, theirs)
+    assert "is a folder, expected a file or a new name" in complain(*predict, theirs)
     assert "is an audio or video file, expected the name of a table" in complain(*predict, clip)
     assert "is no file on a disk" in complain(*predict, "/dev/null")
 
@@ -490,7 +490,7 @@ def test_a_disk_that_fills_up_keeps_what_was_there(
         with disk_of(size):
             line = complain(*words, "--out", place)
         assert "cannot be written (File too large)" in line
-        assert line.endswith("nothing half-written is left; free some space or choose another place")
+        assert line.endswith("nothing half-written is left; free some space or choose another folder")
         assert not place.exists()
         assert not list(place.parent.glob(".result.[0-9]*")), "a partial file is left"
 

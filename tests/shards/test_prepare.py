@@ -397,8 +397,8 @@ def test_films_come_back_as_they_were_seen(clips: list[Clip], bank: Bank, small:
         assert (stored.begin_s, stored.end_s) == (seen.begin_s, seen.end_s)
         np.testing.assert_array_equal(stored.frames(0.2, 1.4), seen.frames(0.2, 1.4))
     silent = prepare(clips, small(), bank, tmp_path / "silent", [0])
-    assert all(take.recording.video is None for take in PreparedEvaluationSet(clips_of(silent), recipe, silent))
-    with pytest.raises(FarfeelError, match="prepared without films"):
+    assert all(item.recording.video is None for item in PreparedEvaluationSet(clips_of(silent), recipe, silent))
+    with pytest.raises(FarfeelError, match="prepared without video"):
         PreparedTrainingSet(clips_of(silent), recipe, silent)
 
 

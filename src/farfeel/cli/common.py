@@ -281,8 +281,8 @@ def rooms_and_mics(
     from farfeel.recognise.decoding import default_mics, require_mics
 
     if shards:
-        mics = args.mics or default_mics(recipes, shards.mics, shards.place)
-        return [], require_mics(mics, shards.mics, shards.place)
+        mics = args.mics or default_mics(recipes, shards.mics, shards.address)
+        return [], require_mics(mics, shards.mics, shards.address)
     banks = open_banks(args.rirs, recipes[0].audio.sample_rate, 1 + max(args.mics or [0]))
     if not banks and args.mics not in (None, [0]):
         raise FarfeelError(

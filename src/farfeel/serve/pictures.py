@@ -1,5 +1,8 @@
-"""What the page shows: spectrograms, bars and the timeline. Pictures are (H, W, 3) uint8 BGR; the rest is HTML and SVG
-of our own, in which nothing but numbers and escaped words stand, so that the page needs nothing from elsewhere."""
+"""What the page shows: spectrograms, bars and the timeline.
+
+Pictures are (H, W, 3) uint8 BGR. The rest is HTML and SVG that holds only numbers and escaped words. Nothing comes from
+another host.
+"""
 
 from __future__ import annotations
 
@@ -62,14 +65,14 @@ def images(views: dict[str, list[str]], kind: str) -> str:
     form, caption = ("png", "microphone {}") if kind == "mels" else ("jpeg", "")
     shown = [
         f'<figure><img alt="{kind[:-1]}" src="data:image/{form};base64,{content}"/>'
-        f"<figcaption>{caption.format(place)}</figcaption></figure>"
-        for place, content in enumerate(views[kind])
+        f"<figcaption>{caption.format(index)}</figcaption></figure>"
+        for index, content in enumerate(views[kind])
         if BASE64.fullmatch(content)
     ]
     title, nothing = (
-        ("What the microphones heard", "No sound was used.")
+        ("Spectrograms of the microphones", "No audio was used.")
         if kind == "mels"
-        else ("The face, as the model saw it", "No film was used.")
+        else ("The face, as the model gets it", "No video was used.")
     )
     return f'<h3>{title}</h3><div class="ff-{kind}">{"".join(shown) or f"<p>{nothing}</p>"}</div>'
 

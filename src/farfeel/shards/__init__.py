@@ -1,1 +1,1 @@
-"""Corpora prepared once as tar shards: the format, how they are made, how they are read."""
+"""Corpora prepared once as tar shards: the format, how they are made and read."""

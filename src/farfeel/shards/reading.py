@@ -1,6 +1,6 @@
-"""A prepared corpus, read: the clips of its shards, and the examples of each.
+"""Read a prepared corpus: the clips of its shards, and the examples of each clip.
 
-The clips are those of the shards, and split, weighed and counted like any others.
+These clips are split, weighed and counted like any others.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from farfeel.types import Clip, FarfeelError
 
 
 def clips_of(shards: Shards) -> list[Clip]:
-    """The clips of prepared shards, each once; `audio` and `video` name the shard, where there is sound or film."""
+    """The clips of prepared shards, each once; `audio` and `video` name the shard, where the clip has that modality."""
     clips: dict[tuple[str, str], Clip] = {}
     for row in shards.rows:
         names = {name: row[name] for name in ("corpus", "speaker", "emotion", "sentence", "intensity")}
@@ -28,21 +28,21 @@ def clips_of(shards: Shards) -> list[Clip]:
 
 
 def require_heard_alike(shards: Shards, recipe: Recipe, to_train: bool) -> None:
-    """Raise FarfeelError where the shards were not prepared for this recipe; to test, they may be without films."""
+    """Raise FarfeelError where the shards were not prepared for this recipe; for a test they may be without video."""
     if shards.sample_rate != recipe.audio.sample_rate:
         raise FarfeelError(
-            f"{shards.place} was prepared at {shards.sample_rate} Hz, the recipe hears at {recipe.audio.sample_rate} "
+            f"{shards.address} was prepared at {shards.sample_rate} Hz, the recipe has {recipe.audio.sample_rate} "
             "Hz; prepare it with that recipe"
         )
     video = shards.facts["video"]
     if recipe.modalities != "audio" and (video or to_train or recipe.modalities == "video"):
         if video is None:
-            raise FarfeelError(f"{shards.place} was prepared without films; prepare it with modalities=both")
+            raise FarfeelError(f"{shards.address} was prepared without video; prepare it with modalities=both")
         ours = recipe.video.model_dump(mode="json")
-        seen = ("size", "frames", "crop", "margin")
-        if differing := [name for name in seen if video[name] != ours[name]]:
+        cropping = ("size", "frames", "crop", "margin")
+        if differing := [name for name in cropping if video[name] != ours[name]]:
             raise FarfeelError(
-                f"{shards.place} was prepared with other video.{', video.'.join(differing)} than the recipe's; "
+                f"{shards.address} was prepared with other video.{', video.'.join(differing)} than the recipe's; "
                 "prepare it with that recipe"
             )
 
@@ -76,9 +76,9 @@ class StoredFaceVideo:
 
 
 def examples_of(shards: Shards, clips: Sequence[Clip]) -> list[list[int]]:
-    """Of each clip, the places of its examples, in the order of renderings."""
-    found: dict[tuple[str, str], list[int]] = defaultdict(list)
-    for place in sorted(range(len(shards)), key=lambda place: shards.rows[place]["rendering"]):
-        found[shards.rows[place]["corpus"], shards.rows[place]["clip"]].append(place)
-    # Clips of several corpora name theirs.
-    return [found[clip.corpus, clip.id.removeprefix(f"{clip.corpus}/")] for clip in clips]
+    """The indices of each clip's examples, in the order of renderings."""
+    indices: dict[tuple[str, str], list[int]] = defaultdict(list)
+    for index in sorted(range(len(shards)), key=lambda index: shards.rows[index]["rendering"]):
+        indices[shards.rows[index]["corpus"], shards.rows[index]["clip"]].append(index)
+    # With several corpora, a clip's name begins with that of its corpus.
+    return [indices[clip.corpus, clip.id.removeprefix(f"{clip.corpus}/")] for clip in clips]

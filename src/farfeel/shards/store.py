@@ -1,9 +1,9 @@
 """Prepared corpora: clips as microphones recorded them, in tar shards with an index.
 
     shard-00000.tar …   WebDataset's convention: <key>.flac (M channels), <key>.face.npy (N, S, S, 3) uint8 where there
-                        is a film, <key>.json (whose clip it is, room, place, gain, the moments of the frames)
-    index.parquet       one row per example, with the place of its parts in the shard; shard names, sizes and SHA-256
-    parameters.json     what they were made of
+                        is video, <key>.json (clip, room, position, gain, the times of the frames)
+    index.parquet       one row per example, with the offsets of its parts in the shard; shard names, sizes and SHA-256
+    parameters.json     what they were made from
 
 The index makes a shard readable at any example, from a disk or from a bucket (any URL that fsspec knows), so that
 training draws its order as from files, and resumes likewise. It is written last: a folder without it is unfinished.
@@ -69,8 +69,8 @@ SUFFIXES = {".flac": "audio", ".face.npy": "face", ".json": "json"}
 
 @dataclass(frozen=True)
 class Example:
-    """A clip as it was recorded: audio (M, T) float32, None where there is no sound; and the film's frames
-    (N, S, S, 3) uint8 at `at_s`, which show the span from begin_s to end_s, None where there is no film."""
+    """A clip as it was recorded: audio (M, T) float32, None where there is no audio; and the video's frames
+    (N, S, S, 3) uint8 at `at_s`, which show the span from begin_s to end_s, None where there is no video."""
 
     audio: np.ndarray | None
     frames: np.ndarray | None = None
@@ -79,46 +79,46 @@ class Example:
     end_s: float = 0.0
 
 
-def is_prepared(place: str) -> bool:
-    """Whether `place` names shards: a URL, or a folder with an index or on the way to one."""
-    return "://" in place or (Path(place) / INDEX).exists() or any(Path(place).glob(PATTERN))
+def is_prepared(address: str) -> bool:
+    """Whether shards are at `address`: a URL, or a folder with an index or with shards."""
+    return "://" in address or (Path(address) / INDEX).exists() or any(Path(address).glob(PATTERN))
 
 
 class Shards:
-    """A prepared corpus: `rows`, one per example, with the columns of SCHEMA; `facts`, what the index says of all."""
+    """A prepared corpus. rows: one per example, with the columns of SCHEMA. facts: what the index holds about all."""
 
-    def __init__(self, place: str, files: fsspec.AbstractFileSystem, folder: str, table: pa.Table) -> None:
-        self.place, self._files, self._folder = place, files, folder
+    def __init__(self, address: str, files: fsspec.AbstractFileSystem, folder: str, table: pa.Table) -> None:
+        self.address, self._files, self._folder = address, files, folder
         self.facts: dict[str, Any] = json.loads(table.schema.metadata[METADATA])
         self.rows: list[dict[str, Any]] = table.to_pylist()
         self.sample_rate, self.mics = int(self.facts["sample_rate"]), int(self.facts["mics"])
 
     @classmethod
-    def open(cls, place: str | Path) -> Shards:
+    def open(cls, address: str | Path) -> Shards:
         """A folder or a URL (s3://…, gs://…, hf://…) → Shards. Raises FarfeelError with one line where it is none, is
         unfinished, of another version, or cannot be reached."""
-        place = str(place)
-        with _reaching(place):
-            files, folder = url_to_fs(place)
+        address = str(address)
+        with _reaching(address):
+            files, folder = url_to_fs(address)
             if not files.exists(f"{folder}/{INDEX}"):
                 started = files.exists(f"{folder}/{PARAMETERS}")
                 found = "is not finished: it has no index" if started else f"has no {INDEX}"
                 remedy = "run the same farfeel prepare again" if started else "make one with farfeel prepare"
-                raise FarfeelError(f"{place} {found}; expected a prepared corpus; {remedy}")
+                raise FarfeelError(f"{address} {found}; expected a prepared corpus; {remedy}")
             held = files.cat_file(f"{folder}/{INDEX}")
         try:
             table = pq.read_table(io.BytesIO(held))
             facts = json.loads((table.schema.metadata or {})[METADATA])
         except (pa.ArrowException, KeyError, ValueError) as error:
             reason = one_line(error, 80)
-            raise FarfeelError(f"{place}/{INDEX} is damaged or no index ({reason}); {AGAIN}") from None
+            raise FarfeelError(f"{address}/{INDEX} is damaged or no index ({reason}); {AGAIN}") from None
         if facts.get("version") != VERSION:
-            raise FarfeelError(f"{place} has version {facts.get('version')}, expected {VERSION}; {AGAIN}")
+            raise FarfeelError(f"{address} has version {facts.get('version')}, expected {VERSION}; {AGAIN}")
         if table.schema.remove_metadata() != SCHEMA:
-            raise FarfeelError(f"{place}/{INDEX} has other columns than version {VERSION}; {AGAIN}")
+            raise FarfeelError(f"{address}/{INDEX} has other columns than version {VERSION}; {AGAIN}")
         if unknown := sorted(set(table["emotion"].to_pylist()) - set(EMOTIONS)):
-            raise FarfeelError(f"{place} holds the emotions {', '.join(unknown)}; expected farfeel's; {AGAIN}")
-        return cls(place, files, folder, table)
+            raise FarfeelError(f"{address} holds the emotions {', '.join(unknown)}; expected farfeel's; {AGAIN}")
+        return cls(address, files, folder, table)
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -129,8 +129,8 @@ class Shards:
         about = json.loads(self._part(row, "json"))
         audio = None
         if row["audio_at"] is not None:
-            sound, _ = soundfile.read(io.BytesIO(self._part(row, "audio")), dtype="float32", always_2d=True)
-            audio = np.ascontiguousarray(sound.T) / np.float32(about["gain"])
+            samples, _ = soundfile.read(io.BytesIO(self._part(row, "audio")), dtype="float32", always_2d=True)
+            audio = np.ascontiguousarray(samples.T) / np.float32(about["gain"])
         if row["face_at"] is None:
             return Example(audio)
         frames = np.load(io.BytesIO(self._part(row, "face")), allow_pickle=False)
@@ -151,21 +151,21 @@ class Shards:
         path = f"{self._folder}/{shard['name']}"
         digest, size = hashlib.sha256(), 0
         try:
-            with _reaching(f"{self.place}/{shard['name']}"), self._files.open(path, "rb") as stream:
+            with _reaching(f"{self.address}/{shard['name']}"), self._files.open(path, "rb") as stream:
                 while block := stream.read(READ_BYTES):
                     digest.update(block)
                     size += len(block)
         except FarfeelError as error:
             return str(error)
         if size != shard["bytes"]:
-            return f"{self.place}/{shard['name']} has {size} bytes, expected {shard['bytes']}; {AGAIN}"
+            return f"{self.address}/{shard['name']} has {size} bytes, expected {shard['bytes']}; {AGAIN}"
         if digest.hexdigest() != shard["sha256"]:
-            return f"{self.place}/{shard['name']} has other bytes than were written; delete it and {AGAIN}"
+            return f"{self.address}/{shard['name']} has other bytes than were written; delete it and {AGAIN}"
         return None
 
     def _part(self, row: dict[str, Any], part: str) -> bytes:
         start, size = row[f"{part}_at"], row[f"{part}_bytes"]
-        with _reaching(f"{self.place}/{row['shard']}"):
+        with _reaching(f"{self.address}/{row['shard']}"):
             held: bytes = self._files.cat_file(f"{self._folder}/{row['shard']}", start=start, end=start + size)
         if len(held) != size or zlib.crc32(held) != row[f"{part}_crc"]:
             raise self._damaged(row, f"{part} of {row['key']}")
@@ -173,7 +173,7 @@ class Shards:
 
     def _damaged(self, row: dict[str, Any], what: str) -> FarfeelError:
         return FarfeelError(
-            f"{self.place}/{row['shard']} is damaged ({what}); farfeel prepare --verify tells what else; {AGAIN}"
+            f"{self.address}/{row['shard']} is damaged ({what}); farfeel prepare --verify lists all damage; {AGAIN}"
         )
 
 
@@ -184,9 +184,9 @@ def write_shard(path: Path, examples: Iterator[tuple[dict[str, Any], Example]], 
         for about, example in examples:
             facts = about
             if example.audio is not None:
-                sound, gain = _flac(example.audio, sample_rate)
+                flac, gain = _flac(example.audio, sample_rate)
                 facts = facts | {"gain": gain, "seconds": example.audio.shape[1] / sample_rate}
-                _add(tar, about["key"] + ".flac", sound)
+                _add(tar, about["key"] + ".flac", flac)
             if example.frames is not None and example.at_s is not None:
                 pixels = io.BytesIO()
                 np.lib.format.write_array(pixels, example.frames, allow_pickle=False)
@@ -207,14 +207,14 @@ def write_index(folder: Path, shards: Sequence[Path], facts: dict[str, Any]) -> 
     keys = [row["key"] for row in rows]
     if len(set(keys)) < len(keys):
         raise ValueError("two examples have one key")
-    said = json.dumps({"version": VERSION, **facts, "shards": written}, sort_keys=True)
-    table = pa.Table.from_pylist(rows, SCHEMA.with_metadata({METADATA: said.encode()}))
+    facts_json = json.dumps({"version": VERSION, **facts, "shards": written}, sort_keys=True)
+    table = pa.Table.from_pylist(rows, SCHEMA.with_metadata({METADATA: facts_json.encode()}))
     with replacing_file(folder / INDEX) as partial:
         pq.write_table(table, partial)
 
 
 def _rows(name: str, held: bytes) -> list[dict[str, Any]]:
-    """What a tar's members are: a row for each example."""
+    """The members of a tar as rows, one for each example."""
     rows: dict[str, dict[str, Any]] = {}
     with tarfile.open(fileobj=io.BytesIO(held)) as tar:
         for member in tar:
@@ -243,19 +243,20 @@ def _add(tar: tarfile.TarFile, name: str, content: bytes) -> None:
 
 
 @contextmanager
-def _reaching(place: str) -> Iterator[None]:
-    """What goes wrong between here and a disk or a bucket → one line."""
+def _reaching(address: str) -> Iterator[None]:
+    """Errors of a disk or a bucket become FarfeelError with one line."""
     try:
         yield
     except FarfeelError:
         raise
     except ImportError as error:
-        raise FarfeelError(f"{place} needs a package that is not installed ({error}); install it") from None
+        raise FarfeelError(f"{address} needs a package that is not installed ({error}); install it") from None
     except PermissionError as error:
-        raise FarfeelError(f"{place} may not be read ({one_line(error, 120)}); check the access rights") from None
+        raise FarfeelError(f"{address} may not be read ({one_line(error, 120)}); check the access rights") from None
     except FileNotFoundError:
-        raise FarfeelError(f"{place} does not exist; expected a prepared corpus; correct the place") from None
-    except Exception as error:  # each kind of place has errors of its own
+        raise FarfeelError(f"{address} does not exist; expected a prepared corpus; correct the address") from None
+    except Exception as error:  # Each file system has its own errors.
         raise FarfeelError(
-            f"{place} cannot be read ({type(error).__name__}: {one_line(error, 120)}); try again, or correct the place"
+            f"{address} cannot be read ({type(error).__name__}: {one_line(error, 120)}); try again, or correct the "
+            "address"
         ) from None

@@ -1,5 +1,4 @@
-"""Results as text: predictions as a table that a person reads, as JSON or CSV; accuracies per room. And as pictures:
-what the model saw of a film."""
+"""Predictions as a table for people, as JSON or as CSV; and the frames of a video that the model got, as pictures."""
 
 from __future__ import annotations
 
@@ -8,7 +7,7 @@ import io
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import cv2
 import numpy as np
@@ -17,9 +16,6 @@ from farfeel.media.face_video import FaceVideo
 from farfeel.media.video import read_frames
 from farfeel.support.files import replacing_file
 from farfeel.types import Prediction
-
-if TYPE_CHECKING:  # scikit-learn takes a second to import
-    pass
 
 Named = Sequence[tuple[Path, Prediction]]
 BAR = 20  # characters for a probability of 1
@@ -68,8 +64,11 @@ def as_table(predictions: Named) -> str:
 
 
 def write_views(folder: Path, name: str, footage: FaceVideo) -> list[Path]:
-    """What the model saw of a film: `NAME-face.png`, its frames side by side, a row for each view; and `NAME-crop.png`,
-    the middle frame with the crop's square in it. Returns what was written."""
+    """Write the frames of a video that the model got; the files that were written.
+
+    `NAME-face.png` shows the cropped frames side by side, a row for each view. `NAME-crop.png` shows the middle frame
+    with the square of the crop.
+    """
     rows = [np.concatenate(list(crop.pixels), axis=1) for crop in footage.crops]
     if not rows:
         return []

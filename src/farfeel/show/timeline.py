@@ -1,8 +1,8 @@
-"""A timeline as a file: JSON or CSV with one entry per window, a Praat TextGrid, WebVTT subtitles, a page to look at.
+"""A timeline as a file: JSON or CSV with one entry per window, a Praat TextGrid, WebVTT subtitles, an HTML page.
 
-Windows overlap. What cannot hold overlaps (TextGrid, subtitles, the page) is told in intervals of one step, each of
-which takes the window whose centre is nearest to its own; those of the same label side by side are one episode.
-Silence, and what was not decided, has no label.
+Windows overlap. The formats that cannot hold overlaps (TextGrid, subtitles, the page) show intervals of one step. Each
+interval takes the window with the nearest centre. Neighbouring intervals with the same label are one episode. Silence
+and undecided windows have no label.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from farfeel.show.predictions import as_dict
 from farfeel.types import FarfeelError, Timeline
 
 Timelines = Sequence[tuple[Path, Timeline]]
-MAX_ROWS = 500  # of the page's table of episodes
+MAX_ROWS = 500  # of the table of episodes on the page
 
 
 def as_json(path: Path, timeline: Timeline, checkpoint: str) -> str:
@@ -107,12 +107,12 @@ FORMATS: dict[str, Callable[[Path, Timeline, str], str]] = {
 
 
 def format_of(out: Path) -> str:
-    """The form that a file's name asks for, of FORMATS."""
+    """The format that the suffix of a file's name means, one of FORMATS."""
     form = out.suffix.lower().removeprefix(".")
     if form not in FORMATS:
         raise FarfeelError(
             f"{out} ends in {out.suffix or 'no suffix'}, expected .csv, .json, .html, .TextGrid or .vtt; "
-            "name the file so that it tells its form"
+            "give the file one of these suffixes"
         )
     return form
 
@@ -125,7 +125,7 @@ def render_timelines(found: Timelines, checkpoint: str, form: str) -> str:
 
 
 def _rows(found: Timelines, checkpoint: str) -> list[dict[str, Any]]:
-    """What `predict` tells of a recording, for each window, and the share of it in which somebody speaks."""
+    """For each window the row of `predict`, and the share of the window in which somebody speaks."""
     rows = []
     for path, timeline in found:
         for each in timeline.predictions:
@@ -140,7 +140,7 @@ def _json(found: Timelines, checkpoint: str) -> str:
 
 
 def _csv(found: Timelines, checkpoint: str) -> str:
-    """The columns of `predict`'s table, and speech_share; cells are empty where there is nothing to say."""
+    """The columns of `predict`'s table, and speech_share; a cell without a value is empty."""
     emotions = next((each.emotions for _, timeline in found for each in timeline.predictions), ())
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
@@ -156,14 +156,16 @@ def _csv(found: Timelines, checkpoint: str) -> str:
 
 def _table(path: Path, timeline: Timeline) -> str:
     """A line for each episode."""
-    told = [each for each in episodes(timeline) if each.label]
+    labelled = [each for each in episodes(timeline) if each.label]
     lines = [f"{path}  ({clock(timeline.seconds)}, every {timeline.step_s:g} s)"]
-    for each in told:
+    for each in labelled:
         lines.append(
             f"  {clock(each.start_s, 1):>9} to {clock(each.end_s, 1):<9}  {each.label:<10} {each.confidence:.0%}"
         )
     warnings = dict.fromkeys(warning for each in timeline.predictions for warning in each.warnings)
-    return "\n".join([*lines, *(["  no emotion told"] * (not told)), *(f"  warning: {each}" for each in warnings)])
+    return "\n".join(
+        [*lines, *(["  no emotion recognised"] * (not told)), *(f"  warning: {each}" for each in warnings)]
+    )
 
 
 def _decimal(time_s: float) -> str:

@@ -1,1 +1,1 @@
-"""Files, the console, process pools: what every other package stands on, and nothing about emotions or audio."""
+"""Files, the console, process pools: what every other package uses. Nothing here is about emotions or audio."""

@@ -1,4 +1,4 @@
-"""What a person sees while they wait: notes and progress bars, on standard error only."""
+"""Notes and progress bars, on standard error only."""
 
 from __future__ import annotations
 
@@ -14,15 +14,17 @@ def note(message: str) -> None:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Nothing is printed: another process speaks for this one."""
+    """Print nothing: another process prints for this one."""
     with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
         yield
 
 
 @contextmanager
 def progress(label: str, unit: str) -> Iterator[Callable[[int, int], None]]:
-    """A bar with label, share, count, rate and time left; it vanishes where an error ends the work. Yields
-    `advance(done, total)`."""
+    """A bar with label, share, count, rate and time left. It disappears where an error ends the work.
+
+    Yields `advance(done, total)`.
+    """
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 

@@ -1,7 +1,7 @@
-"""Writing files so that a killed command leaves nothing that reads as whole.
+"""Write files so that a killed command leaves no file that looks complete.
 
-Everything is written under a temporary name beside its place (`.<name>.<pid>.partial`) and moved there when complete.
-What a killed process left under such a name is removed by the next one that writes there.
+A file is written under a temporary name in the same folder (`.<name>.<pid>.partial`), and gets its own name when it is
+complete. What a killed process has left under such a name is removed by the next process that writes there.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from pathlib import Path
 
 from farfeel.types import FarfeelError
 
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # of OSError: no more can be written there
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # error numbers of a full disk
 
 
 @contextmanager
 def replacing_file(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; on success it replaces `path`, on any failure it is removed.
 
-    Raises FarfeelError where `path` is no place for a file, or the disk is full.
+    Raises FarfeelError where no file can be written at `path`, or the disk is full.
     """
     path = require_file_place(path)
     partial = _beside(path, "partial")
@@ -42,10 +42,11 @@ def replacing_file(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def replacing_folder(path: Path) -> Iterator[Path]:
-    """Yield a temporary folder beside `path`; on success it takes the place of `path`, on any failure it is removed.
+    """Yield a temporary folder beside `path`; on success it replaces `path`, on any failure it is removed.
 
     A whole folder is replaced by two moves. A process killed between them leaves the old one as `.<name>.<pid>.old`,
-    which the next writer puts back. Raises FarfeelError where `path` is no place for a folder, or the disk is full.
+    which the next writer puts back. Raises FarfeelError where no folder can be written at `path`, or the disk is
+    full.
     """
     path = require_folder_place(path)
     partial, old = _beside(path, "partial"), _beside(path, "old")
@@ -70,22 +71,22 @@ def replacing_folder(path: Path) -> Iterator[Path]:
 
 
 def require_file_place(path: Path) -> Path:
-    """The path, absolute and with links followed, if a file may be put there: a free place or a file; else one line."""
-    place = _resolved(path)
-    if place.exists() and not place.is_file():
-        found = "is a folder" if place.is_dir() else "is no file on a disk"
-        raise FarfeelError(f"{path} {found}, expected a place for a file; choose another --out")
-    return place
+    """The path, absolute and with links followed, if a file can be written there. Else raises FarfeelError."""
+    file = _resolved(path)
+    if file.exists() and not file.is_file():
+        kind = "is a folder" if file.is_dir() else "is no file on a disk"
+        raise FarfeelError(f"{path} {kind}, expected a file or a new name; choose another --out")
+    return file
 
 
 def require_folder_place(path: Path) -> Path:
-    """The path, absolute and with links followed, if a folder may take its place; else one clear line."""
-    place = _resolved(path)
-    if place.exists() and not place.is_dir():
-        raise FarfeelError(f"{path} is a file, expected a place for a folder; choose another --out")
-    if place.exists() and Path.cwd().is_relative_to(place):
+    """The path, absolute and with links followed, if a folder can be written there. Else raises FarfeelError."""
+    folder = _resolved(path)
+    if folder.exists() and not folder.is_dir():
+        raise FarfeelError(f"{path} is a file, expected a folder or a new name; choose another --out")
+    if folder.exists() and Path.cwd().is_relative_to(folder):
         raise FarfeelError(f"{path} is the folder you are in and cannot be replaced; name one inside it with --out")
-    return place
+    return folder
 
 
 def require_replaceable(path: Path, names: Sequence[str], what: str) -> Path:
@@ -109,7 +110,7 @@ def require_only(path: Path, names: Sequence[str], what: str) -> None:
 
 
 def require_folder(path: Path, what: str, remedy: str) -> Path:
-    """The path, if it is a folder; else one clear line."""
+    """The path, if it is a folder. Else raises FarfeelError with the expected `what` and the remedy."""
     path = Path(path)
     if not path.is_dir():
         found = "is a file" if path.exists() else "does not exist"
@@ -118,11 +119,11 @@ def require_folder(path: Path, what: str, remedy: str) -> Path:
 
 
 def _resolved(path: Path) -> Path:
-    place = Path(path).resolve()
-    above = next(folder for folder in place.parents if folder.exists())
+    absolute = Path(path).resolve()
+    above = next(folder for folder in absolute.parents if folder.exists())
     if not above.is_dir():
         raise FarfeelError(f"{above} is a file, {path} would be inside it; choose another --out")
-    return place
+    return absolute
 
 
 def _beside(path: Path, kind: str) -> Path:
@@ -130,13 +131,13 @@ def _beside(path: Path, kind: str) -> Path:
 
 
 def _to_disk(file: Path) -> None:
-    """Before a file takes its name its bytes must be on the disk, else a power cut leaves zeros under that name."""
+    """Wait until the bytes are on the disk. Else a power cut could leave zeros under the final name."""
     with file.open("rb") as written:
         os.fsync(written.fileno())
 
 
 def _clear_leftovers(path: Path) -> None:
-    """Remove what killed processes left beside `path`; put back an old folder whose replacement never came."""
+    """Remove what killed processes left beside `path`; put back an old folder that was not replaced."""
     for entry in path.parent.iterdir():
         left = re.fullmatch(rf"\.{re.escape(path.name)}\.(\d{{1,9}})\.(partial|old)", entry.name)
         if left is None or _is_running(int(left[1])):
@@ -151,7 +152,7 @@ def _clear_leftovers(path: Path) -> None:
 
 def _is_running(pid: int) -> bool:
     if pid == os.getpid():
-        return False  # this process has come back to the same place
+        return False  # this process writes to the same path again
     if os.name != "posix":
         return True  # elsewhere signal 0 is not harmless
     try:
@@ -166,5 +167,5 @@ def _is_running(pid: int) -> bool:
 def _unwritten(path: Path, error: OSError) -> FarfeelError:
     reason = os.strerror(error.errno) if error.errno else str(error)
     where = f": {error.filename}" if error.filename else ""
-    remedy = "free some space or choose another place" if error.errno in FULL else "check the path and its permissions"
+    remedy = "free some space or choose another folder" if error.errno in FULL else "check the path and its permissions"
     return FarfeelError(f"{path} cannot be written ({reason}{where}); nothing half-written is left; {remedy}")

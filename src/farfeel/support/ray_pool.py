@@ -1,8 +1,8 @@
 """Ray: the same independent pieces of work on a cluster, or on this machine where none is running.
 
 `pip install 'farfeel[cluster]'`. Which cluster: RAY_ADDRESS, as for all of Ray. Each piece is a function of its item
-alone, so that one whose process or machine dies is done again elsewhere: nothing is lost, nothing is doubled. Paths
-must mean the same on every machine: on a cluster, data and results are on a shared file system.
+alone. Where its process or machine fails, it is done again elsewhere: no result is lost or doubled. Paths must mean the
+same on every machine: on a cluster, data and results are on a shared file system.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ RETRIES = 3  # of a piece whose process died
 def run_all(work: Callable[[Item], Result], items: Sequence[Item], workers: int) -> Iterator[Result]:
     """work(item) for every item, in their order, on a cluster; without one, on `workers` processes of this machine.
 
-    Raises FarfeelError where a piece raises one, or where its processes die again and again.
+    Raises FarfeelError where a piece raises one, or where its processes fail repeatedly.
     """
     if not items:
         return
@@ -48,11 +48,11 @@ def run_all(work: Callable[[Item], Result], items: Sequence[Item], workers: int)
                 yield result
         except RayError as error:
             reason = one_line(error, 160)
-            raise FarfeelError(f"Ray gave up ({type(error).__name__}: {reason}); run the same command again") from None
+            raise FarfeelError(f"Ray failed ({type(error).__name__}: {reason}); run the same command again") from None
 
 
 def _piece(work: Callable[[Any], Any], row: dict[str, bytes]) -> dict[str, bytes]:
-    """On a worker. Pickles go between our own processes alone."""
+    """One piece, on a worker. Only our own processes exchange pickles."""
     try:
         result = work(pickle.loads(row["item"]))
     except FarfeelError as error:
@@ -73,9 +73,9 @@ def _cluster(workers: int) -> Iterator[None]:
             try:
                 ray.init(**quiet)
             except ConnectionError as error:
-                place, reason = os.environ["RAY_ADDRESS"], one_line(error, 120)
+                address, reason = os.environ["RAY_ADDRESS"], one_line(error, 120)
                 raise FarfeelError(
-                    f"no Ray cluster answers at {place} ({reason}); correct RAY_ADDRESS, or unset it to work here"
+                    f"no Ray cluster answers at {address} ({reason}); correct RAY_ADDRESS, or unset it to work here"
                 ) from None
         else:
             ray.init(num_cpus=max(1, workers), include_dashboard=False, **quiet)

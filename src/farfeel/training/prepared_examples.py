@@ -30,7 +30,7 @@ class PreparedTrainingSet(TrainingSet):
         require_heard_alike(shards, recipe, to_train=True)
         if shards.mics < recipe.microphones.count:
             raise FarfeelError(
-                f"{shards.place} has {shards.mics} microphones, the recipe asks for {recipe.microphones.count}; "
+                f"{shards.address} has {shards.mics} microphones, the recipe asks for {recipe.microphones.count}; "
                 f"set microphones.count={shards.mics} or prepare more"
             )
         super().__init__(clips, recipe, None)
