@@ -164,7 +164,7 @@ def _table(path: Path, timeline: Timeline) -> str:
         )
     warnings = dict.fromkeys(warning for each in timeline.predictions for warning in each.warnings)
     return "\n".join(
-        [*lines, *(["  no emotion recognised"] * (not told)), *(f"  warning: {each}" for each in warnings)]
+        [*lines, *(["  no emotion recognised"] * (not labelled)), *(f"  warning: {each}" for each in warnings)]
     )
 
 
