@@ -194,7 +194,7 @@ class Recognizer:
             raise FarfeelError(
                 f"a detector cannot be sent to {workers} worker processes; use face_model, or set workers=0"
             )
-        return predict_each(self, list(recordings), chosen, workers)
+        return predict_each(self.recognise, self.recipes, list(recordings), chosen, workers)
 
     def recognise(self, inputs: Sequence[ModelInput], options: Options = DEFAULTS) -> list[Prediction]:
         """The part of the network: inputs of any lengths, modalities and microphone counts, in batches."""
