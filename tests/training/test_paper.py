@@ -12,7 +12,7 @@ import torch
 from farfeel.cli import main
 from farfeel.corpora.scan import load_clips
 from farfeel.corpora.splits import split_clips
-from farfeel.corpora.video_files import write_film
+from farfeel.corpora.video_files import write_video
 from farfeel.evaluate.table import read_predictions
 from farfeel.models.checkpoint import load_checkpoint
 from farfeel.models.emotion import EmotionModel
@@ -40,7 +40,7 @@ def ravdess(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for emotion in ("03", "05"):
             utterance = f"01-{emotion}-01-01-01-{actor}"
             soundfile.write(folder / f"03-{utterance}.wav", rng.normal(0, 0.1, 24000), 16000)
-            write_film(folder / f"02-{utterance}.mp4", rng.integers(0, 255, (15, 36, 64, 3), dtype=np.uint8), 10)
+            write_video(folder / f"02-{utterance}.mp4", rng.integers(0, 255, (15, 36, 64, 3), dtype=np.uint8), 10)
     return root
 
 

@@ -19,7 +19,7 @@ from farfeel.cli import main
 from farfeel.corpora.decoded import usable_clips
 from farfeel.corpora.scan import load_clips, write_manifest
 from farfeel.corpora.splits import Split
-from farfeel.corpora.video_files import write_film
+from farfeel.corpora.video_files import write_video
 from farfeel.evaluate.run import prediction_table
 from farfeel.evaluate.table import probabilities_of, read_predictions
 from farfeel.evaluate.test_set import Conditions, EvaluationSet
@@ -72,7 +72,7 @@ def mixed(clips: Sequence[Clip]) -> list[Clip]:
 def clock(path: Path, seconds: float) -> Path:
     """A film whose grey tells its time: 50 levels a second."""
     grey = (5 * np.arange(round(seconds * FPS))).astype(np.uint8)
-    write_film(path, np.broadcast_to(grey[:, None, None, None], (len(grey), 32, 32, 3)), FPS, quality=5)
+    write_video(path, np.broadcast_to(grey[:, None, None, None], (len(grey), 32, 32, 3)), FPS, quality=5)
     return path
 
 
@@ -190,7 +190,7 @@ def test_a_film_that_breaks_off_is_named_in_the_first_epoch(
 ) -> None:
     corpus = shutil.copytree(voices, tmp_path / "corpus")
     (bad,) = corpus.rglob("synthetic-02-happy-01.mp4")
-    write_film(bad, np.random.default_rng(1).integers(0, 256, (20, 64, 64, 3), dtype=np.uint8), FPS)
+    write_video(bad, np.random.default_rng(1).integers(0, 256, (20, 64, 64, 3), dtype=np.uint8), FPS)
     spoil(bad, "promise")
     words = [
         "train",
@@ -482,7 +482,7 @@ def spoil(film: Path, how: str) -> None:
 @pytest.mark.parametrize("how", ["cut", "text", "empty", "absent", "promise"])
 def test_a_damaged_film_leaves_the_sound_and_a_warning(tmp_path: Path, recognizer: Recognizer, how: str) -> None:
     frames = np.random.default_rng(1).integers(0, 256, (20, 64, 64, 3), dtype=np.uint8)
-    write_film(tmp_path / "film.mp4", frames, FPS)
+    write_video(tmp_path / "film.mp4", frames, FPS)
     spoil(tmp_path / "film.mp4", how)
     sound = voice(tmp_path / "sound.wav", channels=3)
     found = recognizer.predict(tmp_path / "film.mp4", audio=sound)

@@ -94,7 +94,7 @@ def _surrogate(args: argparse.Namespace) -> None:
     for part in PARTS:
         videos = Counter(one.still.id for one in pairs if one.part == part)
         print(f"{part:<5}  {videos.total():>5} videos of {len(videos)} stills")
-    print("Surrogate videos: stills of other people. A result on them is no result on people filmed while they speak.")
+    print("Surrogate videos: stills of other people. A result on them is no result on videos of people who speak.")
     note(f"use --corpus {args.out / MANIFEST} with data.split={args.split}: another split has stills in two parts")
 
 
