@@ -90,7 +90,7 @@ def _evaluate_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _evaluate(args: argparse.Namespace) -> None:
     from farfeel.corpora.corpus import few
-    from farfeel.corpora.labels import about, require_classes
+    from farfeel.corpora.labels import label_details, require_classes
     from farfeel.evaluate.report import require_report_folder
     from farfeel.evaluate.run import run_evaluation
     from farfeel.evaluate.test_set import Conditions
@@ -129,7 +129,7 @@ def _evaluate(args: argparse.Namespace) -> None:
             "command": shlex.join(["farfeel", *sys.argv[1:]]),
             "checkpoints": ", ".join(map(str, args.checkpoint or ["default"])),
             "corpus": f"{', '.join(sorted({clip.corpus for clip in clips}))} ({', '.join(map(str, sources_of(args)))})",
-            **about(recipe.data),
+            **label_details(recipe.data),
             "split": f"{recipe.data.split}, {args.split} part",
             "rooms": ", ".join(map(str, args.rirs)) or ("those of the shards" if shards else "none (dry speech)"),
             "tested on": args.modalities,

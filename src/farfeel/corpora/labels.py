@@ -80,7 +80,7 @@ def _perceived(clips: Sequence[Clip], data: Data, modalities: str) -> tuple[list
     return labelled, notes
 
 
-def about(data: Data) -> dict[str, str]:
+def label_details(data: Data) -> dict[str, str]:
     """The lines about labels in a card or a report; none where each clip counts as what was acted."""
     merged = [f"{emotion} counts as {counts_as}" for emotion, counts_as in data.merge.items()]
     merged += [] if data.excited else ["IEMOCAP's excited left out"]
