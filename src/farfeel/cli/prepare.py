@@ -118,8 +118,8 @@ def _prepare(args: argparse.Namespace) -> int | None:
         rooms = {"train": args.rirs, "val": args.rirs, "test": [args.test_rirs]}
         parts = [(part, paths, args.out / part) for part, paths in rooms.items()]
     # All parts are checked before the first is prepared, which may take hours.
-    chosen = [(_clips(args, recipe, part), _bank(paths, recipe, args), out) for part, paths, out in parts]
-    for clips, bank, out in chosen:
+    checked = [(_clips(args, recipe, part), _bank(paths, recipe, args), out) for part, paths, out in parts]
+    for clips, bank, out in checked:
         _prepare_part(args, recipe, clips, bank, out)
     return None
 
@@ -127,8 +127,8 @@ def _prepare(args: argparse.Namespace) -> int | None:
 def _clips(args: argparse.Namespace, recipe: Recipe, part: str) -> list[Clip]:
     """The clips of a part of the split. Names of clips and speakers are those of the corpus, without its prefix."""
     (named,), absent = chosen_clips(args, recipe, part)
-    each = f"{args.renderings} recording{'s' * (args.renderings > 1)} of each"
-    note(f"{part}: {len(named)} clips, {each}{absent}")
+    recordings = f"{args.renderings} recording{'s' * (args.renderings > 1)} of each"
+    note(f"{part}: {len(named)} clips, {recordings}{absent}")
     own = [{name: getattr(clip, name).removeprefix(f"{clip.corpus}/") for name in ("id", "speaker")} for clip in named]
     return [replace(clip, **names) for clip, names in zip(named, own, strict=True)]
 
