@@ -134,13 +134,13 @@ def list_items(
         raise FarfeelError(
             f"{source.url} lists {duplicates[0]!r} more than once, expected each name once; report it to the host"
         )
-    chosen = [item for item in listing.items if _matches(item.name, choice.only or ("*",))]
-    if not chosen:
+    items = [item for item in listing.items if _matches(item.name, choice.only or ("*",))]
+    if not items:
         names = ", ".join(item.name for item in listing.items[:5]) or "nothing"
         raise FarfeelError(
             f"{source.url} has no file that matches {' or '.join(choice.only)}, found {names}; correct --only"
         )
-    return Listing(tuple(chosen), listing.licence)
+    return Listing(tuple(items), listing.licence)
 
 
 def require_choice(source: Source, choice: Choice, clone: Path | None) -> None:
@@ -371,10 +371,12 @@ def _expecting(url: str, what: str) -> Iterator[None]:
         ) from None
 
 
-def _of_corpus(name: str, about: str, listing: Any = None, **more: bool) -> Source:
+def _of_corpus(name: str, contents: str, listing: Any = None, **more: bool) -> Source:
     corpus = get_corpus(name)
     command = f"farfeel scan {name} --root {{root}}"
-    return Source(name, corpus.title, about, corpus.licence, corpus.source, corpus.citation, command, listing, **more)
+    return Source(
+        name, corpus.title, contents, corpus.licence, corpus.source, corpus.citation, command, listing, **more
+    )
 
 
 SOURCES: dict[str, Source] = {

@@ -122,24 +122,24 @@ def _examples(job: Job, bank: Bank | None, number: int) -> Iterator[tuple[dict[s
     for index in order[number * job.per_shard : (number + 1) * job.per_shard]:
         which, rendering = divmod(int(index), job.renderings)
         clip = job.clips[which]
-        about: dict[str, Any] = {"key": key_of(clip, rendering), "clip": clip.id, "rendering": rendering}
-        about |= {name: getattr(clip, name) for name in ("corpus", "speaker", "emotion", "sentence", "intensity")}
+        facts: dict[str, Any] = {"key": key_of(clip, rendering), "clip": clip.id, "rendering": rendering}
+        facts |= {name: getattr(clip, name) for name in ("corpus", "speaker", "emotion", "sentence", "intensity")}
         audio = None
         if clip.audio is not None and job.recipe.modalities != "video":
             channels = read_audio(clip.audio, job.recipe.audio.sample_rate, clip.start_s, clip.end_s)
             audio = channels.mean(axis=0, keepdims=True)
-        about |= {"room": "", "position": ""}
+        facts |= {"room": "", "position": ""}
         if bank is not None and audio is not None:
             rng = np.random.default_rng((job.seed, POSITIONS, zlib.crc32(f"{clip.corpus}|{clip.id}".encode())))
             response = int(rng.permutation(len(bank))[rendering])
-            about |= {"room": bank[response].room, "position": bank[response].position}
+            facts |= {"room": bank[response].room, "position": bank[response].position}
             audio = in_room(audio[0], response_of(bank, response, job.mics))
         if clip.video is None or job.recipe.modalities == "audio":
-            yield about, Example(audio)
+            yield facts, Example(audio)
         else:
             footage = face_video_of(clip, job.recipe)
             at_s, frames = footage.all_frames()
-            yield about, Example(audio, frames, at_s, footage.begin_s, footage.end_s)
+            yield facts, Example(audio, frames, at_s, footage.begin_s, footage.end_s)
 
 
 def key_of(clip: Clip, rendering: int) -> str:

@@ -49,12 +49,12 @@ class PreparedTrainingSet(TrainingSet):
         if example.audio is None or recipe.modalities == "video":
             silence = np.zeros((mics, 1 if recipe.modalities == "video" else samples), np.float32)
             return Drawn.without_audio(silence, mics, video)
-        chosen = rng.permutation(self.shards.mics)[:mics]
-        audio, first = example.audio[chosen], 0
+        mic_indices = rng.permutation(self.shards.mics)[:mics]
+        audio, first = example.audio[mic_indices], 0
         if recipe.audio.trim_silence:
             first, last = speech_span(audio, recipe.audio.sample_rate)
             audio = audio[:, first:last]
         window, span_s = self._draw_window(audio, first / recipe.audio.sample_rate, rng)
-        noise, snr_db = self._draw_noise(index, None, chosen, samples, rng)
+        noise, snr_db = self._draw_noise(index, None, mic_indices, samples, rng)
         working = draw_working(mics, recipe.augment.mic_dropout, rng)
         return Drawn(window, no_room(mics), noise, snr_db, working, span_s, video)
