@@ -1,9 +1,9 @@
 """Training examples: clips in rooms → Batch, from dry speech to the microphones and from the video to its frames.
 
-In each epoch a clip is spoken in another room, and its video is filmed by another camera. Every random choice of an
-example is drawn from `default_rng((seed, epoch, index))`. So it does not depend on the order of reading, on the number
-of workers, or on whether the training was resumed. The dataset only reads and draws. Convolution and mixing run in
-batches on the model's device.
+Each epoch draws a new room for each clip, and a new camera for its video. Every random choice of an example is drawn
+from `default_rng((seed, epoch, index))`. So it does not depend on the order of reading, on the number of workers, or on
+whether the training was resumed. The dataset only reads and draws. Convolution and mixing run in batches on the model's
+device.
 """
 
 from __future__ import annotations
@@ -204,7 +204,7 @@ class TrainingSet(Dataset["Unmixed | Batch"]):
         return window, (start_s, end_s)
 
     def _draw_video(self, drawn: Drawn, rng: np.random.Generator) -> np.ndarray | None:
-        """(N, S, S, 3), filmed by a camera that is drawn; None where there is no video.
+        """(N, S, S, 3), as a random camera would record it; None where there is no video.
 
         It is of the stretch of the clip whose audio is in the window. Without audio, it is of any stretch.
         """
@@ -282,7 +282,7 @@ class EpochOrder(Sampler[int]):
         if self.weights is not None:
             expected = self.weights[order] * self.size / self.weights.sum()
             upto = np.floor(np.cumsum(expected) + rng.random()).astype(int).clip(max=self.size)
-            upto[-1] = self.size  # whatever the sum was rounded to
+            upto[-1] = self.size  # The sum may have been rounded.
             times = np.diff(upto, prepend=0)
             again = np.arange(self.size) - np.repeat(upto - times, times)
             order = rng.permutation(np.repeat(order, times) + again * self.size)
