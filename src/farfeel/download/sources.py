@@ -74,7 +74,7 @@ class Source:
     licence: Name of the licence.
     url: Home page.
     citation: Publication to cite.
-    next_command: The farfeel command that reads the download. {root} stands for its folder.
+    next_command: The farfeel command that reads the download. {root} is replaced by its folder.
     listing: Requests the host's list of files. None: the source is available on request only.
     has_videos: Whether there are videos too.
     has_actors: Whether the videos of single actors can be downloaded.
@@ -291,7 +291,7 @@ class _Tree:
         return Item(path, self._raw(path), size, f"git:{sha}")
 
     def pointer(self, file: tuple[str, str, int]) -> tuple[str, tuple[str, int]]:
-        """Read a Git LFS pointer → its hash, and the SHA-256 and the size of the file it stands for."""
+        """Read a Git LFS pointer → its hash, and the SHA-256 and the size of the file that it names."""
         path, sha, _ = file
         content = self._client.document(self._raw(path))
         pointer = _POINTER.fullmatch(content.decode("utf-8", "replace"))

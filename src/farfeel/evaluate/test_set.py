@@ -70,7 +70,7 @@ class EvaluationSet(Sequence[EvaluationItem]):
     clip i in one room. `mics` are the microphones of the bank, all by default.
 
     Positions and conditions are drawn from the names of the clip and the room alone. So two evaluations test with the
-    same recordings, whatever subset they have and in whatever order. The one exception is noise from other talkers:
+    same recordings, also with other subsets or in another order. The one exception is noise from other talkers:
     these are drawn from the clips that are there.
 
     Raises FarfeelError where the noise of the conditions cannot be made.

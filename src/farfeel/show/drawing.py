@@ -61,7 +61,7 @@ def columns_of(timeline: Timeline) -> list[Column]:
 
 
 def thinning(timeline: Timeline) -> int:
-    """How many intervals one column stands for."""
+    """How many intervals one column shows."""
     return max(1, ceil(len(intervals(timeline)) / MAX_COLUMNS))
 
 

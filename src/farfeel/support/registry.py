@@ -35,7 +35,7 @@ MISSING = object()
 
 
 def nearest(name: str, known: Sequence[str], cutoff: float = 0.6) -> str | None:
-    """The known name that a mistyped one most likely stands for: one that begins with it, or one that is spelt alike.
+    """The known name that a mistyped one most likely means: one that begins with it, or one that is spelt alike.
 
     name: what was typed. known: the names that there are. cutoff: how much alike the two must be, from 0 to 1.
     Returns None where no name is near enough.
