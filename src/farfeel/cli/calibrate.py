@@ -59,7 +59,7 @@ def _calibrate(args: argparse.Namespace) -> None:
         load_checkpoint,
         read_card,
         read_weights,
-        require_checkpoint_place,
+        require_writable_checkpoint,
         save_checkpoint,
     )
 
@@ -69,7 +69,7 @@ def _calibrate(args: argparse.Namespace) -> None:
     source = args.checkpoint.parent if args.checkpoint.name == WEIGHTS else args.checkpoint
     out = args.out or source
     model = load_checkpoint(source)
-    require_checkpoint_place(out)
+    require_writable_checkpoint(out)
     if args.evaluations:
         table = joined_predictions(args.evaluations)
         fitted = [calibrate_by(model, table)]

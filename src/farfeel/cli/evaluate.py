@@ -97,9 +97,9 @@ def _evaluate(args: argparse.Namespace) -> None:
     from farfeel.evaluate.text import systems_table
     from farfeel.recipe import recipe_from_tree
     from farfeel.recognise.recognizer import Recognizer
-    from farfeel.support.files import require_folder_place
+    from farfeel.support.files import require_writable_folder
 
-    require_report_folder(require_folder_place(args.out))
+    require_report_folder(require_writable_folder(args.out))
     require_at_least(0, dead_mics=args.dead_mics)
     if args.snr is not None and not abs(args.snr) <= 200:
         raise FarfeelError(f"--snr is {args.snr}, expected decibels from -200 to 200; correct it")
@@ -218,9 +218,9 @@ def _report_arguments(parser: argparse.ArgumentParser) -> None:
 def _report(args: argparse.Namespace) -> None:
     from farfeel.evaluate.report import require_report_folder, write_side_by_side
     from farfeel.evaluate.text import systems_table
-    from farfeel.support.files import require_folder_place
+    from farfeel.support.files import require_writable_folder
 
-    require_report_folder(require_folder_place(args.out))
+    require_report_folder(require_writable_folder(args.out))
     systems = {}
     for evaluation in args.evaluations:
         name, _, folders = evaluation.rpartition("=")

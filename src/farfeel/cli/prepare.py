@@ -102,12 +102,12 @@ def _prepare(args: argparse.Namespace) -> int | None:
             raise FarfeelError("--verify has no shards to check; add their folder or URL: --verify SHARDS")
         return _verify(args.verify or str(args.out))
     from farfeel.recipe import load_recipe
-    from farfeel.support.files import require_folder_place
+    from farfeel.support.files import require_writable_folder
 
     if args.out is None or args.corpus is None:
         raise FarfeelError("prepare needs --corpus and --out, or --verify SHARDS; add them")
     require_at_least(1, renderings=args.renderings, per_shard=args.per_shard, workers=args.workers)
-    require_folder_place(args.out)
+    require_writable_folder(args.out)
     paper = args.profile == "paper"
     overrides = [*args.overrides, *([f"data.split={args.split}"] if args.split else [])]
     recipe = load_recipe("paper-sum-pe" if paper and args.recipe == "default" else args.recipe, overrides)

@@ -69,11 +69,11 @@ def evaluate(
     from farfeel.recognise.recognizer import Recognizer
     from farfeel.rooms.bank import Bank
     from farfeel.support.console import quiet as silence
-    from farfeel.support.files import require_folder_place
+    from farfeel.support.files import require_writable_folder
 
     with silence() if quiet else nullcontext(), tempfile.TemporaryDirectory(prefix="farfeel-") as temporary:
         folder = Path(temporary) / "evaluation" if out is None else Path(out)
-        require_report_folder(require_folder_place(folder))
+        require_report_folder(require_writable_folder(folder))
         recognizer = checkpoint if isinstance(checkpoint, Recognizer) else Recognizer.load(checkpoint, device)
         recipe = recognizer.recipe
         paths = [Path(rirs)] if isinstance(rirs, str | os.PathLike) else [Path(path) for path in rirs]
