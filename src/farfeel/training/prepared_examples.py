@@ -14,7 +14,7 @@ import numpy as np
 from farfeel.media.audio import speech_span
 from farfeel.recipe import Recipe
 from farfeel.rooms.scene import Material, draw_working, no_room
-from farfeel.shards.reading import StoredFaceVideo, examples_of, require_heard_alike
+from farfeel.shards.reading import StoredFaceVideo, examples_of, require_prepared_for
 from farfeel.shards.store import Shards
 from farfeel.training.examples import Drawn, TrainingSet, material_of
 from farfeel.types import Clip, FarfeelError
@@ -27,7 +27,7 @@ class PreparedTrainingSet(TrainingSet):
     """
 
     def __init__(self, clips: Sequence[Clip], recipe: Recipe, shards: Shards) -> None:
-        require_heard_alike(shards, recipe, to_train=True)
+        require_prepared_for(shards, recipe, to_train=True)
         if shards.mics < recipe.microphones.count:
             raise FarfeelError(
                 f"{shards.address} has {shards.mics} microphones, the recipe asks for {recipe.microphones.count}; "
