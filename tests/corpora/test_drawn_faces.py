@@ -36,7 +36,7 @@ def test_two_emotions_look_alike_only_where_it_is_said(pair: tuple[str, str]) ->
 
 
 @pytest.mark.parametrize("action", asdict(Expression()))
-def test_every_action_can_be_seen(action: str) -> None:
+def test_every_action_changes_the_picture(action: str) -> None:
     rest, moved = drawn(Expression()), drawn(Expression(**{action: 1.0}))
     assert np.abs(moved - rest)[12:].max() > 40
 

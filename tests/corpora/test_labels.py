@@ -1,4 +1,4 @@
-"""A clip counts as one class or as none, and what is left out is told."""
+"""A clip counts as one class or as none, and what is left out is reported."""
 
 from collections import Counter
 from collections.abc import Callable

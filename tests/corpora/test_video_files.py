@@ -1,4 +1,4 @@
-"""Laws of writing films: the same frames give the same bytes, what is read is what was written, and it is whole."""
+"""Laws of writing videos: the same frames give the same bytes, they are read as written, and files are whole."""
 
 import os
 import signal
@@ -22,7 +22,7 @@ def greys(count: int, size: int = 32) -> np.ndarray:
 
 
 def noise(count: int, seed: int) -> np.ndarray:
-    """A still of noise, filmed by an unsteady camera: hard to predict from frame to frame."""
+    """A still of noise, recorded by an unsteady camera: hard to predict from frame to frame."""
     still = np.random.default_rng(seed).integers(0, 256, (1, 48, 48, 3), dtype=np.uint8)
     return simulate_camera(still, 96, count, Camera(shift=0.05, drift=0.05, light=0.2), np.random.default_rng(seed))
 
@@ -40,11 +40,11 @@ def test_the_same_frames_give_the_same_bytes(tmp_path: Path, count: int) -> None
 @pytest.mark.parametrize(("count", "fps"), [(1, 10.0), (2, 25.0), (23, 12.5), (20, 29.97)])
 def test_what_is_written_is_read_back(tmp_path: Path, count: int, fps: float) -> None:
     write_video(tmp_path / "film.mp4", greys(count), fps)
-    film = media_info(tmp_path / "film.mp4").video
-    assert film is not None
-    assert (film.frames, film.width, film.height, film.is_still) == (count, 32, 32, count == 1)
-    assert film.fps == pytest.approx(fps, rel=1e-4)
-    assert film.seconds == pytest.approx(count / fps, abs=0.01)
+    video = media_info(tmp_path / "film.mp4").video
+    assert video is not None
+    assert (video.frames, video.width, video.height, video.is_still) == (count, 32, 32, count == 1)
+    assert video.fps == pytest.approx(fps, rel=1e-4)
+    assert video.seconds == pytest.approx(count / fps, abs=0.01)
     found = read_frames(tmp_path / "film.mp4", list((np.arange(count) + 0.5) / fps)).pixels
     assert np.abs(found.mean(axis=(1, 2, 3)) - 10 * np.arange(count)).max() < 3
 
@@ -80,7 +80,7 @@ write_video(Path("film.mp4"), np.random.default_rng(1).integers(0, 256, (80, 64,
     assert [entry.name for entry in tmp_path.iterdir()] == ["film.mp4"]
 
 
-def test_an_interrupted_writer_leaves_the_old_film(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_writer_leaves_the_old_video(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_video(tmp_path / "film.mp4", greys(3), 10)
     before = (tmp_path / "film.mp4").read_bytes()
     make, taken = av.VideoFrame.from_ndarray, []
