@@ -107,17 +107,17 @@ def test_combinations_are_those_whose_temperature_the_model_takes(small: Small, 
     recipe = small(f"modalities={modalities}")
     model = EmotionModel(recipe).eval()
     mic_mask = torch.tensor([[True], [True], [False]]) if modalities == "both" else torch.ones(3, 1, dtype=torch.bool)
-    video_mask = (
+    with_video = (
         torch.tensor([False, True, True]) if modalities == "both" else torch.tensor([modalities == "video"] * 3)
     )
     video = recipe.video
     frames = None if modalities == "audio" else torch.rand(3, 3, video.frames, video.size, video.size)
     audio = 0.1 * torch.randn(3, 1, round(recipe.audio.seconds * recipe.audio.sample_rate))
-    which = combinations_of(modalities, mic_mask.numpy(), video_mask.numpy())
+    which = combinations_of(modalities, mic_mask.numpy(), with_video.numpy())
     with torch.inference_mode():
-        plain = model.probabilities(audio, mic_mask, frames, video_mask).double().numpy()
+        plain = model.probabilities(audio, mic_mask, frames, with_video).double().numpy()
         model.temperature.copy_(torch.tensor([1.5, 2.5, 0.5]))
-        found = model.probabilities(audio, mic_mask, frames, video_mask).double().numpy()
+        found = model.probabilities(audio, mic_mask, frames, with_video).double().numpy()
     np.testing.assert_allclose(found, tempered(plain, model.temperature.double().numpy()[which]), rtol=1e-4)
 
 
