@@ -393,9 +393,9 @@ def test_prepared_videos_have_the_frames_of_the_files(
 ) -> None:
     recipe, clips = small("modalities=both"), clips[:3]
     shards = prepare(clips, recipe, bank, tmp_path / "films", [0])
-    for take in PreparedEvaluationSet(clips_of(shards), recipe, shards):
-        clip = next(clip for clip in clips if clip.id == take.clip.id)
-        from_file, stored = face_video_of(clip, recipe), take.recording.video
+    for prepared in PreparedEvaluationSet(clips_of(shards), recipe, shards):
+        clip = next(clip for clip in clips if clip.id == prepared.clip.id)
+        from_file, stored = face_video_of(clip, recipe), prepared.recording.video
         assert (stored.begin_s, stored.end_s) == (from_file.begin_s, from_file.end_s)
         np.testing.assert_array_equal(stored.frames(0.2, 1.4), from_file.frames(0.2, 1.4))
     silent = prepare(clips, small(), bank, tmp_path / "silent", [0])
