@@ -146,7 +146,7 @@ class EvaluationSet(Sequence[EvaluationItem]):
     def _scene(
         self, which: int, room: str, bank: Bank | None, position: str, mics: int, samples: int, rng: np.random.Generator
     ) -> Scene:
-        """What may sound in a room beside the speaker, who is at `position`."""
+        """The noise sources that a room may have besides the speaker, who is at `position`."""
 
         def draw_positions(count: int) -> list[np.ndarray]:
             if bank is None:
