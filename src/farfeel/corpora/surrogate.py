@@ -79,9 +79,9 @@ def make_surrogate(
     out = require_replaceable(out, ours, "a surrogate corpus")
     pairs = pair(clips, stills, split, seed)
     _start_or_resume(out, pairs, split, seed)
-    videos = [out / "films" / one.clip.speaker / f"{one.clip.id}.mp4" for one in pairs]
+    videos = [out / "films" / pairing.clip.speaker / f"{pairing.clip.id}.mp4" for pairing in pairs]
     with ThreadPoolExecutor(workers or os.cpu_count() or 1) as pool:  # Warping and encoding release Python's lock.
-        made = pool.map(lambda one, video: _make_video(one, video, seed), pairs, videos)
+        made = pool.map(lambda pairing, video: _make_video(pairing, video, seed), pairs, videos)
         try:
             for done, _ in enumerate(made, start=1):
                 if progress:
@@ -91,20 +91,20 @@ def make_surrogate(
             raise
     with replacing_file(out / PAIRS) as path:
         columns = {
-            "clip": [one.clip.id for one in pairs],
-            "still": [one.still.id for one in pairs],
-            "part": [one.part for one in pairs],
+            "clip": [pairing.clip.id for pairing in pairs],
+            "still": [pairing.still.id for pairing in pairs],
+            "part": [pairing.part for pairing in pairs],
         }
         pq.write_table(pa.table(columns), path)
     with_videos = [
         replace(
-            one.clip,
-            corpus=one.clip.corpus.removesuffix(SURROGATE) + SURROGATE,
+            pairing.clip,
+            corpus=pairing.clip.corpus.removesuffix(SURROGATE) + SURROGATE,
             video=video,
-            video_offset_s=0.0 - one.clip.start_s,  # the video begins with the utterance
+            video_offset_s=0.0 - pairing.clip.start_s,  # the video begins with the utterance
             face="whole",
         )
-        for one, video in zip(pairs, videos, strict=True)
+        for pairing, video in zip(pairs, videos, strict=True)
     ]
     write_manifest(with_videos, out / MANIFEST, out)
     return pairs
@@ -133,7 +133,7 @@ def pair(clips: Sequence[Clip], stills: Sequence[Clip], split: str, seed: int) -
                 own = shuffled[turn :: len(speakers)] or [shuffled[turn % len(shuffled)]]
                 for number, clip in enumerate(of_speaker[emotion, speaker]):
                     pairs.append(Pair(clip, own[number % len(own)], part))
-    return sorted(pairs, key=lambda one: (one.clip.speaker, one.clip.id))
+    return sorted(pairs, key=lambda pairing: (pairing.clip.speaker, pairing.clip.id))
 
 
 def _face_of(emotion: str) -> str:
@@ -158,9 +158,10 @@ def _pools(stills: Sequence[Clip]) -> dict[tuple[str, str], list[Clip]]:
 def _start_or_resume(out: Path, pairs: Sequence[Pair], split: str, seed: int) -> None:
     """Write what the videos are made from beside them. Raise FarfeelError for a folder with other files."""
     digest = hashlib.sha256()
-    for one in pairs:
-        facts = (one.clip.id, one.clip.corpus, str(one.clip.audio), one.clip.start_s, one.clip.end_s, one.still.id)
-        digest.update(json.dumps(facts).encode() + _path(one.still).read_bytes())
+    for pairing in pairs:
+        clip = pairing.clip
+        facts = (clip.id, clip.corpus, str(clip.audio), clip.start_s, clip.end_s, pairing.still.id)
+        digest.update(json.dumps(facts).encode() + _path(pairing.still).read_bytes())
     made_from = {"version": VERSION, "split": split, "seed": seed, "pairs": digest.hexdigest()}
     marker = out / _MARKER
     if not marker.exists():
@@ -175,14 +176,14 @@ def _start_or_resume(out: Path, pairs: Sequence[Pair], split: str, seed: int) ->
     )
 
 
-def _make_video(one: Pair, video: Path, seed: int) -> None:
+def _make_video(pairing: Pair, video: Path, seed: int) -> None:
     if video.exists():
         return
-    path = _path(one.still)
+    path = _path(pairing.still)
     still = cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), cv2.IMREAD_COLOR_RGB)
     if still is None:
         raise FarfeelError(f"{path} cannot be decoded, expected a JPEG or PNG; copy it again or remove it")
-    clip = one.clip
+    clip = pairing.clip
     end_s = clip.end_s if clip.end_s is not None or clip.audio is None else audio_info(clip.audio).seconds
     count = max(1, round(((end_s or 0.0) - clip.start_s) * FPS))
     rng = np.random.default_rng((seed, zlib.crc32(clip.id.encode())))
