@@ -120,8 +120,8 @@ def _examples(job: Job, bank: Bank | None, number: int) -> Iterator[tuple[dict[s
     total = len(job.clips) * job.renderings
     order = np.random.default_rng((job.seed, ORDER)).permutation(total)
     for index in order[number * job.per_shard : (number + 1) * job.per_shard]:
-        which, rendering = divmod(int(index), job.renderings)
-        clip = job.clips[which]
+        clip_index, rendering = divmod(int(index), job.renderings)
+        clip = job.clips[clip_index]
         facts: dict[str, Any] = {"key": key_of(clip, rendering), "clip": clip.id, "rendering": rendering}
         facts |= {name: getattr(clip, name) for name in ("corpus", "speaker", "emotion", "sentence", "intensity")}
         audio = None
