@@ -162,6 +162,6 @@ def test_some_emotions_of_unknown_speakers_are_recognised_from_audio_not_all(cor
         emotions.append(clip.emotion)
         speakers.append(clip.speaker)
     model = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=1000))
-    told = cross_val_predict(model, np.array(features), np.array(emotions), groups=speakers, cv=GroupKFold(3))
-    accuracy = np.mean(told == np.array(emotions))
+    predicted = cross_val_predict(model, np.array(features), np.array(emotions), groups=speakers, cv=GroupKFold(3))
+    accuracy = np.mean(predicted == np.array(emotions))
     assert 4 / len(EMOTIONS) <= accuracy < 0.85  # chance is one in eight; two pairs have the same voice

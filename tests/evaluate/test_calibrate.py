@@ -135,7 +135,7 @@ def test_no_recording_of_one_window_is_decided_otherwise(split: Split, small: Sm
 
 @pytest.fixture(scope="module")
 def audiovisual(tmp_path_factory: pytest.TempPathFactory) -> Split:
-    root = generate(tmp_path_factory.mktemp("filmed"), speakers=3, clips_per_emotion=1, seed=2)
+    root = generate(tmp_path_factory.mktemp("audiovisual"), speakers=3, clips_per_emotion=1, seed=2)
     return split_clips(load_clips("synthetic", root), "folds-3:1")
 
 

@@ -299,7 +299,7 @@ def test_convolution_is_linear_and_ends_with_the_clip() -> None:
 
 def test_training_from_shards_hears_the_shards(prepared: Path, clips: list[Clip], small: Small) -> None:
     """Without augmentation an example is one of the clip's renderings, at the right emotion; each epoch draws anew."""
-    still = [f"augment.{knob}=0" for knob in ("speed", "time_shift_s", "gain_db", "mic_dropout")]
+    still = [f"augment.{setting}=0" for setting in ("speed", "time_shift_s", "gain_db", "mic_dropout")]
     recipe = small("rooms.snr_db=null", "audio.seconds=4", "audio.trim_silence=false", *still)
     shards = Shards.open(prepared)
     training = PreparedTrainingSet(clips_of(shards), recipe, shards)

@@ -100,8 +100,8 @@ def test_json_says_what_predict_says_and_the_share_of_speech() -> None:
 
 def test_csv_says_what_json_says() -> None:
     line = timeline()
-    told = json.loads(as_json(PATH, line, CHECKPOINT))
-    for row, other in zip(csv.DictReader(io.StringIO(as_csv(PATH, line, CHECKPOINT))), told, strict=True):
+    expected = json.loads(as_json(PATH, line, CHECKPOINT))
+    for row, other in zip(csv.DictReader(io.StringIO(as_csv(PATH, line, CHECKPOINT))), expected, strict=True):
         assert row["label"] == (other["label"] or "")
         assert float(row["start_s"]) == other["start_s"]
         assert float(row["speech_share"]) == other["speech_share"]

@@ -80,9 +80,9 @@ def test_paper_av_goes_from_published_weights_to_a_report(
     corpus = ("--corpus", "ravdess", "--root", ravdess, "--rirs", bank.path)
     start = ("--init", audioset, "--video-weights", kinetics)
     run("train", "--recipe", "paper-av", *corpus, *start, *TRAIN, "--out", tmp_path / "run", *SMALL)
-    told = capsys.readouterr().err
-    assert "4 training clips, 2 validation clips, split paper" in told
-    assert "HTS-AT pretrained on AudioSet" in told
+    printed = capsys.readouterr().err
+    assert "4 training clips, 2 validation clips, split paper" in printed
+    assert "HTS-AT pretrained on AudioSet" in printed
     state = load_checkpoint(tmp_path / "run" / "best").state_dict()
     for file, wrapped in ((audioset, "state_dict"), (kinetics, None)):
         content = torch.load(file, weights_only=True)

@@ -468,7 +468,7 @@ def spoil(video: Path, how: str) -> None:
         video.write_bytes(b"")
     elif how == "absent":
         video.unlink()
-    else:  # The header is whole, and first; what it promises breaks off: told only when frames are asked for.
+    else:  # The header is whole and comes first, but the frames break off. Only reading them shows it.
         whole = video.with_name("whole.mp4")
         video.rename(whole)
         options = {"movflags": "faststart"}
@@ -606,7 +606,7 @@ def test_real_videos_are_recognised_by_both_modalities_and_the_face_crops_are_wr
 ) -> None:
     clips = sorted((DATA / "ravdess-av").rglob("*.mp4"))
     if not clips:
-        pytest.skip("no film of RAVDESS under FARFEEL_DATA")
+        pytest.skip("no video of RAVDESS under FARFEEL_DATA")
     recipe = audiovisual()
     save_checkpoint(tmp_path / "best", EmotionModel(recipe).state_dict(), recipe, "# untrained\n")
     options = ["--checkpoint", str(tmp_path / "best"), "--debug-dir", str(tmp_path / "views"), "--format", "csv"]
