@@ -145,7 +145,7 @@ def test_a_lost_clip_is_made_again(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("counts", [(0, 1), (100, 1), (1, 0), (1, 100)])
-def test_counts_beyond_the_names_are_refused(tmp_path: Path, counts: tuple[int, int]) -> None:
+def test_counts_above_two_digits_are_refused(tmp_path: Path, counts: tuple[int, int]) -> None:
     with pytest.raises(FarfeelError, match="expected 1 to 99"):
         generate(tmp_path, *counts)
 

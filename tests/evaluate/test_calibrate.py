@@ -86,7 +86,7 @@ def test_each_speaker_is_judged_by_the_temperature_of_the_others(small: Small) -
     assert alone.answered_by_others is None
 
 
-def test_tempered_probabilities_are_those_of_divided_logits_and_can_be_had_back() -> None:
+def test_tempered_probabilities_are_those_of_divided_logits_and_can_be_reversed() -> None:
     logits = torch.from_numpy(5 * np.random.default_rng(3).standard_normal((50, 8)))
     plain, divided = (torch.softmax(logits / t, dim=1).numpy() for t in (1.0, 2.5))
     np.testing.assert_allclose(tempered(plain, 2.5), divided, rtol=1e-9)
@@ -174,7 +174,7 @@ def test_a_recipe_of_one_modality_has_one_temperature(split: Split, small: Small
     assert model.temperature[1:].tolist() == [1, 1]
 
 
-def test_a_card_tells_of_one_calibration_the_latest(split: Split, small: Small) -> None:
+def test_a_card_has_one_calibration_the_latest(split: Split, small: Small) -> None:
     fitted = calibrate(EmotionModel(small()), EvaluationSet(split.val, small()))
     once = card_with("# A model\n\nText.\n", fitted, "these clips")
     twice = card_with(once, fitted, "other clips")

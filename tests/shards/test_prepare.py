@@ -117,7 +117,7 @@ def test_shards_are_what_other_software_reads(prepared: Path) -> None:
     assert sorted(keys) == sorted(row["key"] for row in Shards.open(prepared).rows)
 
 
-def test_a_killed_preparation_goes_on_to_the_same_bytes(
+def test_a_killed_preparation_resumes_to_the_same_bytes(
     prepared: Path, voices: Path, bank: Bank, tmp_path: Path
 ) -> None:
     out = tmp_path / "killed"
@@ -297,7 +297,7 @@ def test_convolution_is_linear_and_ends_with_the_clip() -> None:
     np.testing.assert_allclose(in_room(dry, taps), expected, atol=1e-3)
 
 
-def test_training_from_shards_hears_the_shards(prepared: Path, clips: list[Clip], small: Small) -> None:
+def test_training_from_shards_uses_the_audio_of_the_shards(prepared: Path, clips: list[Clip], small: Small) -> None:
     """Without augmentation an example is one of the clip's renderings, at the right emotion; each epoch draws anew."""
     still = [f"augment.{setting}=0" for setting in ("speed", "time_shift_s", "gain_db", "mic_dropout")]
     recipe = small("rooms.snr_db=null", "audio.seconds=4", "audio.trim_silence=false", *still)

@@ -107,7 +107,9 @@ def test_a_run_killed_at_any_moment_resumes_to_the_same_bits(
     assert_equal(tmp_path / "whole", killed)
 
 
-def test_the_result_is_calibrated_and_its_card_says_so(tmp_path: Path, split: Split, bank: Bank, small: Small) -> None:
+def test_the_result_is_calibrated_and_its_card_has_the_temperature(
+    tmp_path: Path, split: Split, bank: Bank, small: Small
+) -> None:
     recipe = small("train.epochs=2", "train.keep=2")
     train(recipe, split, bank, tmp_path / "run")
     best = load_checkpoint(tmp_path / "run" / "best")
@@ -118,7 +120,7 @@ def test_the_result_is_calibrated_and_its_card_says_so(tmp_path: Path, split: Sp
         assert load_checkpoint(epoch).temperature.tolist() == [1, 1, 1]
 
 
-def test_temperatures_of_the_weights_to_start_from_are_forgotten(tmp_path: Path, split: Split, small: Small) -> None:
+def test_temperatures_of_the_initial_weights_are_not_kept(tmp_path: Path, split: Split, small: Small) -> None:
     recipe = small("train.epochs=1")
     for name, temperature in (("plain", 1.0), ("calibrated", 4.0)):
         torch.manual_seed(recipe.seed)
@@ -158,7 +160,7 @@ def test_training_learns_its_own_clips(tmp_path: Path, split: Split, small: Smal
     assert reports[-1].train_loss < 0.75 * reports[0].train_loss  # two pairs of emotions share a voice
 
 
-def test_a_run_leaves_what_it_promises(tmp_path: Path, split: Split, small: Small) -> None:
+def test_a_run_writes_its_documented_files(tmp_path: Path, split: Split, small: Small) -> None:
     recipe = small("train.keep=2")
     reports = train(recipe, split, None, tmp_path / "run")
     run = tmp_path / "run"
@@ -207,7 +209,7 @@ def test_the_averaged_weights_are_the_result(tmp_path: Path, split: Split, small
     assert (kept[name] - start[name]).abs().max() < 0.2 * (trained - start[name]).abs().max()
 
 
-def test_learned_validation_speakers_choose_nothing(tmp_path: Path, split: Split, small: Small) -> None:
+def test_validation_speakers_in_training_choose_no_epoch(tmp_path: Path, split: Split, small: Small) -> None:
     recipe = small("data.learn_validation=true", "train.patience=1", "train.learning_rate=0.1", "train.epochs=3")
     best = run_training(recipe, split.train, split.val, None, tmp_path / "run")
     kept = load_checkpoint(best)

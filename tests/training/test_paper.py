@@ -105,7 +105,7 @@ def test_paper_av_goes_from_published_weights_to_a_report(
 
 
 @pytest.mark.parametrize("how", ["a file of sound alone", "killed in its first epoch"])
-def test_a_face_branch_that_nothing_has_filled_starts_from_kinetics(
+def test_a_face_branch_without_weights_starts_from_kinetics(
     tmp_path: Path, ravdess: Path, published: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, how: str
 ) -> None:
     def asked() -> dict[str, torch.Tensor]:
