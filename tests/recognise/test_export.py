@@ -161,7 +161,7 @@ def test_the_file_describes_itself_without_a_path(exported: Path, checkpoint: Pa
     assert str(Path(export.__file__).parent).encode() not in exported.read_bytes()
 
 
-def test_eight_bits_give_the_same_emotion_and_nan_stays_in_its_clip(
+def test_eight_bits_are_near_pytorch_and_nan_stays_in_its_clip(
     engines: tuple[TorchEngine, OnnxEngine], exported: Path, tmp_path: Path
 ) -> None:
     small = export.quantised(onnx.load(exported))

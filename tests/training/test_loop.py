@@ -107,7 +107,7 @@ def test_a_run_killed_at_any_moment_resumes_to_the_same_bits(
     assert_equal(tmp_path / "whole", killed)
 
 
-def test_the_result_is_calibrated_and_its_card_has_the_temperature(
+def test_the_card_of_a_calibrated_result_has_its_temperature(
     tmp_path: Path, split: Split, bank: Bank, small: Small
 ) -> None:
     recipe = small("train.epochs=2", "train.keep=2")

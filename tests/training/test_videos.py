@@ -242,9 +242,7 @@ def test_a_model_of_video_alone_trains_without_audio(tmp_path: Path, split: Spli
     assert np.isfinite([report.train_loss, report.val_loss]).all()
 
 
-def test_clips_without_the_modalities_of_a_recipe_are_one_clear_line(
-    split: Split, small: Small, audiovisual: Small
-) -> None:
+def test_clips_without_a_recipes_modalities_are_one_clear_line(split: Split, small: Small, audiovisual: Small) -> None:
     deaf = [replace(clip, audio=None) for clip in split.train]
     blind = [replace(clip, video=None) for clip in split.train]
     assert usable_clips(deaf, audiovisual(), "corpus") == deaf
