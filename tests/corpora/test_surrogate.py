@@ -156,6 +156,6 @@ def test_the_command_says_what_it_made_and_what_it_is_not(
     words += ["--split", SPLIT, "--out", tmp_path / "out"]
     assert main([str(word) for word in words]) == 0
     said = capsys.readouterr()
-    assert [line.split()[:3] for line in said.out.splitlines()[:3]] == [[part, "12", "films"] for part in PARTS]
+    assert [line.split()[:3] for line in said.out.splitlines()[:3]] == [[part, "12", "videos"] for part in PARTS]
     assert "no result on people" in said.out
     assert f"data.split={SPLIT}" in said.err
