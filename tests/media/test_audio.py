@@ -11,7 +11,7 @@ import soundfile
 from hypothesis import given
 from hypothesis import strategies as st
 
-from farfeel.corpora.video_files import write_film
+from farfeel.corpora.video_files import write_video
 from farfeel.media import audio as audio_module
 from farfeel.media.audio import MAX_SECONDS, audio_info, read_audio, resample
 from farfeel.types import FarfeelError
@@ -266,7 +266,7 @@ def test_audio_that_ends_before_its_video_is_not_cut_off(tmp_path: Path, form: s
 
 
 def test_a_video_without_audio_is_one_line(tmp_path: Path) -> None:
-    write_film(tmp_path / "video.mp4", np.zeros((5, 48, 64, 3), np.uint8), fps=10)
+    write_video(tmp_path / "video.mp4", np.zeros((5, 48, 64, 3), np.uint8), fps=10)
     with pytest.raises(FarfeelError, match="has video but no audio, expected an audio track; use a file with audio"):
         read_audio(tmp_path / "video.mp4", RATE)
 

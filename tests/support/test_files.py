@@ -14,10 +14,10 @@ import pytest
 from farfeel.support.files import (
     replacing_file,
     replacing_folder,
-    require_file_place,
-    require_folder_place,
     require_only,
     require_replaceable,
+    require_writable_file,
+    require_writable_folder,
 )
 from farfeel.types import FarfeelError
 
@@ -202,13 +202,13 @@ def test_the_folder_one_is_in_is_refused(tmp_path: Path, monkeypatch: pytest.Mon
 def test_neither_takes_the_place_of_the_other_nor_of_a_device(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("mine")
     with pytest.raises(FarfeelError, match="is a file, expected a folder or a new name"):
-        require_folder_place(tmp_path / "file")
+        require_writable_folder(tmp_path / "file")
     with pytest.raises(FarfeelError, match=r"file is a file, .*would be inside it"):
-        require_folder_place(tmp_path / "file" / "inside" / "deeper")
+        require_writable_folder(tmp_path / "file" / "inside" / "deeper")
     with pytest.raises(FarfeelError, match="is a folder, expected a file or a new name"):
-        require_file_place(tmp_path)
+        require_writable_file(tmp_path)
     with pytest.raises(FarfeelError, match="is no file on a disk"):
-        require_file_place(Path(os.devnull))
+        require_writable_file(Path(os.devnull))
     assert (tmp_path / "file").read_text() == "mine"
 
 

@@ -166,7 +166,7 @@ def _predict(args: argparse.Namespace) -> int:
     from farfeel.recognise.recognizer import Recognizer
     from farfeel.show.predictions import render
     from farfeel.show.timeline import format_of
-    from farfeel.support.files import require_file_place, require_folder_place
+    from farfeel.support.files import require_writable_file, require_writable_folder
 
     if args.out and args.out.suffix.lower() in (*SPEECH_SUFFIXES, *VIDEO_SUFFIXES):
         raise FarfeelError(f"--out {args.out} is an audio or video file, expected the name of a table; choose another")
@@ -177,13 +177,13 @@ def _predict(args: argparse.Namespace) -> int:
         if args.format in OF_TIMELINES and not args.out:
             raise FarfeelError(f"--format {args.format} is one file each for {len(files)} recordings; add --out FOLDER")
         if args.out:
-            require_folder_place(args.out)
+            require_writable_folder(args.out)
     elif args.out:
-        require_file_place(args.out)
+        require_writable_file(args.out)
         if args.timeline and not args.format:
             format_of(args.out)
     if args.debug_dir:
-        require_folder_place(args.debug_dir)
+        require_writable_folder(args.debug_dir)
     if args.audio_offset and not args.audio:
         raise FarfeelError(
             "--audio-offset is given without --audio, expected both; add --audio or remove --audio-offset"

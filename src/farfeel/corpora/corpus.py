@@ -97,11 +97,11 @@ class Corpus:
         skipped: Counter[str] = Counter()
         files_of: dict[str, list[Clip]] = defaultdict(list)
         for path in media_files(root):
-            found = self.decode(path)
-            if isinstance(found, str):
-                skipped[found] += 1
-            elif found is not None:
-                files_of[found.id].append(found)
+            decoded = self.decode(path)
+            if isinstance(decoded, str):
+                skipped[decoded] += 1
+            elif decoded is not None:
+                files_of[decoded.id].append(decoded)
         joined = [_join(files) for files in files_of.values()]
         clips = sorted((clip for clip, _ in joined), key=lambda clip: (clip.speaker, clip.id))
         duplicates = sorted(path for _, copies in joined for path in copies)

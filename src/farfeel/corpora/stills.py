@@ -141,11 +141,11 @@ def _rows(table: Path) -> tuple[int, Iterator[Row]]:
     return count, _csv_rows(table)
 
 
-def _require_columns(table: Path, found: list[str], expected: tuple[str, ...]) -> None:
-    if lacking := [name for name in expected if name not in found]:
+def _require_columns(table: Path, columns: list[str], expected: tuple[str, ...]) -> None:
+    if lacking := [name for name in expected if name not in columns]:
         raise FarfeelError(
             f"{table} lacks the columns {', '.join(lacking)}; expected {', '.join(expected)}; found "
-            f"{', '.join(found[:5]) or 'nothing'}; rename them or choose another table"
+            f"{', '.join(columns[:5]) or 'nothing'}; rename them or choose another table"
         )
 
 

@@ -3,7 +3,7 @@
 They are for developing and testing audio-visual models without audio-visual recordings. Each utterance is paired with
 ONE still of a face. A video is made from it with the movement, light and noise of a camera. The lips do not follow the
 words, the face does not move, and voice and face are independent given the emotion. **A result on such videos is no
-result on people filmed while they speak, and cannot be compared with one.** So the corpus is called
+result on videos of people who speak, and cannot be compared with one.** So the corpus is called
 `<corpus>-surrogate`, and cards and reports say so.
 
 The pairs keep the parts of one split separate. Training speakers have stills of `train`. Validation speakers and test
@@ -33,7 +33,7 @@ import pyarrow.parquet as pq
 from farfeel.corpora.corpus import SURROGATE
 from farfeel.corpora.scan import write_manifest
 from farfeel.corpora.splits import PARTS, split_clips
-from farfeel.corpora.video_files import write_film
+from farfeel.corpora.video_files import write_video
 from farfeel.media.audio import audio_info
 from farfeel.media.camera import simulate_camera
 from farfeel.recipe import Camera
@@ -96,7 +96,7 @@ def make_surrogate(
             "part": [one.part for one in pairs],
         }
         pq.write_table(pa.table(columns), path)
-    filmed = [
+    with_videos = [
         replace(
             one.clip,
             corpus=one.clip.corpus.removesuffix(SURROGATE) + SURROGATE,
@@ -106,7 +106,7 @@ def make_surrogate(
         )
         for one, video in zip(pairs, videos, strict=True)
     ]
-    write_manifest(filmed, out / MANIFEST, out)
+    write_manifest(with_videos, out / MANIFEST, out)
     return pairs
 
 
@@ -186,7 +186,7 @@ def _make_video(one: Pair, video: Path, seed: int) -> None:
     end_s = clip.end_s if clip.end_s is not None or clip.audio is None else audio_info(clip.audio).seconds
     count = max(1, round(((end_s or 0.0) - clip.start_s) * FPS))
     rng = np.random.default_rng((seed, zlib.crc32(clip.id.encode())))
-    write_film(video, simulate_camera(still[None], SIDE, count, CAMERA, rng), FPS, QUALITY)
+    write_video(video, simulate_camera(still[None], SIDE, count, CAMERA, rng), FPS, QUALITY)
 
 
 def _path(still: Clip) -> Path:

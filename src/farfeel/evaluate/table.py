@@ -106,8 +106,8 @@ def checked(table: pd.DataFrame, source: str) -> pd.DataFrame:
             "expected one row per clip and room; give each condition a room name of its own"
         )
     raw = uncalibrated(table)
-    for what, given in (("", table), (" before calibration (q_…)", raw)):
-        bad = np.zeros(0, dtype=bool) if given is None else _no_probabilities(given)
+    for what, part in (("", table), (" before calibration (q_…)", raw)):
+        bad = np.zeros(0, dtype=bool) if part is None else _no_probabilities(part)
         if bad.any():
             clip = table["clip"][int(np.argmax(bad))]
             raise FarfeelError(
@@ -177,10 +177,10 @@ def ensemble(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
     members = list(aligned({f"table {i + 1}": table for i, table in enumerate(tables)}).values())
     before = [uncalibrated(member) for member in members]
     result = _all_or_none(members)[0].copy()
-    for prefix, given in ((PREFIX, members), (UNCALIBRATED, [each for each in before if each is not None])):
-        if len(given) == len(members):
+    for prefix, complete in ((PREFIX, members), (UNCALIBRATED, [table for table in before if table is not None])):
+        if len(complete) == len(members):
             columns = [prefix + emotion for emotion in emotions_of(result)]
-            result[columns] = np.mean([probabilities_of(member) for member in given], axis=0)
+            result[columns] = np.mean([probabilities_of(member) for member in complete], axis=0)
     return result
 
 

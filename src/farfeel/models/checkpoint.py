@@ -30,7 +30,7 @@ MERGED_FUSION = "concatenation"  # Its hidden layer adds nothing until it is tra
 MERGED_HIDDEN = 64  # width of that layer
 
 
-def require_checkpoint_place(folder: Path) -> None:
+def require_writable_checkpoint(folder: Path) -> None:
     """Raise FarfeelError where a checkpoint may not be written: a file, or a folder with anything but a checkpoint."""
     require_replaceable(folder, (WEIGHTS, RECIPE, CARD), "a checkpoint")
 
@@ -41,7 +41,7 @@ def save_checkpoint(folder: Path, state: dict[str, Tensor], recipe: Recipe, card
     folder: a new one, or an old checkpoint, which is replaced. state: name → tensor. recipe: of the model. card: text.
     Raises FarfeelError where `folder` holds anything but a checkpoint.
     """
-    require_checkpoint_place(folder)
+    require_writable_checkpoint(folder)
     with replacing_folder(folder) as partial:
         # Written by Python: its error for a full disk is clear. The library's own writer has one error for everything.
         (partial / WEIGHTS).write_bytes(save({name: tensor.contiguous() for name, tensor in state.items()}))

@@ -75,8 +75,8 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
     """
     path = Path(path)
     if not path.is_file():
-        found = "is a folder" if path.is_dir() else "does not exist"
-        raise FarfeelError(f"{path} {found}; expected a weights file; check the path")
+        problem = "is a folder" if path.is_dir() else "does not exist"
+        raise FarfeelError(f"{path} {problem}; expected a weights file; check the path")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
@@ -108,10 +108,10 @@ def load_reference(model: EmotionModel, path: Path) -> LoadReport:
     elif "patch_embed.proj.weight" in state:
         kind = "Swin transformer for images"
     else:
-        found = next(iter(state), "none")
+        first = next(iter(state), "none")
         remedy = "name R(2+1)D weights with --video-weights" if STEM in state else "name another file"
         raise FarfeelError(
-            f"{path} has neither sed_model.… (HTS-AT) nor patch_embed.… (Swin) names; found {found}; {remedy}"
+            f"{path} has neither sed_model.… (HTS-AT) nor patch_embed.… (Swin) names; found {first}; {remedy}"
         )
     return fill(model, state, LoadReport(kind))
 
@@ -135,9 +135,9 @@ def fill_video(model: EmotionModel, state: dict[str, Tensor], kind: str) -> Load
     state: name → tensor. kind: of the weights, for people. Returns a report. Raises FarfeelError where none fits.
     """
     if STEM not in state:
-        found = next(iter(state), "nothing")
-        remedy = "name HTS-AT with --init" if found.startswith("sed_model.") else "name a file of r2plus1d_18"
-        raise FarfeelError(f"{kind}: no {STEM}, as R(2+1)D has; found {found}; {remedy}")
+        first = next(iter(state), "nothing")
+        remedy = "name HTS-AT with --init" if first.startswith("sed_model.") else "name a file of r2plus1d_18"
+        raise FarfeelError(f"{kind}: no {STEM}, as R(2+1)D has; found {first}; {remedy}")
     ours = {name for name in model.state_dict() if not name.startswith("video.")}
     report = fill(model, {f"video.network.{name}": tensor for name, tensor in state.items()}, LoadReport(kind))
     report.missing = [name for name in report.missing if name not in ours]  # The rest was never expected in the file.
@@ -207,6 +207,6 @@ def our_name(name: str) -> str:
     name = name.removeprefix("sed_model.")
     if name.startswith(("video_encoder.model.", "classifier.")):  # the reference's audio-visual model
         return name.replace("video_encoder.model.", "video.network.")
-    name = re.sub(r"^layers\.(\d+)\.downsample", lambda found: f"layers.{int(found[1]) + 1}.downsample", name)
+    name = re.sub(r"^layers\.(\d+)\.downsample", lambda match: f"layers.{int(match[1]) + 1}.downsample", name)
     inside_swin = name.startswith(("patch_embed.", "layers.", "norm."))
     return f"hearing.0.swin.{name}" if inside_swin else f"hearing.0.{name}"

@@ -85,7 +85,7 @@ def _choices(annotation: Any) -> tuple[Any, ...] | Registry[Any] | None:
             return mark.registry
     if get_origin(annotation) is Literal:
         return get_args(annotation)
-    return next((found for part in get_args(annotation) if (found := _choices(part)) is not None), None)
+    return next((choices for part in get_args(annotation) if (choices := _choices(part)) is not None), None)
 
 
 def settings(section: type[Section], prefix: str = "") -> Iterator[tuple[str, type[Section], str]]:

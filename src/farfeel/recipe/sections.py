@@ -132,13 +132,13 @@ class Microphones(Section):
     @property
     def takes(self) -> str:
         """How many microphones the strategy can use: one of TAKES. Raises FarfeelError where a plug-in has another."""
-        found = MICROPHONES.variant(self.strategy).constant("takes", "any")
-        if found not in TAKES:
+        value = MICROPHONES.variant(self.strategy).constant("takes", "any")
+        if value not in TAKES:
             raise FarfeelError(
-                f"microphone strategy {self.strategy} has takes = {found!r}, expected {' or '.join(TAKES)}; correct "
+                f"microphone strategy {self.strategy} has takes = {value!r}, expected {' or '.join(TAKES)}; correct "
                 "its class"
             )
-        return str(found)
+        return str(value)
 
 
 class Rooms(Section):
@@ -427,10 +427,10 @@ class Recipe(Section):
         """The packages beside farfeel that it needs: setting → name and version, {"fusion.strategy": "mine 0.1"}."""
         needed = {}
         for key, registry in NAMED.items():
-            found: Any = self
+            value: Any = self
             for part in key.split("."):
-                found = getattr(found, part)
-            names = found if isinstance(found, tuple) else (found,)
+                value = getattr(value, part)
+            names = value if isinstance(value, tuple) else (value,)
             brought = {registry.variant(name).package for name in names if name in registry} - {""}
             if brought:
                 needed[key] = ", ".join(sorted(brought))

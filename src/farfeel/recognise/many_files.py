@@ -31,12 +31,12 @@ def predict_each(
     recognise: predictions of decoded recordings. recipes: of the checkpoints that it uses. workers: processes that
     decode; 0: this one.
     """
-    given = [_sendable(source) for source in sources] if workers else sources
-    for batch in batched(_decoded(given, recipes, options, workers), BATCH):
-        good = [each for each in batch if isinstance(each, ModelInput)]
+    sendable = [_sendable(source) for source in sources] if workers else sources
+    for batch in batched(_decoded(sendable, recipes, options, workers), BATCH):
+        good = [decoded for decoded in batch if isinstance(decoded, ModelInput)]
         predictions = iter(recognise(good, options) if good else [])
-        for each in batch:
-            yield next(predictions) if isinstance(each, ModelInput) else each
+        for decoded in batch:
+            yield next(predictions) if isinstance(decoded, ModelInput) else decoded
 
 
 def _sendable(source: Source) -> Source | FarfeelError:

@@ -56,7 +56,7 @@ def draw_room(ranges: Simulation, mics: int, rng: np.random.Generator) -> Room:
     Linear and circular arrays are level and turned by a random angle. A T60 that is too short for the room by Sabine's
     formula (the walls would absorb more than 100 %) is drawn again. Raises FarfeelError where the ranges cannot be met.
     """
-    found = "no room absorbs enough for t60_s"
+    problem = "no room absorbs enough for t60_s"
     for _ in range(ROOM_DRAWS):
         size = np.array([rng.uniform(*side) for side in (ranges.width_m, ranges.length_m, ranges.height_m)])
         shortest_s = SABINE * np.prod(size) / _surface(size)
@@ -67,10 +67,10 @@ def draw_room(ranges: Simulation, mics: int, rng: np.random.Generator) -> Room:
         sources, centres = _draw_positions(ranges, size, rng)
         fits = _fits(sources[:, None], array + centres[:, None], size, ranges.wall_margin_m)
         if fits.any():
-            chosen = int(fits.argmax())
-            return _room(size, sources[chosen], array + centres[chosen], t60_s)
-        found = "no room has space for distance_m, array_radius_m, source_height_m and wall_margin_m together"
-    raise FarfeelError(f"{found} in {ROOM_DRAWS} draws; widen these ranges of simulation or the room's")
+            position = int(fits.argmax())
+            return _room(size, sources[position], array + centres[position], t60_s)
+        problem = "no room has space for distance_m, array_radius_m, source_height_m and wall_margin_m together"
+    raise FarfeelError(f"{problem} in {ROOM_DRAWS} draws; widen these ranges of simulation or the room's")
 
 
 def simulate_rir(room: Room, sample_rate: int, rng: np.random.Generator, length: int | None = None) -> Rir:

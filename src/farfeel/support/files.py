@@ -26,7 +26,7 @@ def replacing_file(path: Path) -> Iterator[Path]:
 
     Raises FarfeelError where no file can be written at `path`, or the disk is full.
     """
-    path = require_file_place(path)
+    path = require_writable_file(path)
     partial = _beside(path, "partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -48,7 +48,7 @@ def replacing_folder(path: Path) -> Iterator[Path]:
     which the next writer puts back. Raises FarfeelError where no folder can be written at `path`, or the disk is
     full.
     """
-    path = require_folder_place(path)
+    path = require_writable_folder(path)
     partial, old = _beside(path, "partial"), _beside(path, "old")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -70,7 +70,7 @@ def replacing_folder(path: Path) -> Iterator[Path]:
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def require_file_place(path: Path) -> Path:
+def require_writable_file(path: Path) -> Path:
     """The path, absolute and with links followed, if a file can be written there. Else raises FarfeelError."""
     file = _resolved(path)
     if file.exists() and not file.is_file():
@@ -79,7 +79,7 @@ def require_file_place(path: Path) -> Path:
     return file
 
 
-def require_folder_place(path: Path) -> Path:
+def require_writable_folder(path: Path) -> Path:
     """The path, absolute and with links followed, if a folder can be written there. Else raises FarfeelError."""
     folder = _resolved(path)
     if folder.exists() and not folder.is_dir():
@@ -92,7 +92,7 @@ def require_folder_place(path: Path) -> Path:
 def require_replaceable(path: Path, names: Sequence[str], what: str) -> Path:
     """The path, absolute and with links followed, if a folder of `what` may be written there: if nothing is there, an
     empty folder, or a folder with files of these names only (patterns). Else raises FarfeelError."""
-    folder = require_folder_place(path)
+    folder = require_writable_folder(path)
     require_only(path, names, what)
     return folder
 

@@ -300,8 +300,8 @@ def computes_in_bf16() -> bool:
     return bool(capabilities.get("amx_bf16") or capabilities.get("avx512_bf16"))
 
 
-def _precision(asked: str) -> str:
-    return ("bf16-mixed" if computes_in_bf16() else "32-true") if asked == "auto" else asked
+def _precision(precision: str) -> str:
+    return ("bf16-mixed" if computes_in_bf16() else "32-true") if precision == "auto" else precision
 
 
 def _epoch_seed(seed: int, epoch: int, rank: int) -> int:
@@ -408,17 +408,17 @@ def _write_best(
     states: list[dict[str, Tensor]] = [
         load_checkpoint(_top_folder(run_dir, report.epoch)).state_dict() for report in top
     ]
-    state, chosen = states[0], f"epoch {top[0].epoch}"
-    chosen += ", the last" if learned else f" (validation loss {top[0].val_loss:.3f}, UAR {top[0].val_uar:.3f})"
+    state, weights = states[0], f"epoch {top[0].epoch}"
+    weights += ", the last" if learned else f" (validation loss {top[0].val_loss:.3f}, UAR {top[0].val_uar:.3f})"
     if len(states) > 1:
         model.load_state_dict(average_states(states))
         val_loss, _, val_uar = validate(model, val, device)
         if val_loss < top[0].val_loss:
             epochs = ", ".join(str(report.epoch) for report in top)
             state = model.state_dict()
-            chosen = f"mean of epochs {epochs} (validation loss {val_loss:.3f}, UAR {val_uar:.3f})"
+            weights = f"mean of epochs {epochs} (validation loss {val_loss:.3f}, UAR {val_uar:.3f})"
     model.load_state_dict(state)
-    card = f"{card.rstrip()}\n\nWeights: {chosen}.\n"
+    card = f"{card.rstrip()}\n\nWeights: {weights}.\n"
     if not learned:
         card = card_with(card, calibrate(model, val, device), "the validation clips")
     save_checkpoint(run_dir / "best", model.state_dict(), recipe, card)

@@ -136,10 +136,10 @@ def _perceived(clips: Sequence[Clip], presented: str) -> dict[str, Vote]:
             share, letters = float(row["agreement"]), row["emoVote"].split(":")
             emotions = [_LETTERS[letter] for letter in letters]
         except (ValueError, KeyError):
-            found = f"emoVote {row['emoVote'][:40]!r} and agreement {row['agreement'][:40]!r}"
+            values = f"emoVote {row['emoVote'][:40]!r} and agreement {row['agreement'][:40]!r}"
             expected = f"letters of {', '.join(_LETTERS)} and a share"
             raise FarfeelError(
-                f"{table}, row {number}: {found}, expected {expected}; copy the table again from {_SOURCE}"
+                f"{table}, row {number}: {values}, expected {expected}; copy the table again from {_SOURCE}"
             ) from None
         if row[""].startswith(_PRESENTED[presented]):
             votes[row["fileName"]] = Vote(emotions[0] if len(emotions) == 1 else "", share)
@@ -167,8 +167,8 @@ def _rows(table: Path, columns: Sequence[str]) -> Iterator[dict[str, str]]:
     with table.open(encoding="utf-8-sig", errors="replace", newline="") as file:
         rows = csv.DictReader(file, restval="")
         if lacking := [column for column in columns if column not in (rows.fieldnames or ())]:
-            found = f"{table} has no column {', '.join(map(repr, lacking))}"
-            raise FarfeelError(f"{found}, expected those of the published table; copy it again from {_SOURCE}")
+            problem = f"{table} has no column {', '.join(map(repr, lacking))}"
+            raise FarfeelError(f"{problem}, expected those of the published table; copy it again from {_SOURCE}")
         try:
             yield from rows
         except csv.Error as error:

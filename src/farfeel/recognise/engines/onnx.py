@@ -59,7 +59,7 @@ class OnnxEngine:
                 ) from None
         metadata = self._session.get_modelmeta().custom_metadata_map
         self.recipe, self.temperature = _recipe(path, metadata), _temperature(path, metadata)
-        inputs = {each.name for each in self._session.get_inputs()}
+        inputs = {entry.name for entry in self._session.get_inputs()}
         (*_, classes) = self._session.get_outputs()[0].shape
         if inputs != INPUTS[self.recipe.modalities] or classes != len(self.recipe.data.emotions):
             raise FarfeelError(
@@ -76,23 +76,23 @@ class OnnxEngine:
         video = self.recipe.video
         if frames is None:
             frames = np.zeros((len(audio), video.frames, video.size, video.size, 3), dtype=np.uint8)
-        given = {"audio": audio, "mic_mask": mic_mask, "frames": frames, "seen": seen}
+        inputs = {"audio": audio, "mic_mask": mic_mask, "frames": frames, "seen": seen}
         try:
-            (found,) = self._session.run(None, {name: given[name] for name in self._inputs})
+            (result,) = self._session.run(None, {name: inputs[name] for name in self._inputs})
         except ERRORS as error:
             raise FarfeelError(
                 f"{self._path} cannot take {audio.shape[1]} microphones and {audio.shape[2]} samples "
                 f"({_line(error)}); choose microphones with --mics as in its training, or another model"
             ) from None
-        return np.asarray(found, dtype=np.float64)
+        return np.asarray(result, dtype=np.float64)
 
 
 def _read(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        found = "does not exist" if not path.exists() else f"cannot be read ({error.strerror})"
-        raise FarfeelError(f"{path} {found}; expected a file written by farfeel export; check the path") from None
+        problem = "does not exist" if not path.exists() else f"cannot be read ({error.strerror})"
+        raise FarfeelError(f"{path} {problem}; expected a file written by farfeel export; check the path") from None
 
 
 def _recipe(path: Path, metadata: dict[str, str]) -> Recipe:
@@ -110,9 +110,9 @@ def _recipe(path: Path, metadata: dict[str, str]) -> Recipe:
 def _temperature(path: Path, metadata: dict[str, str]) -> np.ndarray:
     """(3,) the temperatures of the calibration."""
     try:
-        found = np.array(json.loads(metadata.get("temperature", "[1, 1, 1]")), dtype=float)
-        if found.shape == (3,) and (found > 0).all():
-            return found
+        temperature = np.array(json.loads(metadata.get("temperature", "[1, 1, 1]")), dtype=float)
+        if temperature.shape == (3,) and (temperature > 0).all():
+            return temperature
     except (TypeError, ValueError):
         pass
     raise FarfeelError(f"{path} has a temperature that is not three positive numbers; export it again")
