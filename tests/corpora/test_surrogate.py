@@ -165,5 +165,5 @@ def test_the_command_says_what_it_made_and_what_it_is_not(
     assert main([str(word) for word in words]) == 0
     said = capsys.readouterr()
     assert [line.split()[:3] for line in said.out.splitlines()[:3]] == [[part, "12", "videos"] for part in PARTS]
-    assert "no result on people" in said.out
+    assert "no result on videos of people" in said.out
     assert f"data.split={SPLIT}" in said.err
