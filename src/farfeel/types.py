@@ -9,6 +9,7 @@ Everything here is frozen except `Batch`: to change a value, make a new one with
 from __future__ import annotations
 
 import html
+import re
 from collections import Counter
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -25,6 +26,9 @@ EMOTIONS = ("neutral", "calm", "happy", "sad", "angry", "fearful", "disgust", "s
 FACES = ("largest", "left", "right", "whole")
 """Which face of a video is the speaker's; `whole` where the video shows nothing but the face."""
 
+CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+")
+LONGEST_MESSAGE = 2000  # characters
+
 HTML_COLUMNS = 240  # of a timeline's drawing in a notebook; a longer timeline is averaged into these
 
 
@@ -40,7 +44,14 @@ class FarfeelError(Exception):
     ... except farfeel.FarfeelError as error:
     ...     print(error)
     mics is [0, 0], expected different numbers from 0 as in [0, 2]; correct it
+
+    Names and values in it may come from a file of somebody else. So line breaks and the control characters that steer a
+    terminal become spaces, and a very long message is cut.
     """
+
+    def __init__(self, message: object = "") -> None:
+        line = CONTROL.sub(" ", str(message))
+        super().__init__(line if len(line) <= LONGEST_MESSAGE else f"{line[: LONGEST_MESSAGE - 1]}…")
 
 
 @dataclass(frozen=True)

@@ -70,7 +70,8 @@ def make_surrogate(
 ) -> list[Pair]:
     """Make a video for each clip in the folder `out`, with a manifest and the table of pairs. Returns the pairs.
 
-    An interrupted run can be resumed: call it again. The same arguments give the same bytes with any number of workers
+    The folder appears when it is complete; until then, its videos are in `.NAME.partial` beside it. An interrupted run
+    can be resumed: call it again. The same arguments give the same bytes with any number of workers
     (threads; all cores by default). progress: called with the number of videos done and of all videos. Raises
     FarfeelError where an emotion has no still in a part, where `out` was made from other things, or where a still
     cannot be decoded.
@@ -78,10 +79,13 @@ def make_surrogate(
     ours = (_MARKER, MANIFEST, PAIRS, "films", ".*.partial") if (out / _MARKER).exists() else ()
     out = require_replaceable(out, ours, "a surrogate corpus")
     pairs = pair(clips, stills, split, seed)
-    _start_or_resume(out, pairs, split, seed)
-    videos = [out / "films" / pairing.clip.speaker / f"{pairing.clip.id}.mp4" for pairing in pairs]
+    # A folder of the same parameters is completed where it is. A new one is made under another name, then renamed.
+    folder = out if (out / _MARKER).exists() else out.with_name(f".{out.name}.partial")
+    folder.mkdir(parents=True, exist_ok=True)
+    _start_or_resume(folder, pairs, split, seed)
+    videos = [Path("films") / pairing.clip.speaker / f"{pairing.clip.id}.mp4" for pairing in pairs]
     with ThreadPoolExecutor(workers or os.cpu_count() or 1) as pool:  # Warping and encoding release Python's lock.
-        made = pool.map(lambda pairing, video: _make_video(pairing, video, seed), pairs, videos)
+        made = pool.map(lambda pairing, video: _make_video(pairing, folder / video, seed), pairs, videos)
         try:
             for done, _ in enumerate(made, start=1):
                 if progress:
@@ -89,7 +93,7 @@ def make_surrogate(
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
-    with replacing_file(out / PAIRS) as path:
+    with replacing_file(folder / PAIRS) as path:
         columns = {
             "clip": [pairing.clip.id for pairing in pairs],
             "still": [pairing.still.id for pairing in pairs],
@@ -100,13 +104,15 @@ def make_surrogate(
         replace(
             pairing.clip,
             corpus=pairing.clip.corpus.removesuffix(SURROGATE) + SURROGATE,
-            video=video,
+            video=out / video,
             video_offset_s=0.0 - pairing.clip.start_s,  # the video begins with the utterance
             face="whole",
         )
         for pairing, video in zip(pairs, videos, strict=True)
     ]
-    write_manifest(with_videos, out / MANIFEST, out)
+    write_manifest(with_videos, folder / MANIFEST, out)
+    if folder != out:
+        folder.replace(out)
     return pairs
 
 

@@ -12,18 +12,17 @@ Names correspond one to one, except `layers.i.downsample`: timm has it in the ne
 
 from __future__ import annotations
 
-import pickle
 import re
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
 from farfeel.models.checkpoint import TEMPERATURE, load_checkpoint
 from farfeel.models.emotion import EmotionModel
+from farfeel.models.tensor_files import read_tensors, require_finite
 from farfeel.types import FarfeelError
 
 REBUILT = re.compile(r"spectrogram_extractor|logmel_extractor|relative_position_index|attn_mask")
@@ -77,16 +76,7 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
     if not path.is_file():
         problem = "is a folder" if path.is_dir() else "does not exist"
         raise FarfeelError(f"{path} {problem}; expected a weights file; check the path")
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError:
-        raise FarfeelError(
-            f"{path} is not a plain file of tensors (it is damaged, or holds Python objects, which are never loaded); "
-            "save its state_dict alone, with torch.save(model.state_dict(), file)"
-        ) from None
-    except (RuntimeError, EOFError, OSError, ValueError, LookupError, AttributeError, TypeError) as error:
-        reason = (str(error) or type(error).__name__).splitlines()[0][:120]  # torch raises all of these for damage
-        raise FarfeelError(f"{path} cannot be read as PyTorch weights ({reason}); copy the file again") from None
+    content = read_tensors(path, "copy the file again")
     for wrapper in ("state_dict", "model"):
         if isinstance(content, dict) and isinstance(content.get(wrapper), dict):
             content = content[wrapper]
@@ -96,6 +86,7 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
         raise FarfeelError(
             f"{path} holds no named tensors, expected those of HTS-AT, Swin or R(2+1)D; save a state_dict alone"
         )
+    require_finite(content, str(path), "copy the file again")
     return content
 
 

@@ -22,7 +22,7 @@ UNKNOWN_NAME = "unknown_name"  # pydantic's type of the error below
 
 Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
-Count = Annotated[int, Field(ge=1)]
+Count = Annotated[int, Field(ge=1, le=2**31 - 1)]
 Share = Annotated[float, Field(ge=0, le=1)]
 SampleRate = Annotated[int, Field(ge=8000, le=192000)]
 Stages = Annotated[tuple[Count, ...], Field(min_length=1)]

@@ -92,11 +92,11 @@ class Audio(Section):
     mean_norm: Share = 0.0
     """Share of each band's mean over the speech, subtracted from the log-mels of each microphone. The mean is the
     colour of the voice, the room and the microphone. 1: all of it, as in cepstral mean normalisation."""
-    n_fft: Count = 1024
+    n_fft: Annotated[int, Field(ge=1, le=131072)] = 1024
     """Samples in one Fourier frame."""
     hop: Count = 160
     """Samples between frames."""
-    mel_bands: Count = 64
+    mel_bands: Annotated[int, Field(ge=1, le=1024)] = 64
     fmin_hz: NotNegative = 50.0
     fmax_hz: Positive = 8000.0
     """Upper edge of the filters. The reference uses 14000 at 16 kHz: nine filters are empty."""
@@ -206,7 +206,7 @@ class Model(Section):
     """patch: one strided convolution, as in the reference. conv: a small residual CNN, for little data."""
     stem_width: Count = 32
     """Channels of the conv stem's first block."""
-    image_frames: Count = 1024
+    image_frames: Annotated[int, Field(ge=1, le=131072)] = 1024
     """The spectrogram is resized (bicubic) to this many frames. It must be a multiple of chunks."""
     chunks: Count = 4
     """Pieces of the time axis that are stacked on the frequency axis, so that the image is square."""
@@ -215,7 +215,7 @@ class Model(Section):
     embed_dim: Count = 96
     depths: Stages = (2, 2, 6, 2)
     heads: Stages = (4, 8, 16, 32)
-    window: Count = 8
+    window: Annotated[int, Field(ge=1, le=64)] = 8
     dropout: Share = 0.0
     """Dropout of the embedding, before the output layer."""
     drop_path: Share = 0.1

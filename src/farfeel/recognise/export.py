@@ -34,7 +34,7 @@ from farfeel.models.logmel import POWER_FLOOR, LogMel
 from farfeel.models.video_networks import to_frames
 from farfeel.recipe import Recipe
 from farfeel.recognise.engines import Engine
-from farfeel.recognise.engines.onnx import INPUTS, OURS, OnnxEngine
+from farfeel.recognise.engines.onnx import INPUTS, OURS, OnnxEngine, checksum_entry
 from farfeel.recognise.engines.pytorch import TorchEngine
 from farfeel.recognise.recognizer import Recognizer
 from farfeel.support.files import replacing_file
@@ -92,7 +92,8 @@ def export(checkpoint: Path, out: Path, weights: str = "float32", recordings: Se
         proto = quantised(proto)
     describe(proto, model.recipe, _licence(checkpoint), weights, model.temperature.tolist())
     with replacing_file(out) as partial:
-        partial.write_bytes(proto.SerializeToString())
+        content = proto.SerializeToString()
+        partial.write_bytes(content + checksum_entry(content))
         ours, theirs = TorchEngine(model), OnnxEngine(partial)
         difference, agreement = _noise_difference(ours, theirs), None
         if recordings:

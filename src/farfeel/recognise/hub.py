@@ -18,6 +18,7 @@ import yaml
 
 from farfeel.support.console import note
 from farfeel.support.files import replacing_folder, require_replaceable
+from farfeel.support.reading import damage
 from farfeel.support.text import one_line
 from farfeel.types import FarfeelError
 
@@ -203,16 +204,12 @@ def _current_commit(api: HfApi, address: str, repo: str, revision: str | None) -
 
 
 def _require_whole(address: str, weights: Path) -> None:
-    from safetensors import SafetensorError, safe_open
+    from safetensors import safe_open
 
-    try:
-        with safe_open(weights, framework="numpy"):
-            pass
-    except (SafetensorError, OSError) as error:
-        raise FarfeelError(
-            f"{address}: {WEIGHTS} is damaged or cut off ({one_line(error, 100)}); delete {weights.parents[2]} to have "
-            "it fetched again, or inform its owner"
-        ) from None
+    remedy = f"delete {weights.parents[2]} to have it fetched again, or inform its owner"
+    message = f"{address}: {WEIGHTS} is damaged or cut off"
+    with damage(lambda reason: f"{message} ({reason}); {remedy}"), safe_open(weights, framework="numpy"):
+        pass
 
 
 @contextmanager

@@ -33,6 +33,7 @@ from farfeel.rooms.bank import PARAMETERS, Bank, check_replaceable, is_bank, wri
 from farfeel.support.files import replacing_file
 from farfeel.support.parameters import read_parameters, require_same
 from farfeel.support.pool import Runner, run_all
+from farfeel.support.reading import damage
 from farfeel.types import FarfeelError, Rir, Room
 
 SPEED_OF_SOUND = 343.0  # m/s, dry air at 20 °C.
@@ -308,18 +309,23 @@ def _simulate_one(index: int, ranges: Simulation, mics: int, seed: int, waiting:
 
 
 def _read(path: Path, index: int, ranges: Simulation, mics: int, seed: int) -> Rir:
-    with np.load(path, allow_pickle=False) as kept:
-        number, position = divmod(index, ranges.sources_per_room)
-        return Rir(
-            taps=kept["taps"],
-            sample_rate=ranges.sample_rate,
-            room=f"sim_{number:04d}",
-            position=str(position),
-            t60_s=float(kept["t60_s"]),
-            drr_db=float(kept["drr_db"]),
-            origin="simulated",
-            geometry=room_of(index, ranges, mics, seed),
-        )
+    number, position = divmod(index, ranges.sources_per_room)
+    message = f"{path} is damaged, expected a response of an interrupted simulation"
+    with damage(lambda reason: f"{message} ({reason}); delete it and run the same command again"):
+        with np.load(path, allow_pickle=False) as kept:
+            taps, t60_s, drr_db = np.asarray(kept["taps"], np.float32), float(kept["t60_s"]), float(kept["drr_db"])
+        if taps.ndim != 2 or len(taps) != mics or not np.isfinite(taps).all():
+            raise ValueError(f"shape {taps.shape}, or a number that is not finite")
+    return Rir(
+        taps=taps,
+        sample_rate=ranges.sample_rate,
+        room=f"sim_{number:04d}",
+        position=str(position),
+        t60_s=t60_s,
+        drr_db=drr_db,
+        origin="simulated",
+        geometry=room_of(index, ranges, mics, seed),
+    )
 
 
 def _file(index: int) -> str:

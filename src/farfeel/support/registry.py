@@ -33,6 +33,8 @@ KNOWN_BASES = ("object", "ABC", "Protocol", "nn.Module", "torch.nn.Module")  # w
 MOST_IMPORTS = 8  # from one module to the next, until a definition is found
 MISSING = object()
 
+MOST_TYPED = 100  # characters of a name that are compared: the comparison of long ones takes minutes
+
 
 def nearest(name: str, known: Sequence[str], cutoff: float = 0.6) -> str | None:
     """The known name that a mistyped one most likely means: one that begins with it, or one that is spelt alike.
@@ -40,7 +42,7 @@ def nearest(name: str, known: Sequence[str], cutoff: float = 0.6) -> str | None:
     name: what was typed. known: the names that there are. cutoff: how much alike the two must be, from 0 to 1.
     Returns None where no name is near enough.
     """
-    typed = name.lower()
+    typed = name.lower()[:MOST_TYPED]
     begun = [candidate for candidate in known if len(typed) > 1 and candidate.lower().startswith(typed)]
     matches = begun[:1] if len(begun) == 1 else difflib.get_close_matches(typed, known, n=1, cutoff=cutoff)
     return matches[0] if matches else None
