@@ -10,6 +10,7 @@ import errno
 import os
 import re
 import shutil
+import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from fnmatch import fnmatch
@@ -17,6 +18,7 @@ from pathlib import Path
 
 from farfeel.types import FarfeelError
 
+LONGEST_NAME = 200  # bytes; the rest is for what the temporary name adds
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # error numbers of a full disk
 
 
@@ -127,7 +129,15 @@ def _resolved(path: Path) -> Path:
 
 
 def _beside(path: Path, kind: str) -> Path:
-    return path.with_name(f".{path.name}.{os.getpid()}.{kind}")
+    return path.with_name(f".{_short(path.name)}.{os.getpid()}.{kind}")
+
+
+def _short(name: str) -> str:
+    """The name, or a shorter one with its checksum: a name has at most 255 bytes, the temporary one beside it too."""
+    encoded = os.fsencode(name)
+    if len(encoded) <= LONGEST_NAME:
+        return name
+    return f"{encoded[: LONGEST_NAME - 9].decode(errors='ignore')}-{zlib.crc32(encoded):08x}"
 
 
 def _to_disk(file: Path) -> None:
@@ -139,7 +149,7 @@ def _to_disk(file: Path) -> None:
 def _clear_leftovers(path: Path) -> None:
     """Remove what killed processes left beside `path`; put back an old folder that was not replaced."""
     for entry in path.parent.iterdir():
-        left = re.fullmatch(rf"\.{re.escape(path.name)}\.(\d{{1,9}})\.(partial|old)", entry.name)
+        left = re.fullmatch(rf"\.{re.escape(_short(path.name))}\.(\d{{1,9}})\.(partial|old)", entry.name)
         if left is None or _is_running(int(left[1])):
             continue
         if left[2] == "old" and not path.exists():
