@@ -326,7 +326,8 @@ def test_the_only_video_behind_audio_is_the_file(tmp_path: Path, microphones: li
 @pytest.mark.parametrize(
     "twice",
     [["--mics", "0", "--mics", "1"], ["--out", "a.csv", "--out", "b.csv"], ["--face", "left", "--face", "right"],
-     ["--step", "1.5", "--step", "2.5"], ["--format", "json", "--format", "csv"], ["--debug-dir", "a", "--debug-dir", "b"],
+     ["--step", "1.5", "--step", "2.5"], ["--format", "json", "--format", "csv"],
+     ["--debug-dir", "a", "--debug-dir", "b"],
      ["--abstain-below", "0.1", "--abstain-below", "0.2"], ["--audio-offset", "1.5", "--audio-offset", "2.5"]],
 )  # fmt: skip
 def test_a_second_value_never_replaces_the_first(
