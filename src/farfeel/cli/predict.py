@@ -274,8 +274,6 @@ def _form_of(args: argparse.Namespace, recordings: int) -> str:
 
 def recordings(words: Sequence[str]) -> list[Path]:
     """Files, folders and patterns → files, each once. A note counts the files of folders that are no recordings."""
-    from glob import glob
-
     from farfeel.media.recordings import folder_content
     from farfeel.support.text import few
 
@@ -290,7 +288,7 @@ def recordings(words: Sequence[str]) -> list[Path]:
             for folder, reason in content.unread:
                 note(f"{folder} cannot be read ({reason}); what is in it was left out")
         elif not path.exists() and any(sign in word for sign in "*?["):  # a pattern that no shell has expanded
-            inside = [found for found in sorted(map(Path, glob(word, recursive=True))) if found.is_file()]
+            inside = _matches(word)
         if inside is not None and not inside:
             found = f", found {few([other.name for other in others])}" if others else ""
             raise FarfeelError(f"{word} has no recording (.wav, .mp3, .mp4 …){found}; name another folder or file")
@@ -299,6 +297,20 @@ def recordings(words: Sequence[str]) -> list[Path]:
             note(f"{len(others)} of {len(others) + len(inside or ())} files were not recordings: {names}")
         files += [path] if inside is None else inside
     return list(dict.fromkeys(files))
+
+
+def _matches(pattern: str) -> list[Path]:
+    """The files that a pattern names, without litter. A file that is reached by several links is taken once."""
+    from glob import glob
+
+    from farfeel.support.folders import is_litter
+
+    named = set(Path(pattern).parts)
+    found: dict[str, Path] = {}
+    for path in sorted(map(Path, glob(pattern, recursive=True)), key=lambda path: (len(path.parts), path)):
+        if path.is_file() and not any(is_litter(part) for part in path.parts if part not in named):
+            found.setdefault(os.path.realpath(path), path)
+    return sorted(found.values())
 
 
 def _predictions(
