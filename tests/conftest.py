@@ -86,7 +86,7 @@ def small() -> Callable[..., Recipe]:
 
 @pytest.fixture(scope="session")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory, small: Callable[..., Recipe]) -> Path:
-    """A folder with an untrained model of sound."""
+    """A folder with an untrained model of audio."""
     folder = tmp_path_factory.mktemp("checkpoint") / "best"
     save_checkpoint(folder, EmotionModel(small()).state_dict(), small(), "# untrained\n")
     return folder

@@ -99,7 +99,7 @@ def test_a_plug_in_trains_and_is_tested_from_the_command_line(
 def test_an_unknown_name_is_one_line_with_the_nearest(savee: Path, tmp_path: Path, capsys: Capture) -> None:
     assert main(["scan", "save", "--root", str(savee)]) == 1
     assert "did you mean savee?" in capsys.readouterr().err
-    with pytest.raises(FarfeelError, match=r"rooms\.noise is 'humm', expected .*'hum'"):
+    with pytest.raises(FarfeelError, match=r"rooms\.noise is 'humm', expected one of .*hum; did you mean hum"):
         load_recipe("tiny", ["rooms.noise=[humm]"])
 
 

@@ -56,7 +56,7 @@ def test_a_call_finds_the_same_metrics_as_the_command(best: Path, tmp_path: Path
 
 
 def test_a_run_is_not_overwritten(best: Path, voices: Path, tmp_path: Path) -> None:
-    with pytest.raises(FarfeelError, match="holds a run already"):
+    with pytest.raises(FarfeelError, match="already holds a run; add --resume"):
         farfeel.train("synthetic", voices, recipe="tiny", overrides=SMALL, split=SPLIT, out=best.parent, quiet=True)
     (tmp_path / "thesis.txt").write_text("mine")
     with pytest.raises(FarfeelError, match=r"thesis\.txt, which is no part of a run"):

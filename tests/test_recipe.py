@@ -244,7 +244,7 @@ def test_emotions_keep_the_order_of_the_recipe() -> None:
 
 def test_every_setting_with_choices_is_listed_with_all_of_them(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["recipe"]) == 0
-    entries = capsys.readouterr().out.split("settings, with their defaults:")[1].split("\n  ")[1:]
+    entries = capsys.readouterr().out.split("settings and their defaults:")[1].split("\n  ")[1:]
     listed: dict[str, str] = {}
     for entry in entries:
         if " = " in entry.splitlines()[0] and not entry.startswith(" "):

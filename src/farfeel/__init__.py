@@ -55,9 +55,9 @@ def __getattr__(name: str) -> Any:
         return importlib.import_module("farfeel.evaluate")
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    found = getattr(importlib.import_module(_MODULES[name]), name)
-    globals()[name] = found
-    return found
+    attribute = getattr(importlib.import_module(_MODULES[name]), name)
+    globals()[name] = attribute
+    return attribute
 
 
 def __dir__() -> list[str]:

@@ -80,7 +80,7 @@ def demo(out: Path, seed: int = 1) -> None:
                 run_evaluation(recognizer, split.test, banks, folder, range(MICS), details(own, name), conditions)
                 tables[setting][name] = read_predictions(folder)
     note("4/4 report")
-    about = {
+    facts = {
         "what": "three systems of the tiny recipe, trained and tested on artificial people in simulated rooms",
         "corpus": f"synthetic, {len(split.train)} training, {len(split.val)} validation, {len(split.test)} test clips",
         "rooms": f"{TRAINING_ROOMS} simulated rooms for training and validation, {TEST_ROOMS} other rooms for the test",
@@ -88,7 +88,7 @@ def demo(out: Path, seed: int = 1) -> None:
     }
     for setting, systems in tables.items():
         folder = out / f"report-{setting.replace(' ', '-')}"
-        results = write_side_by_side(systems, folder, f"Demo: audio, video and both, {setting}", about)
+        results = write_side_by_side(systems, folder, f"Demo: audio, video and both, {setting}", facts)
         print(systems_table(results))
         print(f"report: {folder / 'report.html'}\n")
     example = split.test[0]

@@ -9,6 +9,7 @@ Everything here is frozen except `Batch`: to change a value, make a new one with
 from __future__ import annotations
 
 import html
+import re
 from collections import Counter
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -25,6 +26,9 @@ EMOTIONS = ("neutral", "calm", "happy", "sad", "angry", "fearful", "disgust", "s
 FACES = ("largest", "left", "right", "whole")
 """Which face of a video is the speaker's; `whole` where the video shows nothing but the face."""
 
+CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+")
+LONGEST_MESSAGE = 2000  # characters
+
 HTML_COLUMNS = 240  # of a timeline's drawing in a notebook; a longer timeline is averaged into these
 
 
@@ -40,7 +44,14 @@ class FarfeelError(Exception):
     ... except farfeel.FarfeelError as error:
     ...     print(error)
     mics is [0, 0], expected different numbers from 0 as in [0, 2]; correct it
+
+    Names and values in it may come from a file of somebody else. So line breaks and the control characters that steer a
+    terminal become spaces, and a very long message is cut.
     """
+
+    def __init__(self, message: object = "") -> None:
+        line = CONTROL.sub(" ", str(message))
+        super().__init__(line if len(line) <= LONGEST_MESSAGE else f"{line[: LONGEST_MESSAGE - 1]}…")
 
 
 @dataclass(frozen=True)
@@ -214,10 +225,10 @@ class Prediction:
 
     def _summary(self) -> str:
         if not self.probabilities:
-            found = "no speech"
+            decision = "no speech"
         else:
-            found = f"{'' if self.decided else 'undecided, perhaps '}{self.best} {100 * self.confidence:.0f} %"
-        return f"{found}, {self.start_s:.1f}–{self.end_s:.1f} s"
+            decision = f"{'' if self.decided else 'undecided, perhaps '}{self.best} {100 * self.confidence:.0f} %"
+        return f"{decision}, {self.start_s:.1f}–{self.end_s:.1f} s"
 
     def _repr_html_(self) -> str:
         """A bar for each emotion, for notebooks."""
@@ -265,21 +276,23 @@ class Timeline:
             "step_s": self.step_s,
             "window_s": self.window_s,
             "speech": [[round(start_s, 3), round(end_s, 3)] for start_s, end_s in self.speech],
-            "predictions": [{**each.to_dict(path, checkpoint), **_speech_share(each)} for each in self.predictions],
+            "predictions": [
+                {**window.to_dict(path, checkpoint), **_speech_share(window)} for window in self.predictions
+            ],
         }
 
     def to_frame(self, path: str | Path = "") -> pd.DataFrame:
         """A row for each window, with the columns of `farfeel predict --timeline --format csv`."""
         import pandas as pd
 
-        return pd.DataFrame([each._row(path) | {"speech_share": each.speech_share} for each in self.predictions])
+        return pd.DataFrame([window._row(path) | {"speech_share": window.speech_share} for window in self.predictions])
 
     def __repr__(self) -> str:
         return f"Timeline({self._summary()})"
 
     def _summary(self) -> str:
         count = len(self.predictions)
-        labels = Counter(each.label or "without a label" for each in self.predictions)
+        labels = Counter(window.label or "without a label" for window in self.predictions)
         parts = ", ".join(f"{times} {label}" for label, times in labels.most_common())
         return f"{self.seconds:.1f} s, {count} window{'s' * (count != 1)}{': ' * bool(parts)}{parts}"
 
@@ -290,8 +303,8 @@ class Timeline:
         boxes = []
         for at in range(0, len(self.predictions), size):
             part = self.predictions[at : at + size]
-            classified = [each.probabilities for each in part if each.probabilities]
-            middles_s = [(each.start_s + each.end_s) / 2 for each in (part[0], part[-1])]
+            classified = [window.probabilities for window in part if window.probabilities]
+            middles_s = [(window.start_s + window.end_s) / 2 for window in (part[0], part[-1])]
             x, width = middles_s[0] - self.step_s / 2, middles_s[1] - middles_s[0] + self.step_s
             for row, shares in enumerate(zip(*classified, strict=True)):
                 mean = sum(shares) / len(shares)

@@ -1,4 +1,4 @@
-"""Small corpora for the tests: real names with generated sound, and the real recordings where they are."""
+"""Small corpora for the tests: real names with generated audio, and the real recordings where they are."""
 
 import os
 from collections.abc import Callable
@@ -26,8 +26,8 @@ def real() -> Callable[[str], Path]:
 
 
 @pytest.fixture
-def film() -> Callable[..., Path]:
-    """Path → a film of 64 by 48 pixels there, without sound: H.264, or MPEG-4 in an AVI. It brightens evenly."""
+def video() -> Callable[..., Path]:
+    """Path → a video of 64 by 48 pixels there, without audio: H.264, or MPEG-4 in an AVI. It brightens evenly."""
 
     def shot(path: Path, frames: int = 5, fps: int = 10) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)

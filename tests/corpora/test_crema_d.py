@@ -1,4 +1,4 @@
-"""CREMA-D's names are those of its own table, and its sound and film are joined."""
+"""CREMA-D's names are those of its own table, and its audio and video are joined."""
 
 import csv
 from collections.abc import Callable
@@ -36,16 +36,16 @@ def test_every_expected_name_decodes_to_itself() -> None:
 
 
 def test_wav_and_flash_of_one_name_are_one_clip_and_mp3_is_the_surplus(
-    write: Write, film: Write, tmp_path: Path
+    write: Write, video: Write, tmp_path: Path
 ) -> None:
-    heard = write(tmp_path / "AudioWAV" / f"{NAME}.wav")
+    audio_file = write(tmp_path / "AudioWAV" / f"{NAME}.wav")
     lossy = tmp_path / "AudioMP3" / f"{NAME}.mp3"
     lossy.parent.mkdir()
     lossy.touch()
-    seen = film(tmp_path / "VideoFlash" / f"{NAME}.flv")
+    video_file = video(tmp_path / "VideoFlash" / f"{NAME}.flv")
     report = scan(CREMA_D, tmp_path)
     (clip,) = report.clips
-    assert (clip.audio, clip.video, clip.end_s) == (heard, seen, pytest.approx(0.3))
+    assert (clip.audio, clip.video, clip.end_s) == (audio_file, video_file, pytest.approx(0.3))
     assert report.duplicates == (lossy,)
     assert not report.unreadable
 
@@ -97,7 +97,7 @@ VOTES = {  # number of the row and name → vote, agreement
 
 @pytest.fixture
 def repository(write: Write, tmp_path: Path) -> Path:
-    """CREMA-D in its own layout: four sounds, the votes on three of them, demographics."""
+    """CREMA-D in its own layout: four audio files, the votes on three of them, demographics."""
     root = tmp_path / "CREMA-D"
     for name in ("1001_DFA_ANG_XX", "1001_DFA_HAP_XX", "1002_DFA_SAD_XX", "1002_DFA_FEA_XX"):
         write(root / "AudioWAV" / f"{name}.wav")

@@ -6,7 +6,7 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from farfeel.corpora.drawn_faces import FPS, Expression, draw_expression, draw_person, film
+from farfeel.corpora.drawn_faces import FPS, Expression, draw_expression, draw_person, draw_video
 from farfeel.corpora.synthetic import SAME_FACE
 from farfeel.types import EMOTIONS
 
@@ -14,10 +14,10 @@ PAIRS = list(combinations(EMOTIONS, 2))
 LOUDNESS = np.abs(np.sin(1.1 * np.arange(25)))
 
 
-def filmed(expression: Expression, loudness: np.ndarray = LOUDNESS, person: int = 1) -> np.ndarray:
+def drawn(expression: Expression, loudness: np.ndarray = LOUDNESS, person: int = 1) -> np.ndarray:
     """(N, 64, 64, 3) of one person in one light, as int so that differences keep their sign."""
     looks = draw_person(np.random.default_rng(person))
-    return film(looks, expression, loudness, np.random.default_rng(7)).astype(int)
+    return draw_video(looks, expression, loudness, np.random.default_rng(7)).astype(int)
 
 
 def expressions(emotion: str) -> np.ndarray:
@@ -36,37 +36,37 @@ def test_two_emotions_look_alike_only_where_it_is_said(pair: tuple[str, str]) ->
 
 
 @pytest.mark.parametrize("action", asdict(Expression()))
-def test_every_action_can_be_seen(action: str) -> None:
-    rest, moved = filmed(Expression()), filmed(Expression(**{action: 1.0}))
+def test_every_action_changes_the_picture(action: str) -> None:
+    rest, moved = drawn(Expression()), drawn(Expression(**{action: 1.0}))
     assert np.abs(moved - rest)[12:].max() > 40
 
 
 def test_a_face_begins_near_rest_and_reaches_its_expression_within_a_second() -> None:
-    difference = np.abs(filmed(Expression(corners=1.0)) - filmed(Expression())).mean(axis=(1, 2, 3))
+    difference = np.abs(drawn(Expression(corners=1.0)) - drawn(Expression())).mean(axis=(1, 2, 3))
     assert difference[0] < 0.2 * difference.max()
     assert difference[round(FPS) :].min() > 0.3 * difference.max()
 
 
 def test_the_mouth_opens_with_the_speech() -> None:
-    silent, speaking = filmed(Expression(), np.zeros(25)), filmed(Expression(), LOUDNESS)
+    silent, speaking = drawn(Expression(), np.zeros(25)), drawn(Expression(), LOUDNESS)
     change = np.abs(speaking - silent)[:, 32:].mean(axis=(1, 2, 3))
     assert np.corrcoef(change, LOUDNESS)[0, 1] > 0.8
 
 
-def test_same_seed_same_film_and_another_person_another() -> None:
+def test_same_seed_same_video_and_another_person_another() -> None:
     expression = draw_expression("happy", np.random.default_rng(3))
-    first = filmed(expression)
-    assert np.array_equal(first, filmed(expression))
-    assert np.abs(first - filmed(expression, person=2)).mean() > 5
+    first = drawn(expression)
+    assert np.array_equal(first, drawn(expression))
+    assert np.abs(first - drawn(expression, person=2)).mean() > 5
 
 
 @pytest.mark.parametrize("count", [1, 2, 7])
-def test_a_film_has_one_frame_per_loudness(count: int) -> None:
-    frames = filmed(Expression(jaw=1.0), LOUDNESS[:count])
+def test_a_video_has_one_frame_per_loudness(count: int) -> None:
+    frames = drawn(Expression(jaw=1.0), LOUDNESS[:count])
     assert frames.shape == (count, 64, 64, 3)
 
 
 def test_strong_expressions_stay_drawable() -> None:
     for strength in (-2.0, 2.0):  # beyond what chance draws
-        frames = filmed(Expression(**dict.fromkeys(asdict(Expression()), strength)))
+        frames = drawn(Expression(**dict.fromkeys(asdict(Expression()), strength)))
         assert frames.std() > 5

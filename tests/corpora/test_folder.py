@@ -1,4 +1,4 @@
-"""Your own clips: folders and tables tell emotion and speaker; faults are named, what is unknown is said."""
+"""Your own clips: folders and tables give emotion and speaker; faults are named, and what is unknown is reported."""
 
 import unicodedata
 from collections.abc import Callable
@@ -61,13 +61,13 @@ def test_the_names_of_folders_above_the_root_say_nothing(write: Write, tmp_path:
     assert (clip.emotion, clip.speaker) == ("sad", "ben")
 
 
-def test_sound_and_film_of_one_name_are_one_clip_and_a_film_alone_is_seen(
-    write: Write, film: Film, tmp_path: Path
+def test_audio_and_video_of_one_name_are_one_clip_and_a_video_alone_is_a_clip(
+    write: Write, video: Film, tmp_path: Path
 ) -> None:
-    sound, seen = write(tmp_path / "calm/ben/1.wav"), film(tmp_path / "calm/ben/1.mp4")
-    alone = film(tmp_path / "calm/ben/2.mp4")
+    audio, video_file = write(tmp_path / "calm/ben/1.wav"), video(tmp_path / "calm/ben/1.mp4")
+    alone = video(tmp_path / "calm/ben/2.mp4")
     first, second = scan(FOLDER, tmp_path).clips
-    assert (first.audio, first.video) == (sound, seen)
+    assert (first.audio, first.video) == (audio, video_file)
     assert (second.audio, second.video) == (None, alone)
 
 
@@ -141,7 +141,7 @@ def test_someone_elses_corpus_is_named(write: Write, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("separator", [",", ";", "\t"])
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
-def test_a_table_says_all_whatever_its_separator(table: Callable[..., Path], separator: str, encoding: str) -> None:
+def test_a_table_is_read_with_any_separator(table: Callable[..., Path], separator: str, encoding: str) -> None:
     rows = ["Path, Emotion ,speaker,start_s,end_s", "a.wav,Joy,Zoë,,", "", "b.wav,sad,,0.1,0.5", "b.wav,calm,,0.5,"]
     report = scan(FOLDER, table(*(row.replace(",", separator) for row in rows), encoding=encoding))
     assert [(clip.id, clip.emotion, clip.start_s, clip.end_s) for clip in report.clips] == [
@@ -154,11 +154,11 @@ def test_a_table_says_all_whatever_its_separator(table: Callable[..., Path], sep
     assert report.seconds == pytest.approx(1.9)
 
 
-def test_a_table_joins_a_film_to_its_sound(table: Callable[..., Path], film: Film) -> None:
+def test_a_table_joins_a_video_to_its_audio(table: Callable[..., Path], video: Film) -> None:
     root = table("path,emotion,video", "a.wav,sad,films\\b.mp4")  # as Windows writes it
-    seen = film(root / "films" / "b.mp4")
+    video_file = video(root / "films" / "b.mp4")
     (clip,) = scan(FOLDER, root).clips
-    assert (clip.audio, clip.video) == (root / "a.wav", seen)
+    assert (clip.audio, clip.video) == (root / "a.wav", video_file)
 
 
 def test_recordings_that_the_table_does_not_name_are_counted(table: Callable[..., Path]) -> None:

@@ -29,7 +29,7 @@ LABELS = {
 
 
 @pytest.fixture
-def release(write: Write, film: Write, tmp_path: Path) -> Path:
+def release(write: Write, video: Write, tmp_path: Path) -> Path:
     root = tmp_path / "IEMOCAP_full_release"
     for name, rows in LABELS.items():
         session = root / f"Session{name[4]}"
@@ -44,12 +44,12 @@ def release(write: Write, film: Write, tmp_path: Path) -> Path:
             place = session / "dialog" / folder / f"{name}.txt"
             place.parent.mkdir(parents=True, exist_ok=True)
             place.write_text("\n".join(lines) + "\n", encoding="latin-1")
-        film(session / "dialog/avi/DivX" / f"{name}.avi", frames=30)
+        video(session / "dialog/avi/DivX" / f"{name}.avi", frames=30)
         write(session / "dialog/wav" / f"{name}.wav", seconds=3.0)
     return root
 
 
-def test_labels_times_words_and_film_come_from_the_dialogue(release: Path) -> None:
+def test_labels_times_words_and_video_come_from_the_dialogue(release: Path) -> None:
     report = scan(IEMOCAP, release)
     assert [(clip.id, clip.speaker, clip.emotion, clip.sentence) for clip in report.clips] == [
         ("Ses01F_impro01_F000", "Ses01F", "neutral", "Excuse me."),
@@ -83,13 +83,13 @@ def test_the_root_may_be_any_folder_above_the_sessions(release: Path) -> None:
     assert len(list(IEMOCAP.clips(release / "Session1"))) == 5
 
 
-def test_without_films_the_sound_alone_is_read(release: Path) -> None:
-    for film in release.rglob("*.avi"):
-        film.unlink()
+def test_without_videos_the_audio_alone_is_read(release: Path) -> None:
+    for video in release.rglob("*.avi"):
+        video.unlink()
     assert {(clip.video, clip.video_offset_s) for clip in scan(IEMOCAP, release).clips} == {(None, 0.0)}
 
 
-def test_an_unreadable_film_is_reported_once_and_leaves_the_sound(release: Path) -> None:
+def test_an_unreadable_video_is_reported_once_and_leaves_the_audio(release: Path) -> None:
     broken = release / "Session1/dialog/avi/DivX/Ses01F_impro01.avi"
     broken.write_bytes(b"no film")
     report = scan(IEMOCAP, release)
@@ -106,7 +106,7 @@ def test_utterances_without_their_labels_are_left_out_with_the_reason(release: P
         scan(IEMOCAP, release / "Session2")
 
 
-def test_a_labelled_utterance_without_its_sound_is_missing(release: Path) -> None:
+def test_a_labelled_utterance_without_its_audio_is_missing(release: Path) -> None:
     assert scan(IEMOCAP, release).missing == ()
     for name in ("F002", "M001"):  # angry; and one that listeners did not agree on
         (release / f"Session1/sentences/wav/Ses01F_impro01/Ses01F_impro01_{name}.wav").unlink()

@@ -1,4 +1,4 @@
-"""A clip counts as one class or as none, and what is left out is told."""
+"""A clip counts as one class or as none, and what is left out is reported."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from farfeel.corpora import get_corpus
 from farfeel.corpora.label_sets import LABEL_SETS
-from farfeel.corpora.labels import about, label_set, relabelled, require_classes
+from farfeel.corpora.labels import label_details, label_set, relabelled, require_classes
 from farfeel.corpora.scan import load_clips, load_corpora, named_with_corpus
 from farfeel.corpora.splits import split_clips
 from farfeel.recipe import Data, load_recipe, recipe_from_tree
@@ -56,14 +56,14 @@ def test_a_class_has_as_many_clips_as_all_that_count_as_it(emotions: list[str], 
 def test_without_a_map_clips_stay_the_same_objects() -> None:
     clips = clips_of(list(EMOTIONS))
     found, notes = relabelled(clips, Data(), "audio")
-    assert (found, notes, about(Data())) == (clips, [], {})
+    assert (found, notes, label_details(Data())) == (clips, [], {})
 
 
 def test_what_was_merged_is_told() -> None:
     clips = clips_of(["calm", "neutral", "calm", "surprised"])
     _, notes = relabelled(clips, Data(**label_set("common-6")), "audio")
     assert notes == ["merged: 2 clips of calm count as neutral"]
-    assert about(Data(**label_set("iemocap-4-happy"))) == {
+    assert label_details(Data(**label_set("iemocap-4-happy"))) == {
         "merged": "calm counts as neutral; IEMOCAP's excited left out"
     }
 

@@ -121,7 +121,7 @@ def test_tess_names_decode_in_any_case_and_official_folders(tmp_path: Path) -> N
     ]
 
 
-def test_sound_and_film_of_one_utterance_are_one_clip(tmp_path: Path) -> None:
+def test_audio_and_video_of_one_utterance_are_one_clip(tmp_path: Path) -> None:
     for name in ("Video/01-01-03-01-01-01-05.mp4", "Video/02-01-03-01-01-01-05.mp4", "Audio/03-01-03-01-01-01-05.wav"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
@@ -132,7 +132,7 @@ def test_sound_and_film_of_one_utterance_are_one_clip(tmp_path: Path) -> None:
     assert not listing.duplicates
 
 
-def test_a_film_alone_has_sound_only_if_its_name_says_so(tmp_path: Path) -> None:
+def test_a_video_alone_has_audio_only_if_its_name_says_so(tmp_path: Path) -> None:
     both, mute = tmp_path / "01-01-03-01-01-01-05.mp4", tmp_path / "02-01-04-01-01-01-05.mp4"
     both.touch()
     mute.touch()
@@ -141,7 +141,7 @@ def test_a_film_alone_has_sound_only_if_its_name_says_so(tmp_path: Path) -> None
     assert (second.id, second.audio, second.video) == ("03-01-04-01-01-01-05", None, mute)
 
 
-def test_clips_come_in_the_same_order_whatever_the_folders(tmp_path: Path) -> None:
+def test_clips_have_the_same_order_in_any_folders(tmp_path: Path) -> None:
     names = [f"03-01-0{emotion}-01-01-01-{actor}.wav" for emotion in (3, 1, 2) for actor in ("12", "02")]
     for number, name in enumerate(names):
         (tmp_path / "flat" / name).parent.mkdir(parents=True, exist_ok=True)

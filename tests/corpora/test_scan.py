@@ -46,20 +46,20 @@ def test_real_corpora_are_read_whole(real: Real, name: str, folder: str, clips: 
     assert {clip.emotion for clip in report.clips} == set(get_corpus(name).emotions)
 
 
-def test_real_films_beside_sounds_join_them_by_name(real: Real, write: Write, tmp_path: Path) -> None:
+def test_real_videos_join_audio_files_of_the_same_name(real: Real, write: Write, tmp_path: Path) -> None:
     report = scan(RAVDESS, real("ravdess-av"))
     assert [clip.audio == clip.video for clip in report.clips] == [True, True]
     assert report.unreadable == ()
     assert "2 clips with video" in report.summary().splitlines()
-    film = report.clips[0]
-    assert film.video is not None
-    (tmp_path / "film.mp4").symlink_to(film.video)
-    (tmp_path / film.video.name).symlink_to(film.video)
-    write(tmp_path / f"{film.id}.wav")
+    video = report.clips[0]
+    assert video.video is not None
+    (tmp_path / "film.mp4").symlink_to(video.video)
+    (tmp_path / video.video.name).symlink_to(video.video)
+    write(tmp_path / f"{video.id}.wav")
     (clip,) = scan(RAVDESS, tmp_path).clips
-    assert (clip.id, clip.speaker, clip.emotion) == (film.id, film.speaker, film.emotion)
-    assert clip.video == tmp_path / film.video.name
-    assert clip.audio == tmp_path / f"{film.id}.wav"
+    assert (clip.id, clip.speaker, clip.emotion) == (video.id, video.speaker, video.emotion)
+    assert clip.video == tmp_path / video.video.name
+    assert clip.audio == tmp_path / f"{video.id}.wav"
 
 
 def test_a_duplicate_is_counted_once_and_named(write: Write, tmp_path: Path) -> None:
@@ -93,10 +93,10 @@ def test_song_is_left_out_and_counted(write: Write, tmp_path: Path) -> None:
     assert report.skipped == {"song": 1}
 
 
-def test_a_film_without_sound_is_a_clip_as_long_as_the_film(write: Write, film: Write, tmp_path: Path) -> None:
+def test_a_video_without_audio_is_a_clip_as_long_as_the_video(write: Write, video: Write, tmp_path: Path) -> None:
     write(tmp_path / f"{NAME}.wav")
-    mute = film(tmp_path / "02-01-04-01-01-01-07.mp4", frames=12, fps=10)
-    silent = film(tmp_path / "01-01-05-01-01-02-07.mp4", frames=5, fps=10)  # The name promises sound.
+    mute = video(tmp_path / "02-01-04-01-01-01-07.mp4", frames=12, fps=10)
+    silent = video(tmp_path / "01-01-05-01-01-02-07.mp4", frames=5, fps=10)  # The name promises audio.
     report = scan(RAVDESS, tmp_path)
     assert [(clip.id, clip.audio, clip.video) for clip in report.clips] == [
         ("03-01-04-01-01-01-07", None, mute),
@@ -111,17 +111,17 @@ def test_a_film_without_sound_is_a_clip_as_long_as_the_film(write: Write, film: 
     assert not report.unreadable
 
 
-def test_without_any_film_or_mute_clip_nothing_is_said_of_them(write: Write, tmp_path: Path) -> None:
+def test_without_any_video_or_mute_clip_the_report_does_not_mention_them(write: Write, tmp_path: Path) -> None:
     write(tmp_path / f"{NAME}.wav")
     assert "without" not in scan(RAVDESS, tmp_path).summary()
 
 
-def test_an_unreadable_film_leaves_its_sound(write: Write, tmp_path: Path) -> None:
-    heard = write(tmp_path / f"{NAME}.wav")
+def test_an_unreadable_video_leaves_its_audio(write: Write, tmp_path: Path) -> None:
+    audio = write(tmp_path / f"{NAME}.wav")
     (tmp_path / f"02{NAME[2:]}.mp4").write_bytes(b"no film")
     (tmp_path / "02-01-04-01-01-01-07.mp4").write_bytes(b"no film either")
     report = scan(RAVDESS, tmp_path)
-    assert [(clip.audio, clip.video) for clip in report.clips] == [(heard, None)]
+    assert [(clip.audio, clip.video) for clip in report.clips] == [(audio, None)]
     assert len(report.unreadable) == 2
     assert all(str(path) in reason and "\n" not in reason for path, reason in report.unreadable)
 
@@ -193,11 +193,11 @@ def test_unfinished_and_hidden_files_are_no_clips(write: Write, tmp_path: Path) 
     assert [clip.id for clip in RAVDESS.clips(tmp_path)] == [NAME]
 
 
-def test_a_manifest_returns_the_same_clips(write: Write, film: Write, tmp_path: Path) -> None:
+def test_a_manifest_returns_the_same_clips(write: Write, video: Write, tmp_path: Path) -> None:
     root = tmp_path / "data"
     write(root / "a" / f"{NAME}.wav")
-    film(root / f"01{NAME[2:]}.mp4")
-    film(root / "02-01-04-01-01-01-07.mp4")
+    video(root / f"01{NAME[2:]}.mp4")
+    video(root / "02-01-04-01-01-01-07.mp4")
     elsewhere = write(tmp_path / "other" / "03-01-05-01-01-02-07.wav")
     clips = [
         *scan(RAVDESS, root).clips,

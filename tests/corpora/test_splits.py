@@ -152,7 +152,7 @@ def test_an_error_names_some_of_many_speakers() -> None:
 
 
 @pytest.mark.parametrize("split", ["paper", "folds-6:1", "folds-5:2", "folds-7:3"])
-def test_a_surrogate_corpus_is_split_like_the_one_its_sound_is_from(split: str) -> None:
+def test_a_surrogate_corpus_is_split_like_the_one_its_audio_is_from(split: str) -> None:
     real, surrogate = (split_clips(clips_of(name, ACTORS[:21]), split) for name in ("ravdess", "ravdess-surrogate"))
     for part in PARTS:
         assert [clip.id for clip in getattr(real, part)] == [clip.id for clip in getattr(surrogate, part)]

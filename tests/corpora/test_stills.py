@@ -92,7 +92,7 @@ def test_bad_rows_are_left_out_and_named(tmp_path: Path, capsys: pytest.CaptureF
     said = capsys.readouterr()
     line = "left out: row 5 (undecodable picture), row 6 (undecodable picture), row 7 (unknown emotion 'bored')"
     assert line in said.err.splitlines()
-    assert "1 of the validation stills are byte for byte also in train" in said.err
+    assert "1 of the validation stills are also in train, byte for byte" in said.err
     assert "2 stills: 1 happy, 1 fearful" in said.out
 
 

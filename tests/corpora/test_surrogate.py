@@ -1,5 +1,6 @@
-"""Surrogate films keep the parts of a split apart, and follow from their arguments alone."""
+"""Surrogate videos keep the parts of a split apart, and follow from their arguments alone."""
 
+import os
 from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
@@ -107,10 +108,10 @@ def test_the_corpus_is_called_surrogate_and_plays_like_its_sound(
         assert spoken.audio is not None
         assert clip.audio.samefile(spoken.audio)
         assert clip.video == tmp_path / "out/films" / clip.speaker / f"{clip.id}.mp4"
-        film = media_info(clip.video).video
-        assert film is not None
-        assert (film.width, film.height) == (96, 96)
-        assert film.seconds == pytest.approx((clip.end_s or 0) - clip.start_s, abs=0.06)
+        video = media_info(clip.video).video
+        assert video is not None
+        assert (video.width, video.height) == (96, 96)
+        assert video.seconds == pytest.approx((clip.end_s or 0) - clip.start_s, abs=0.06)
     assert [clip.video_offset_s for clip in clips] == [0.0] * (len(clips) - 1) + [-0.1]
     table = pq.read_table(tmp_path / "out/pairs.parquet").to_pylist()
     assert table == [{"clip": one.clip.id, "still": one.still.id, "part": one.part} for one in pairs]
@@ -126,20 +127,27 @@ def test_a_killed_run_goes_on_and_gives_the_same_bytes(speech: list[Clip], faces
     make_surrogate(speech, faces, SPLIT, whole, workers=1)
     with pytest.raises(KeyboardInterrupt):
         make_surrogate(speech, faces, SPLIT, out, workers=2, progress=killed)
-    assert not (out / "manifest.parquet").exists()
-    (out / "films/01/.03-01-01-01-01-01-01.mp4.99999999.partial").touch()
-    kept = {film: film.stat().st_mtime_ns for film in out.rglob("*.mp4")}
+    assert not out.exists()
+    waiting = tmp_path / ".out.partial"
+    left = waiting / "films/01/.03-01-01-01-01-01-01.mp4.99999999.partial"
+    left.touch()
+    os.utime(left, (0, 0))
+    kept = {video.relative_to(waiting): video.stat().st_mtime_ns for video in waiting.rglob("*.mp4")}
     assert len(kept) >= 5
+    (waiting / "films/01/03-01-01-01-01-01-01.mp4").unlink(missing_ok=True)  # the one that was being written
     make_surrogate(speech, faces, SPLIT, out, workers=2)
-    assert {film: film.stat().st_mtime_ns for film in kept} == kept
-    films = sorted(film.relative_to(whole) for film in whole.rglob("*.mp4"))
-    assert films == sorted(film.relative_to(out) for film in out.rglob("*.mp4"))
-    assert len(films) == len(speech)
-    for film in films:
-        assert (whole / film).read_bytes() == (out / film).read_bytes()
+    kept.pop(Path("films/01/03-01-01-01-01-01-01.mp4"), None)
+    assert {video: (out / video).stat().st_mtime_ns for video in kept} == kept
+    assert not waiting.exists()
+    assert not list(out.rglob(".*"))
+    videos = sorted(video.relative_to(whole) for video in whole.rglob("*.mp4"))
+    assert videos == sorted(video.relative_to(out) for video in out.rglob("*.mp4"))
+    assert len(videos) == len(speech)
+    for video in videos:
+        assert (whole / video).read_bytes() == (out / video).read_bytes()
 
 
-def test_a_folder_of_other_films_or_files_is_refused(speech: list[Clip], faces: list[Clip], tmp_path: Path) -> None:
+def test_a_folder_of_other_videos_or_files_is_refused(speech: list[Clip], faces: list[Clip], tmp_path: Path) -> None:
     make_surrogate(speech[:6] + speech[-24:], faces, SPLIT, tmp_path / "out")
     with pytest.raises(FarfeelError, match=r"other parameters \(pairs differs"):
         make_surrogate(speech, faces, SPLIT, tmp_path / "out")
@@ -156,6 +164,6 @@ def test_the_command_says_what_it_made_and_what_it_is_not(
     words += ["--split", SPLIT, "--out", tmp_path / "out"]
     assert main([str(word) for word in words]) == 0
     said = capsys.readouterr()
-    assert [line.split()[:3] for line in said.out.splitlines()[:3]] == [[part, "12", "films"] for part in PARTS]
-    assert "no result on people" in said.out
+    assert [line.split()[:3] for line in said.out.splitlines()[:3]] == [[part, "12", "videos"] for part in PARTS]
+    assert "no result on videos of people" in said.out
     assert f"data.split={SPLIT}" in said.err

@@ -1,4 +1,4 @@
-"""The embedded corpus is the same for the same seed, whole or absent; some emotions are heard, others are seen."""
+"""The embedded corpus follows from its seed, and is whole or absent. Emotions differ in the voice or in the face."""
 
 import hashlib
 from itertools import combinations
@@ -54,22 +54,22 @@ def test_clips_are_speech_length_and_never_clip(corpus: Path) -> None:
         assert np.abs(audio).max() < 0.99
 
 
-def test_every_clip_is_heard_and_seen_for_the_same_time(corpus: Path) -> None:
+def test_audio_and_video_of_a_clip_have_the_same_length(corpus: Path) -> None:
     clips = list(SYNTHETIC.clips(corpus))
     assert len(clips) == SPEAKERS * len(EMOTIONS) * TAKES
     for clip in clips:
         assert clip.audio is not None
         assert clip.video is not None
         assert clip.face == "whole"
-        with av.open(str(clip.video)) as film:
-            stream = film.streams.video[0]
+        with av.open(str(clip.video)) as video:
+            stream = video.streams.video[0]
             assert (stream.width, stream.height, float(stream.average_rate or 0)) == (64, 64, drawn_faces.FPS)
             assert stream.frames == -(-soundfile.info(clip.audio).frames * drawn_faces.FPS // SAMPLE_RATE)
-            assert not film.streams.audio
+            assert not video.streams.audio
 
 
 @pytest.mark.parametrize("pair", PAIRS, ids="-".join)
-def test_two_emotions_sound_alike_only_where_it_is_said(pair: tuple[str, str]) -> None:
+def test_two_emotions_have_the_same_voice_only_where_it_is_documented(pair: tuple[str, str]) -> None:
     first, second = (
         np.array([list(vars(_draw_manner(emotion, np.random.default_rng(clip))).values()) for clip in range(200)])
         for emotion in pair
@@ -80,12 +80,12 @@ def test_two_emotions_sound_alike_only_where_it_is_said(pair: tuple[str, str]) -
     assert (apart.max() > 2) == (pair not in SAME_VOICE)
 
 
-def test_a_pair_that_sounds_the_same_looks_different() -> None:
+def test_a_pair_with_the_same_voice_has_different_faces() -> None:
     assert not set(SAME_VOICE) & set(SAME_FACE)
 
 
 @pytest.mark.parametrize("pair", SAME_FACE, ids="-".join)
-def test_the_length_of_a_film_does_not_tell_what_the_face_hides(pair: tuple[str, str]) -> None:
+def test_the_length_of_a_video_does_not_distinguish_emotions_with_one_face(pair: tuple[str, str]) -> None:
     rates = [[_draw_manner(emotion, np.random.default_rng(clip)).rate_log2 for clip in range(50)] for emotion in pair]
     assert np.allclose(rates[0], rates[1])
 
@@ -150,7 +150,7 @@ def test_counts_beyond_the_names_are_refused(tmp_path: Path, counts: tuple[int, 
         generate(tmp_path, *counts)
 
 
-def test_emotions_of_unknown_speakers_can_be_heard_but_not_all(corpus: Path) -> None:
+def test_some_emotions_of_unknown_speakers_are_recognised_from_audio_not_all(corpus: Path) -> None:
     features, emotions, speakers = [], [], []
     for clip in SYNTHETIC.clips(corpus):
         assert clip.audio is not None
@@ -164,4 +164,4 @@ def test_emotions_of_unknown_speakers_can_be_heard_but_not_all(corpus: Path) -> 
     model = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=1000))
     told = cross_val_predict(model, np.array(features), np.array(emotions), groups=speakers, cv=GroupKFold(3))
     accuracy = np.mean(told == np.array(emotions))
-    assert 4 / len(EMOTIONS) <= accuracy < 0.85  # chance is one in eight, two pairs of which sound the same
+    assert 4 / len(EMOTIONS) <= accuracy < 0.85  # chance is one in eight; two pairs have the same voice

@@ -191,7 +191,7 @@ def test_another_corpus_is_tested_in_the_checkpoints_classes(
     fewer = read_predictions(tmp_path / "four")
     assert emotions_of(fewer) == ("neutral", "happy", "sad", "angry")
     report = (tmp_path / "four" / "report.md").read_text()
-    assert "classes: neutral, happy, sad, angry; the checkpoint's others" in report
+    assert "classes: neutral, happy, sad, angry; the checkpoint's other emotions" in report
     assert "classes:" not in (tmp_path / "six" / "report.md").read_text()
     before = table[[f"p_{emotion}" for emotion in emotions_of(fewer)]].to_numpy()
     np.testing.assert_allclose(probabilities_of(fewer), before / before.sum(axis=1, keepdims=True), rtol=1e-5)

@@ -106,16 +106,18 @@ def test_a_certain_float32_answer_stays_a_probability() -> None:
 def test_combinations_are_those_whose_temperature_the_model_takes(small: Small, modalities: str) -> None:
     recipe = small(f"modalities={modalities}")
     model = EmotionModel(recipe).eval()
-    heard = torch.tensor([[True], [True], [False]]) if modalities == "both" else torch.ones(3, 1, dtype=torch.bool)
-    seen = torch.tensor([False, True, True]) if modalities == "both" else torch.tensor([modalities == "video"] * 3)
+    mic_mask = torch.tensor([[True], [True], [False]]) if modalities == "both" else torch.ones(3, 1, dtype=torch.bool)
+    video_mask = (
+        torch.tensor([False, True, True]) if modalities == "both" else torch.tensor([modalities == "video"] * 3)
+    )
     video = recipe.video
     frames = None if modalities == "audio" else torch.rand(3, 3, video.frames, video.size, video.size)
     audio = 0.1 * torch.randn(3, 1, round(recipe.audio.seconds * recipe.audio.sample_rate))
-    which = combinations_of(modalities, heard.numpy(), seen.numpy())
+    which = combinations_of(modalities, mic_mask.numpy(), video_mask.numpy())
     with torch.inference_mode():
-        plain = model.probabilities(audio, heard, frames, seen).double().numpy()
+        plain = model.probabilities(audio, mic_mask, frames, video_mask).double().numpy()
         model.temperature.copy_(torch.tensor([1.5, 2.5, 0.5]))
-        found = model.probabilities(audio, heard, frames, seen).double().numpy()
+        found = model.probabilities(audio, mic_mask, frames, video_mask).double().numpy()
     np.testing.assert_allclose(found, tempered(plain, model.temperature.double().numpy()[which]), rtol=1e-4)
 
 
@@ -132,25 +134,25 @@ def test_no_recording_of_one_window_is_decided_otherwise(split: Split, small: Sm
 
 
 @pytest.fixture(scope="module")
-def filmed(tmp_path_factory: pytest.TempPathFactory) -> Split:
+def audiovisual(tmp_path_factory: pytest.TempPathFactory) -> Split:
     root = generate(tmp_path_factory.mktemp("filmed"), speakers=3, clips_per_emotion=1, seed=2)
     return split_clips(load_clips("synthetic", root), "folds-3:1")
 
 
 def test_each_combination_is_fitted_on_the_very_recordings_of_its_table(
-    filmed: Split, bank: Bank, small: Small
+    audiovisual: Split, bank: Bank, small: Small
 ) -> None:
-    """The likelihood that was reported is that of the evaluation's table: as it is, without film, without sound."""
+    """The likelihood that was reported is that of the evaluation's table: as it is, without video, without audio."""
     recipe = small("modalities=both")
     torch.manual_seed(0)
     model = EmotionModel(recipe)
     with torch.no_grad():
         for parameter in model.classifier.parameters():
             parameter.mul_(20)  # far too sure
-    recordings = EvaluationSet(filmed.val, recipe, [bank], one_room_each=True)
+    recordings = EvaluationSet(audiovisual.val, recipe, [bank], one_room_each=True)
     fitted = calibrate(model, recordings)
     assert [each.combination for each in fitted] == ["audio alone", "video alone", "both"]
-    assert [each.recordings for each in fitted] == [len(filmed.val)] * 3
+    assert [each.recordings for each in fitted] == [len(audiovisual.val)] * 3
     assert model.temperature.tolist() == pytest.approx([each.temperature for each in fitted])
     for each in fitted:
         assert each.nll[1] <= each.nll[0] + 1e-6

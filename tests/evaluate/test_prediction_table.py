@@ -87,7 +87,7 @@ def test_names_that_are_numbers_become_text(table: pd.DataFrame, tmp_path: Path)
     assert set(read_predictions(tmp_path / "p.parquet")["speaker"]) == {"1", "2", "3", "4"}
 
 
-def test_an_ensemble_of_one_table_is_that_table_whatever_its_order(table: pd.DataFrame) -> None:
+def test_an_ensemble_of_one_table_is_that_table_in_any_order(table: pd.DataFrame) -> None:
     shuffled = table.sample(frac=1, random_state=3)
     columns = list(shuffled.columns)
     reordered = shuffled[columns[:4] + columns[4:][::-1]]  # emotions in another order
@@ -124,7 +124,7 @@ def test_folds_together_are_the_whole_and_a_clip_judged_twice_is_refused(table: 
         concatenate([table[fold], table])
 
 
-def test_uncalibrated_probabilities_take_the_place_of_the_calibrated(table: pd.DataFrame) -> None:
+def test_uncalibrated_probabilities_replace_the_calibrated(table: pd.DataFrame) -> None:
     both = with_raw(table)
     found = uncalibrated(both)
     assert found is not None

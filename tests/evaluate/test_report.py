@@ -65,7 +65,7 @@ def other(fake_table: Draw) -> pd.DataFrame:
 
 
 @pytest.mark.parametrize("kind", ["evaluation", "side by side"])
-def test_a_page_asks_nothing_of_any_other_place(
+def test_a_page_requests_nothing_from_any_other_host(
     table: pd.DataFrame, other: pd.DataFrame, tmp_path: Path, kind: str
 ) -> None:
     if kind == "evaluation":
@@ -81,9 +81,7 @@ def test_a_page_asks_nothing_of_any_other_place(
     assert "width=device-width" in text
 
 
-def test_every_name_is_shown_as_text_whatever_is_in_it(
-    table: pd.DataFrame, other: pd.DataFrame, tmp_path: Path
-) -> None:
+def test_every_name_is_shown_as_text_with_any_content(table: pd.DataFrame, other: pd.DataFrame, tmp_path: Path) -> None:
     def evil(one: pd.DataFrame) -> pd.DataFrame:
         names = {column: EVIL + one[column] for column in ("clip", "speaker", "room")}
         return one.assign(**names, target=one["target"].replace("sad", EVIL)).rename(columns={"p_sad": "p_" + EVIL})

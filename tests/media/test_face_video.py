@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from farfeel.corpora.video_files import write_film
+from farfeel.corpora.video_files import write_video
 from farfeel.media import face_video as module
 from farfeel.media.face_video import WHOLE_S, FaceVideo
 from farfeel.media.face_windows import middles
@@ -24,7 +24,7 @@ LEVEL = 5  # One frame is this much brighter than the one before it.
 def clock(path: Path, seconds: float = 4.0, fps: float = FPS, level: float = LEVEL) -> Path:
     """A video whose grey level shows its time: frame i has the level 5 i."""
     grey = (level * np.arange(round(seconds * fps))).astype(np.uint8)
-    write_film(path, np.broadcast_to(grey[:, None, None, None], (len(grey), 32, 32, 3)), fps, quality=5)
+    write_video(path, np.broadcast_to(grey[:, None, None, None], (len(grey), 32, 32, 3)), fps, quality=5)
     return path
 
 

@@ -14,11 +14,11 @@ import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from farfeel.corpora import drawn_faces
-from farfeel.corpora.video_files import write_film
+from farfeel.corpora import drawn_faces, video_files
 from farfeel.media import container as container_module
 from farfeel.media import video as video_module
-from farfeel.media.video import VIDEO_SUFFIXES, audio_track_info, media_info, read_audio_track, read_frames
+from farfeel.media.audio_track import audio_track_info, read_audio_track
+from farfeel.media.video import VIDEO_SUFFIXES, media_info, read_frames
 from farfeel.types import FarfeelError
 
 DATA = Path(os.environ.get("FARFEEL_DATA", "../shared/data")).resolve()
@@ -165,7 +165,8 @@ def test_skipping_frames_does_not_change_a_pixel(videos: dict[str, Path], kind: 
 def test_without_deblocking_a_face_keeps_its_grey_levels(tmp_path: Path) -> None:
     rng = np.random.default_rng(1)
     loudness = np.ones(COUNT)
-    frames = drawn_faces.film(drawn_faces.draw_person(rng), drawn_faces.draw_expression("happy", rng), loudness, rng)
+    person, happy = drawn_faces.draw_person(rng), drawn_faces.draw_expression("happy", rng)
+    frames = drawn_faces.draw_video(person, happy, loudness, rng)
     write_video(tmp_path / "video.mp4", [cv2.resize(frame, (256, 256)) for frame in frames])
     quick, exact = (
         read_frames(tmp_path / "video.mp4", [0.0, 0.9, 1.9], exact=exact).pixels.astype(float)
@@ -338,7 +339,7 @@ def test_a_file_that_refers_to_others_is_refused_and_opens_none_of_them(
     monkeypatch.setattr(container_module, "_refuse_reference", lambda *of: pytest.fail("a reference was followed"))
     path = tmp_path / "meeting.mp4"
     path.write_text(PLAYLISTS[kind].format(video=videos["ts"]))
-    with pytest.raises(FarfeelError, match="cannot be read as video"):
+    with pytest.raises(FarfeelError, match=r"cannot be read as (video|audio) "):
         read(path)
 
 
@@ -504,7 +505,7 @@ def test_a_call_that_changes_its_picture_size_keeps_the_first_one(tmp_path: Path
 
 
 def test_a_video_written_by_farfeel_is_read(tmp_path: Path) -> None:
-    write_film(tmp_path / "own.mp4", np.stack([counter(i) for i in range(20)]), fps=12.5)
+    video_files.write_video(tmp_path / "own.mp4", np.stack([counter(i) for i in range(20)]), fps=12.5)
     result = read_frames(tmp_path / "own.mp4", [0.0, 0.8, 1.55])
     assert [number(picture) for picture in result.pixels] == [0, 10, 19]
 

@@ -1,4 +1,4 @@
-"""Laws of the face branch and of late fusion: who is absent has no influence, whoever else is in the batch."""
+"""Laws of the face branch and of late fusion: an absent modality has no influence in any batch."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -44,8 +44,8 @@ def batch(model: EmotionModel) -> dict[str, torch.Tensor]:
 
 @torch.inference_mode()
 def test_a_mixed_batch_equals_its_clips_alone(model: EmotionModel, batch: dict) -> None:
-    batch["mic_mask"][1] = False  # film alone
-    batch["video_mask"][2] = False  # sound alone
+    batch["mic_mask"][1] = False  # video alone
+    batch["video_mask"][2] = False  # audio alone
     together = model(**batch)
     for i in range(CLIPS):
         alone = model(**{name: tensor[i : i + 1] for name, tensor in batch.items()})
@@ -54,7 +54,7 @@ def test_a_mixed_batch_equals_its_clips_alone(model: EmotionModel, batch: dict) 
 
 @torch.inference_mode()
 @pytest.mark.parametrize(("absent", "mask"), [("frames", "video_mask"), ("audio", "mic_mask")])
-def test_what_stands_in_the_place_of_an_absent_modality_does_not_matter(
+def test_the_values_of_an_absent_modality_do_not_matter(
     model: EmotionModel, batch: dict, absent: str, mask: str
 ) -> None:
     batch[mask][:] = False
@@ -65,7 +65,7 @@ def test_what_stands_in_the_place_of_an_absent_modality_does_not_matter(
 
 
 @torch.inference_mode()
-def test_no_frames_at_all_are_films_that_are_absent(model: EmotionModel, batch: dict) -> None:
+def test_no_frames_at_all_are_absent_videos(model: EmotionModel, batch: dict) -> None:
     without = model(batch["audio"], batch["mic_mask"])
     batch["video_mask"][:] = False
     assert torch.equal(model(**batch), without)
@@ -85,13 +85,13 @@ def test_of_two_experts_the_absent_one_says_nothing(model: EmotionModel, batch: 
     torch.nn.init.zeros_(model.classifier.linear2.bias)
     own_audio = model.audio_output(batch["audio"], batch["mic_mask"]).logits
     own_video = model.classifier.video_head(torch.relu(model.video(batch["frames"])))
-    both, sound, film = model(**batch, alone=True)
+    both, audio, video = model(**batch, alone=True)
     torch.testing.assert_close(both, own_audio + own_video)
-    torch.testing.assert_close(sound, own_audio)
-    torch.testing.assert_close(film, own_video)
+    torch.testing.assert_close(audio, own_audio)
+    torch.testing.assert_close(video, own_video)
 
 
-def test_an_absent_film_leaves_the_batch_norm_of_the_others_alone(model: EmotionModel, batch: dict) -> None:
+def test_an_absent_video_does_not_change_the_batch_norm_of_the_others(model: EmotionModel, batch: dict) -> None:
     present = torch.tensor([True, False, True, True])
 
     def statistics(frames: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:

@@ -68,11 +68,11 @@ def test_every_audio_case_agrees_to_1e_4(name: str, cases: dict, state: dict) ->
     model = EmotionModel(recipe_of(case)).eval()
     fill(model, state, LoadReport("golden"))
     with torch.inference_mode():
-        heard = model.audio_output(waveforms(case), torch.ones(2, case["mics"], dtype=torch.bool))
+        output = model.audio_output(waveforms(case), torch.ones(2, case["mics"], dtype=torch.bool))
     golden = np.load(GOLDEN / f"{name}.npz", allow_pickle=False)
-    np.testing.assert_allclose(heard.logits, golden["clipwise_output"], atol=1e-4)
-    np.testing.assert_allclose(heard.latent, golden["latent_output"], atol=1e-4)
-    np.testing.assert_allclose(heard.framewise.sigmoid(), golden["framewise_output"], atol=1e-4)
+    np.testing.assert_allclose(output.logits, golden["clipwise_output"], atol=1e-4)
+    np.testing.assert_allclose(output.latent, golden["latent_output"], atol=1e-4)
+    np.testing.assert_allclose(output.framewise.sigmoid(), golden["framewise_output"], atol=1e-4)
 
 
 @pytest.fixture(scope="module")

@@ -59,7 +59,7 @@ def test_the_mean_of_a_dead_microphone_does_not_matter(audio: torch.Tensor) -> N
 
 
 @torch.inference_mode()
-def test_log_mels_are_heard_like_their_sound(audio: torch.Tensor) -> None:
+def test_log_mels_give_the_same_result_as_their_audio(audio: torch.Tensor) -> None:
     net = model("audio.range_db=50")
     mels = front_end(audio, net.logmel, net.recipe.audio)
     torch.testing.assert_close(net(mels, ALL), net(audio, ALL))
@@ -68,13 +68,13 @@ def test_log_mels_are_heard_like_their_sound(audio: torch.Tensor) -> None:
 @torch.inference_mode()
 def test_the_floor_does_not_show_the_equaliser(audio: torch.Tensor) -> None:
     net = model("audio.range_db=50", "augment.filter_db=12", "augment.time_masks=0", "augment.band_masks=0")
-    seen = []
-    net.microphones.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+    inputs = []
+    net.microphones.register_forward_pre_hook(lambda _, given: inputs.append(given[0]))
     net.equalise.train()
     net(torch.cat([audio, torch.zeros_like(audio)], dim=2), ALL)
-    floor = seen[0][..., seen[0].shape[3] * 3 // 4 :]  # digital silence
+    floor = inputs[0][..., inputs[0].shape[3] * 3 // 4 :]  # digital silence
     assert floor.amax(dim=(2, 3)).equal(floor.amin(dim=(2, 3)))
-    assert (seen[0].amax(dim=(2, 3)) - floor.amax(dim=(2, 3)) - 50).abs().max() < 1e-3
+    assert (inputs[0].amax(dim=(2, 3)) - floor.amax(dim=(2, 3)) - 50).abs().max() < 1e-3
 
 
 @torch.inference_mode()
@@ -123,7 +123,7 @@ def test_bands_that_do_not_divide_are_one_clear_line() -> None:
 
 @pytest.fixture
 def folds(tmp_path: Path) -> list[Path]:
-    """Three checkpoints of sound that differ in seed, split, temperature and norms, and one of film."""
+    """Three checkpoints of audio that differ in seed, split, temperature and norms, and one of video."""
     folders = []
     for seed in (1, 2, 3):
         norm = 0.1 if seed == 3 else 0
@@ -132,9 +132,9 @@ def folds(tmp_path: Path) -> list[Path]:
         folders.append(tmp_path / f"fold{seed}")
         save_checkpoint(folders[-1], net.state_dict(), net.recipe, "# A fold\n")
     torch.manual_seed(4)
-    film = EmotionModel(load_recipe("tiny", ["modalities=video", "video.network=compact", "video.size=32"])).eval()
-    save_checkpoint(tmp_path / "film", film.state_dict(), film.recipe, "# Film\n")
-    return [*folders, tmp_path / "film"]
+    faces = EmotionModel(load_recipe("tiny", ["modalities=video", "video.network=compact", "video.size=32"])).eval()
+    save_checkpoint(tmp_path / "video", faces.state_dict(), faces.recipe, "# Video\n")
+    return [*folders, tmp_path / "video"]
 
 
 @torch.inference_mode()
@@ -159,14 +159,14 @@ def test_half_the_size_changes_little(folds: list[Path], tmp_path: Path, audio: 
 
 
 @torch.inference_mode()
-def test_sound_and_film_merged_sum_what_they_say(folds: list[Path], tmp_path: Path, audio) -> None:
+def test_audio_and_video_merged_sum_their_logits(folds: list[Path], tmp_path: Path, audio) -> None:
     main(["merge", *map(str, folds), "--out", str(tmp_path / "merged")])
-    merged, film = load_checkpoint(tmp_path / "merged"), load_checkpoint(folds[3])
+    merged, faces = load_checkpoint(tmp_path / "merged"), load_checkpoint(folds[3])
     video = merged.recipe.video
     frames = torch.rand(2, 3, video.frames, video.size, video.size, generator=torch.Generator().manual_seed(5))
-    sound, seen = merged(audio, ALL), film(audio, ALL, frames)
-    torch.testing.assert_close(merged(audio, ALL, frames), sound + seen)
-    torch.testing.assert_close(merged(audio, ~ALL, frames), seen)
+    of_audio, of_video = merged(audio, ALL), faces(audio, ALL, frames)
+    torch.testing.assert_close(merged(audio, ALL, frames), of_audio + of_video)
+    torch.testing.assert_close(merged(audio, ~ALL, frames), of_video)
 
 
 def test_what_cannot_be_merged_is_one_clear_line(folds: list[Path], tmp_path: Path, capsys) -> None:

@@ -98,7 +98,7 @@ def test_the_order_of_microphones_does_not_matter(small: Small, name: str, level
 @pytest.mark.parametrize("name", MICROPHONES)
 @pytest.mark.parametrize("content", [0.0, 1.0, float("nan"), float("inf")])
 @torch.inference_mode()
-def test_a_dead_microphone_has_no_influence_whatever_it_holds(small: Small, name: str, content: float) -> None:
+def test_a_dead_microphone_has_no_influence_with_any_content(small: Small, name: str, content: float) -> None:
     model = model_of(recipe_of(small, "microphones.strategy", name, "audio.normalise_level=false"))
     audio, mask, _ = inputs_of(model.recipe)
     mask[:, 1] = False
@@ -251,7 +251,7 @@ def test_a_model_that_its_recipe_does_not_build_is_refused_before_training(
     assert not (tmp_path / "run").exists()
 
 
-def test_whatever_would_not_come_back_is_one_line(small: Small) -> None:
+def test_a_recipe_that_would_not_load_again_is_one_line(small: Small) -> None:
     recipe = small("modalities=video")
     model = EmotionModel(recipe)
     model.classifier = MinePrivately(model.classifier.in_features, model.classifier.out_features)

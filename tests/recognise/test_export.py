@@ -1,4 +1,4 @@
-"""Laws of exported models: they answer as PyTorch does, whatever the batch, the microphones and what is missing."""
+"""Laws of exported models: they answer as PyTorch does, for any batch, any microphones and any missing modality."""
 
 import argparse
 import subprocess
@@ -23,7 +23,7 @@ from farfeel.recognise.engines.pytorch import TorchEngine
 from farfeel.recognise.recognizer import DEFAULT, Recognizer
 from farfeel.types import FarfeelError
 
-# An export takes ten seconds: one model of sound and film stands for most laws.
+# An export takes ten seconds: one model of audio and video checks most laws.
 Small = Callable[..., Recipe]
 CARD = "# small\n\nLicence of the data, which the weights inherit: CC BY.\n"
 
@@ -67,7 +67,7 @@ Inputs = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 
 
 def noise(recipe: Recipe, clips: int, mics: int) -> Inputs:
-    """Sound and film of every clip."""
+    """Audio and video of every clip."""
     rng, video = np.random.default_rng(clips), recipe.video
     samples = round(recipe.audio.seconds * recipe.audio.sample_rate)
     return (
@@ -87,7 +87,7 @@ def test_any_batch_of_any_microphones_equals_pytorch(
     np.testing.assert_allclose(theirs.probabilities(*given), ours.probabilities(*given), atol=1e-5)
 
 
-def test_whatever_is_missing_equals_pytorch_and_leaves_no_trace(engines: tuple[TorchEngine, OnnxEngine]) -> None:
+def test_missing_modalities_equal_pytorch_and_have_no_influence(engines: tuple[TorchEngine, OnnxEngine]) -> None:
     ours, theirs = engines
     audio, mic_mask, frames, seen = noise(ours.recipe, 5, 3)
     mic_mask[1], seen[2], mic_mask[3], seen[3] = False, False, False, False

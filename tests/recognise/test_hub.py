@@ -326,7 +326,7 @@ def test_the_environment_chooses_the_hub_and_a_second_load_needs_none(
     assert len(there.requests) == requests
 
 
-def test_a_hub_in_trouble_is_replaced_by_the_cache_and_one_that_refuses_is_not(
+def test_a_hub_that_fails_is_replaced_by_the_cache_and_one_that_refuses_is_not(
     there: Hub, checkpoint: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     there.put(contents(checkpoint))

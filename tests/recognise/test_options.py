@@ -65,7 +65,7 @@ def test_an_object_and_keywords_give_the_same_prediction(recognizer: Recognizer,
     assert next(iter(recognizer.predict_many([path], options))) == found
 
 
-def test_microphones_in_the_place_of_the_options_are_one_line(recognizer: Recognizer) -> None:
+def test_microphones_instead_of_options_are_one_line(recognizer: Recognizer) -> None:
     with pytest.raises(FarfeelError, match=r"the options are of type list, expected farfeel.Options; .* mics=\[0, 2\]"):
         recognizer.predict("clip.wav", [0, 2])  # type: ignore[arg-type]
 

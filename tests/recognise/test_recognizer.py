@@ -34,11 +34,11 @@ def test_a_row_of_the_table_equals_the_prediction_of_that_recording_as_a_file(
     table = checked(prediction_table(recognizer, recordings), "table")
     assert len(table) == len(split.test) * len(bank.rooms)
     for index in (0, 7):
-        take = recordings[index]
-        soundfile.write(tmp_path / "recorded.wav", take.recording.audio.T, 16000, subtype="FLOAT")
+        item = recordings[index]
+        soundfile.write(tmp_path / "recorded.wav", item.recording.audio.T, 16000, subtype="FLOAT")
         prediction = recognizer.predict(tmp_path / "recorded.wav")
         row = table.iloc[index]
-        assert (row["clip"], row["room"]) == (take.clip.id, take.room)
+        assert (row["clip"], row["room"]) == (item.clip.id, item.room)
         columns = [f"p_{emotion}" for emotion in prediction.emotions]
         np.testing.assert_allclose(row[columns].astype(float), prediction.probabilities, atol=1e-6)
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from farfeel.corpora.video_files import write_film
+from farfeel.corpora.video_files import write_video
 from farfeel.media.audio import read_audio
 from farfeel.media.video import media_info, read_frames
 from farfeel.recipe import Recipe
@@ -132,7 +132,7 @@ def test_a_stream_of_frames_equals_the_timeline_of_the_video(small: Small, talk:
     seeing = make(small("modalities=both", "video.crop=none"))
     rng = np.random.default_rng(1)
     pictures = rng.integers(0, 255, (40, 8, 8, 3), dtype=np.uint8).repeat(8, 1).repeat(8, 2)
-    write_film(tmp_path / "film.mp4", pictures, 12.5)
+    write_video(tmp_path / "film.mp4", pictures, 12.5)
     soundfile.write(tmp_path / "talk.wav", talk[:, :51200].T, 16000, subtype="FLOAT")
     film = read_frames(tmp_path / "film.mp4", list((np.arange(40) + 0.5) / 12.5))
     assert media_info(tmp_path / "film.mp4").video
@@ -148,7 +148,7 @@ def test_a_stream_of_frames_equals_the_timeline_of_the_video(small: Small, talk:
 def test_a_video_without_audio_has_a_timeline(small: Small, tmp_path: Path) -> None:
     seeing = make(small("modalities=both", "video.crop=none"))
     rng = np.random.default_rng(1)
-    write_film(tmp_path / "film.mp4", rng.integers(0, 255, (40, 64, 64, 3), dtype=np.uint8), 12.5)
+    write_video(tmp_path / "film.mp4", rng.integers(0, 255, (40, 64, 64, 3), dtype=np.uint8), 12.5)
     found = seeing.timeline(tmp_path / "film.mp4", step_s=0.5)
     assert {p.modalities for p in found.predictions} == {("video",)}
     assert found.predictions[-1].end_s == pytest.approx(3.2, abs=0.25)
@@ -157,7 +157,7 @@ def test_a_video_without_audio_has_a_timeline(small: Small, tmp_path: Path) -> N
 
 def test_audio_that_cannot_be_used_is_reported_once_in_a_timeline(small: Small, tmp_path: Path) -> None:
     seeing = make(small("modalities=both", "video.crop=none"))
-    write_film(tmp_path / "film.mp4", np.random.default_rng(1).integers(0, 255, (40, 64, 64, 3), dtype=np.uint8), 12.5)
+    write_video(tmp_path / "film.mp4", np.random.default_rng(1).integers(0, 255, (40, 64, 64, 3), dtype=np.uint8), 12.5)
     (tmp_path / "notes.wav").write_text("no audio")
     first, *rest = seeing.timeline(tmp_path / "film.mp4", step_s=0.5, audio=tmp_path / "notes.wav").predictions
     (warning,) = first.warnings

@@ -37,19 +37,25 @@ class Served:
         return httpx.post(f"{self.url}{route}", files={"file": (name, content)}, data=options, timeout=120)
 
     def require_nothing_left(self) -> None:
-        """Wait until there is no recording, no stream, no process and no file, named or unnamed."""
+        """Wait until there is no recording, no stream, no upload, no process and no file, named or unnamed."""
         for _ in range(500):
             left = [
                 self.pool.recordings,
                 self.pool.streams,
+                self.pool.uploads.count,
+                self.pool.uploads.bytes,
                 *workers(),
                 *named_files(self.folder),
                 *unnamed_files(self.folder),
             ]
-            if left == [0, 0]:
+            if left == [0, 0, 0, 0]:
                 return
             time.sleep(0.02)
         raise AssertionError(f"left behind: {left}")
+
+    def require_nothing_arrives(self) -> None:
+        """Require that no upload is counted."""
+        assert (self.pool.uploads.count, self.pool.uploads.bytes) == (0, 0)
 
 
 Serve = Callable[..., AbstractContextManager[Served]]

@@ -76,7 +76,13 @@ def test_wrong_options_and_addresses_are_one_line(tmp_path: Path, small: Callabl
         (["--workers", "0"], "--workers is 0"),
         (["--max-mb", "-1"], "--max-mb is -1"),
         (["--port", "99999999"], "cannot be used as the address of the server"),
-        (["--host", "198.51.100.1"], "choose another --host"),
+        (["--host", "198.51.100.1", "--open"], "cannot be used as the address of the server"),
+        (["--host", "0.0.0.0"], "there is no key; set FARFEEL_API_KEY, or add --open"),
+        (["--host", "::"], "there is no key"),
+        (["--host", "machine.example"], "there is no key"),
+        (["--allow-host", "http://emotions.example"], "without http:// and without a port"),
+        (["--allow-host", "emotions.example:80"], "without http:// and without a port"),
+        (["--allow-host", ""], "without http:// and without a port"),
     ):
         with pytest.raises(FarfeelError, match=problem):
             run("--checkpoint", str(tmp_path / "best"), "--no-page", *words)

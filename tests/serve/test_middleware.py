@@ -5,6 +5,7 @@ import logging
 import socket
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import pytest
 from running import LIMITS, Serve, Served
 
 HEAD = (
-    "POST /v1/predict HTTP/1.1\r\nHost: here\r\nContent-Type: multipart/form-data; boundary=b\r\n{length}\r\n"
+    "POST /v1/predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: multipart/form-data; boundary=b\r\n{length}\r\n"
     '--b\r\nContent-Disposition: form-data; name="file"; filename="clip.wav"\r\n\r\n'
 )
 
@@ -25,12 +26,21 @@ def begin_upload(served: Served, stated: int, sent: int) -> socket.socket:
     return client
 
 
-def wait_for_recordings(served: Served, count: int) -> None:
+def wait_for_uploads(served: Served, count: int) -> None:
     for _ in range(1000):
-        if served.pool.recordings == count:
+        if served.pool.uploads.count == count:
             return
         time.sleep(0.01)
-    raise AssertionError(f"there are {served.pool.recordings} recordings, expected {count}")
+    raise AssertionError(f"there are {served.pool.uploads.count} uploads, expected {count}")
+
+
+@contextmanager
+def busy(served: Served) -> Iterator[None]:
+    """All slots are taken."""
+    with ExitStack() as stack:
+        for _ in range(served.pool.limits.slots):
+            stack.enter_context(served.pool.slot())
+        yield
 
 
 def test_a_body_of_two_gigabytes_is_refused_because_of_its_header(server: Served) -> None:
@@ -65,7 +75,7 @@ def test_an_interrupted_upload_leaves_one_log_line_and_nothing_else(
     with caplog.at_level(logging.INFO, "farfeel.serve"):
         for sent in (0, 1000, 3_000_000):
             with begin_upload(server, 3_500_000, sent):
-                wait_for_recordings(server, 1)
+                wait_for_uploads(server, 1)
             server.require_nothing_left()
     assert len(caplog.records) == 3
     assert all(record.levelno == logging.INFO for record in caplog.records)
@@ -96,22 +106,24 @@ def test_a_client_that_leaves_during_the_processing_frees_the_worker(
 
 def test_when_all_slots_are_taken_the_response_states_when_to_try_again(serve: Serve, array: Path) -> None:
     with serve() as served:
-        slots = LIMITS.workers + LIMITS.queue
-        clients = [begin_upload(served, 3_500_000, 1000) for _ in range(slots)]
-        wait_for_recordings(served, slots)
-        for content in (
-            array.read_bytes(),
-            bytes(4_000_000),
-        ):  # a short upload, and one that is longer than the response takes
-            response = served.post(file=content)
-            assert response.status_code == 429
-        assert int(response.headers["Retry-After"]) >= 1
-        assert "try again" in response.json()["detail"]
-        assert httpx.get(f"{served.url}/v1/health").status_code == 200, "other routes still respond"
-        for client in clients:
-            client.close()
+        with busy(served):
+            for content in (
+                array.read_bytes(),
+                bytes(4_000_000),
+            ):  # a short upload, and one that is longer than the response takes
+                response = served.post(file=content)
+                assert response.status_code == 429
+            assert int(response.headers["Retry-After"]) >= 1
+            assert "try again" in response.json()["detail"]
+            assert httpx.get(f"{served.url}/v1/health").status_code == 200, "other routes still respond"
         served.require_nothing_left()
         assert served.post(file=array).status_code == 200
+
+
+def test_a_busy_server_refuses_before_the_body_is_sent(server: Served) -> None:
+    with busy(server), begin_upload(server, 3_500_000, 0) as client:
+        assert client.recv(10_000).startswith(b"HTTP/1.1 429 ")
+    server.require_nothing_left()
 
 
 def test_without_the_key_only_the_health_route_responds(serve: Serve, array: Path) -> None:

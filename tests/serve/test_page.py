@@ -11,12 +11,13 @@ import httpx
 import numpy as np
 import pytest
 import torch
-from running import ABOUT, Serve, Served, babble
+from running import ABOUT, LIMITS, Serve, Served, babble
 
 from farfeel.models.logmel import LogMel
 from farfeel.recipe import Audio
 from farfeel.serve.limits import Refusal
-from farfeel.serve.page import _recognise, _remove_leftovers, sweep
+from farfeel.serve.page import _recognise
+from farfeel.serve.page_files import PageFiles, remove_leftovers
 from farfeel.serve.pictures import bars, images, mel_picture, timeline_chart
 from farfeel.show.drawing import draw
 from farfeel.show.timeline import as_html, as_json
@@ -73,20 +74,105 @@ def test_the_page_refuses_larger_files_than_the_limits(paged: Served) -> None:
         assert response.status_code == 413
 
 
-def test_old_uploads_are_deleted_and_examples_are_kept(tmp_path: Path) -> None:
-    for name in ("old", "new", "example"):
-        (tmp_path / name).write_bytes(b"x")
-    for name in ("old", "example"):
-        os.utime(tmp_path / name, (time.time() - 1000,) * 2)
-    sweep(tmp_path, {tmp_path / "example"}, 300)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["example", "new"]
+@pytest.fixture
+def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> PageFiles:
+    """The files of a page that may keep 4 x 4 MB."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    return PageFiles(LIMITS)
+
+
+def put(path: Path, age_s: float, size: int = 1) -> None:
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(bytes(size))
+    for each in (path, path.parent):
+        os.utime(each, (time.time() - age_s,) * 2)
+
+
+def test_old_uploads_and_empty_folders_are_deleted_and_examples_are_kept(files: PageFiles) -> None:
+    put(files.folder / "a" / "old", 1000)
+    put(files.folder / "b" / "example", 1000)
+    put(files.folder / "c" / "new", 0)
+    files.examples = {files.folder / "b" / "example"}
+    files.sweep(300)
+    os.utime(files.folder / "a", (time.time() - 1000,) * 2)
+    files.sweep(300)
+    left = sorted(str(path.relative_to(files.folder)) for path in files.folder.rglob("*"))
+    assert left == ["b", "b/example", "c", "c/new"]
+
+
+def test_the_oldest_uploads_give_room_to_new_ones_and_new_ones_are_refused_then(files: PageFiles) -> None:
+    limit = LIMITS.stored_bytes
+    for age_s in (50, 40, 35):
+        put(files.folder / f"{age_s}" / "clip", age_s, limit // 4)
+    put(files.folder / "1" / "clip", 1, limit // 2)
+    asyncio.run(files.add(limit + 1))
+    assert sorted(path.parent.name for path in files.folder.rglob("clip")) == ["1", "35", "40"]
+    put(files.folder / "2" / "clip", 2, limit)
+    with pytest.raises(Refusal, match="this server keeps 16 MB") as refused:
+        asyncio.run(files.add(limit))
+    assert refused.value.status == 429
+
+
+def test_many_small_files_count_too(files: PageFiles) -> None:
+    for index in range(LIMITS.stored_bytes // 2**16 + 10):
+        put(files.folder / f"{index}", 60 + index)
+    files.make_room()
+    assert len(list(files.folder.iterdir())) == LIMITS.stored_bytes // 2**16
+
+
+def test_uploads_to_the_page_never_take_more_than_their_room(serve: Serve) -> None:
+    """Files of the last seconds stay, so an upload is refused as soon as there is no room."""
+    with serve(page=True) as served:
+        statuses = []
+        for _ in range(6):
+            content = np.random.default_rng(len(statuses)).bytes(3_900_000)
+            response = httpx.post(f"{served.url}/ui/gradio_api/upload", files={"files": ("a.wav", content)}, timeout=60)
+            statuses.append(response.status_code)
+            stored = sum(path.stat().st_size for path in served.folder.rglob("uploads/*/*.wav"))
+            assert stored <= LIMITS.stored_bytes
+        assert statuses == [200] * 4 + [429] * 2
+        assert "try again" in response.json()["detail"]
+        served.require_nothing_arrives()
+
+
+def test_the_page_allows_no_other_page(paged: Served) -> None:
+    for origin, status in ((paged.url, 200), ("http://evil.example", 403), ("null", 403)):
+        for method in ("GET", "OPTIONS"):
+            headers = {"Origin": origin, "Access-Control-Request-Method": "GET"}
+            response = httpx.request(method, f"{paged.url}/ui/config", headers=headers)
+            assert response.status_code == status
+            assert not [name for name in response.headers if name.startswith("access-control-")]
+
+
+@pytest.mark.parametrize(
+    ("route", "options"),
+    [
+        ("upload", {"data": {"files": "text"}, "files": {"other": ("a", b"a")}}),
+        ("upload", {"content": b"nonsense", "headers": {"Content-Type": "multipart/form-data; boundary=b"}}),
+        ("upload", {"content": b"nonsense"}),
+        ("queue/join", {"json": {"fn_index": 99, "data": [], "session_hash": "a"}}),
+        ("queue/join", {"json": {"fn_index": "x"}}),
+        ("queue/join", {"content": b"\xff{"}),
+        ("run/predict", {"json": {"data": [1, 2]}}),
+        ("call/recognise", {"json": {"data": None}}),
+        ("component_server", {"json": {"session_hash": 1}}),
+        ("cancel", {"json": {}}),
+        ("reset", {"json": {"event_id": 5}}),
+    ],
+)
+def test_garbage_for_the_page_is_no_failure_of_the_server(
+    paged: Served, route: str, options: dict[str, object], caplog: pytest.LogCaptureFixture
+) -> None:
+    response = httpx.post(f"{paged.url}/ui/gradio_api/{route}", timeout=60, **options)  # type: ignore[arg-type]
+    assert response.status_code < 500, response.text
+    assert not [record for record in caplog.records if record.exc_info], "a traceback is in the log"
 
 
 def test_folders_of_killed_servers_are_deleted_and_others_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     for name in ("farfeel-page-4194999-x", f"farfeel-page-{os.getpid()}-y", "farfeel-page-mine", "other-1-z"):
         (tmp_path / name).mkdir()
-    _remove_leftovers()
+    remove_leftovers()
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         f"farfeel-page-{os.getpid()}-y",
         "farfeel-page-mine",

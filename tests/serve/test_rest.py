@@ -1,8 +1,10 @@
 """Laws of the REST interface: it gives the results of the library, and one sentence for every error."""
 
 import json
+import multiprocessing
 import subprocess
 import sys
+import threading
 import zipfile
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +15,12 @@ import pytest
 import soundfile
 from running import LIMITS, Serve, Served
 
+from farfeel.recipe import Recipe
 from farfeel.recognise.recognizer import Recognizer
+from farfeel.serve import worker as worker_module
+from farfeel.serve.limits import Refusal
+from farfeel.serve.worker import Job
+from farfeel.serve.workers import Worker
 from farfeel.show.predictions import as_dict
 from farfeel.show.timeline import as_json
 
@@ -151,6 +158,59 @@ def test_a_recording_that_takes_too_much_memory_or_time_to_decode_is_refused(
     with serve(replace(LIMITS, decode_s=0.0)) as served:
         assert "to decode" in detail(served.post(file=array), 413)
         served.require_nothing_left()
+
+
+@pytest.mark.parametrize("route", ["/v1/predict", "/v1/timeline"])
+def test_a_foreign_exception_of_the_network_is_one_sentence_and_no_failure_of_the_server(
+    server: Served, array: Path, route: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*_: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(server.pool, "classify", fail)
+    sentence = detail(server.post(route, array), 422)
+    assert "ZeroDivisionError in test_rest.py:" in sentence
+    assert not [record for record in caplog.records if record.exc_info], "a traceback is in the log"
+    server.require_nothing_left()
+
+
+def test_an_answer_that_does_not_fit_the_description_is_no_failure_of_the_server(
+    server: Served, array: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def run(*_: object) -> dict[str, object]:
+        return {"prediction": {"probabilities": {"happy": float("nan")}}, "timeline": None}
+
+    monkeypatch.setattr(server.pool, "run", run)
+    for route in ("/v1/predict", "/v1/timeline"):
+        assert "cannot be processed" in detail(server.post(route, array), 422)
+
+
+@pytest.mark.parametrize(
+    "message", [b"{", b"[]", b"{}", b'{"refused": 1}', b'{"classify": {"engine": 9}}', b"\xff", b'{"classify": []}']
+)
+def test_a_worker_that_a_recording_controls_cannot_make_the_server_fail(server: Served, message: bytes) -> None:
+    worker = Worker(server.pool, Job(("prediction",), LIMITS), [], threading.Event())
+    worker.pipe, other = multiprocessing.Pipe()
+    other.send_bytes(message)
+    with pytest.raises(Refusal) as refused:
+        worker.receive_answer()
+    assert 400 <= refused.value.status < 500
+
+
+def test_every_foreign_exception_of_a_worker_is_a_refusal(monkeypatch: pytest.MonkeyPatch) -> None:
+    for error in (KeyError("x"), TypeError(), OverflowError(), UnicodeDecodeError("utf-8", b"a", 0, 1, "bad")):
+
+        def fail(*_: object, error: Exception = error) -> None:
+            raise error
+
+        for name, function in (("_confine", lambda *_: None), ("end_with_parent", lambda: None), ("_results", fail)):
+            monkeypatch.setattr(worker_module, name, function)
+        monkeypatch.setattr(worker_module.signal, "signal", lambda *_: None)
+        ours, theirs = multiprocessing.Pipe()
+        worker_module.run_job(theirs, [(Recipe(), np.ones(1))], Job(("prediction",), LIMITS, files=0))
+        status, sentence = json.loads(ours.recv_bytes())["refused"]
+        assert status == 422
+        assert f"{type(error).__name__} in test_rest.py:" in sentence
 
 
 def test_a_worker_does_not_import_torch() -> None:

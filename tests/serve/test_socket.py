@@ -1,6 +1,7 @@
 """Laws of the stream: it gives the results of the library for every block size, and one sentence for every error."""
 
 import json
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -177,6 +178,47 @@ def test_streams_are_limited_in_number_length_and_idle_time(serve: Serve) -> Non
             socket.send(np.zeros((20000, 2), np.float32).tobytes())
             assert "this server accepts 1 s" in refusal(socket, 1009)
         served.require_nothing_left()
+
+
+def test_a_stream_that_sends_too_little_audio_gives_its_place_to_others(serve: Serve) -> None:
+    """Its messages come in time, but each has one sample."""
+    with serve(replace(LIMITS, workers=1, idle_s=0.6)) as served:
+        with opened(served) as slow:
+            slow.recv()
+            with suppress(ConnectionClosed):
+                for _ in range(200):
+                    slow.send(bytes(8))
+                    time.sleep(0.02)
+            assert "too slow, expected 0.06 s of audio or more in each 0.6 s" in refusal(slow, 1008)
+        with opened(served) as steady:
+            steady.recv()
+            for _ in range(10):
+                steady.send(bytes(8 * 1600))
+                time.sleep(0.12)
+            steady.send('{"end": true}')
+            assert len(remaining_messages(steady)) == 1
+            assert steady.close_code == 1000
+        served.require_nothing_left()
+
+
+def test_a_stream_that_does_not_begin_is_closed(serve: Serve) -> None:
+    with (
+        serve(replace(LIMITS, header_s=0.2)) as served,
+        connect(f"ws://127.0.0.1:{served.port}/v1/stream") as socket,
+    ):
+        assert "no message arrived for 0.2 s" in refusal(socket, 1008)
+
+
+def test_a_foreign_exception_in_a_stream_is_one_sentence(server: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server.pool, "classify", failing)
+    with opened(server) as socket:
+        socket.send(babble(3.0, 2).T.astype(np.float32).tobytes())
+        assert "cannot be processed (ZeroDivisionError in" in refusal(socket, 1008)
+    server.require_nothing_left()
+
+
+def failing(*_: object) -> None:
+    raise ZeroDivisionError
 
 
 def test_a_client_that_closes_without_an_end_leaves_nothing_behind(server: Served) -> None:

@@ -68,9 +68,9 @@ def test_an_example_is_the_clip_in_its_room(prepared: Path, clips: list[Clip], b
         dry = read_audio(clip.audio, 16000).mean(axis=0)
         taps = remove_common_delay(bank.taps(places[row["room"], row["position"]]))
         wet = convolve(torch.from_numpy(dry)[None], torch.from_numpy(taps)[None])[0].numpy()
-        heard = shards[index].audio
-        assert heard.shape == wet.shape
-        assert np.abs(heard - wet).max() < 2 * np.abs(wet).max() / 2**15 / 0.9  # 16 bits
+        audio = shards[index].audio
+        assert audio.shape == wet.shape
+        assert np.abs(audio - wet).max() < 2 * np.abs(wet).max() / 2**15 / 0.9  # 16 bits
 
 
 def test_renderings_of_a_clip_are_all_different_and_can_be_all_there_are(
@@ -92,7 +92,7 @@ def test_the_same_seed_gives_the_same_bytes_with_any_number_of_workers(
     assert contents(tmp_path / "other")["shard-00000.tar"] != contents(prepared)["shard-00000.tar"]
 
 
-def test_which_place_a_clip_gets_does_not_depend_on_the_others(
+def test_the_position_of_a_clip_does_not_depend_on_the_others(
     prepared: Path, clips: list[Clip], bank: Bank, small: Small, tmp_path: Path
 ) -> None:
     alone = prepare(clips[5:7], small(), bank, tmp_path / "few", [0, 1, 2], renderings=2)
@@ -112,8 +112,8 @@ def test_shards_are_what_other_software_reads(prepared: Path) -> None:
             keys += [name.partition(".")[0] for name in names[::2]]
             member = tar.extractfile(names[0])
             assert member is not None
-            sound, rate = soundfile.read(io.BytesIO(member.read()))
-            assert (sound.shape[1], rate) == (3, 16000)
+            audio, rate = soundfile.read(io.BytesIO(member.read()))
+            assert (audio.shape[1], rate) == (3, 16000)
     assert sorted(keys) == sorted(row["key"] for row in Shards.open(prepared).rows)
 
 
@@ -311,9 +311,9 @@ def test_training_from_shards_hears_the_shards(prepared: Path, clips: list[Clip]
             batch = at_microphones(collate([training[index]]))
             clip = training.clips.clips[index]
             assert recipe.data.emotions[int(batch.target[0])] == clip.emotion
-            heard = batch.audio[0].numpy()
+            audio = batch.audio[0].numpy()
             of_clip = [i for i, row in enumerate(shards.rows) if row["clip"] == clip.id]
-            matching = [i for i in of_clip if _is_within(np.sort(shards[i].audio, axis=0), np.sort(heard, axis=0))]
+            matching = [i for i in of_clip if _is_within(np.sort(shards[i].audio, axis=0), np.sort(audio, axis=0))]
             assert len(matching) == 1
             renderings.setdefault(index, set()).add(matching[0])
             again = at_microphones(collate([training[index]]))
@@ -321,7 +321,7 @@ def test_training_from_shards_hears_the_shards(prepared: Path, clips: list[Clip]
     assert max(map(len, renderings.values())) == 2
 
 
-def test_prepared_clips_have_the_noise_that_needs_no_place(prepared: Path, small: Small) -> None:
+def test_prepared_clips_have_the_noise_that_needs_no_position(prepared: Path, small: Small) -> None:
     shards = Shards.open(prepared)
     every = PreparedTrainingSet(clips_of(shards), small("rooms.noise=[white, babble, fan]"), shards)
     assert every.noises == ["white"]
@@ -343,15 +343,15 @@ def test_a_test_of_shards_equals_a_test_in_their_rooms(
 ) -> None:
     """Each clip once in each room; but for 16 bits the recordings are those of the bank."""
     shards = prepare(clips[:4], small(), bank, tmp_path / "all", [0, 1, 2], renderings=len(bank))
-    takes = PreparedEvaluationSet(clips_of(shards), small(), shards)
-    assert len({(take.clip.id, take.room) for take in takes}) == len(takes) == 4 * len(bank.rooms)
+    items = PreparedEvaluationSet(clips_of(shards), small(), shards)
+    assert len({(item.clip.id, item.room) for item in items}) == len(items) == 4 * len(bank.rooms)
     places = {(bank[i].room, bank[i].position): i for i in range(len(bank))}
-    for take in takes:
-        clip = next(clip for clip in clips if clip.id == take.clip.id)
+    for item in items:
+        clip = next(clip for clip in clips if clip.id == item.clip.id)
         dry = torch.from_numpy(read_audio(clip.audio, 16000).mean(axis=0))
-        taps = torch.from_numpy(remove_common_delay(bank.taps(places[take.room, take.position])))
+        taps = torch.from_numpy(remove_common_delay(bank.taps(places[item.room, item.position])))
         wet = convolve(dry[None], taps[None])[0].numpy()
-        np.testing.assert_allclose(take.recording.audio, wet, atol=2e-4 * np.abs(wet).max())
+        np.testing.assert_allclose(item.recording.audio, wet, atol=2e-4 * np.abs(wet).max())
 
 
 def test_the_commands_train_and_test_from_shards(
@@ -388,14 +388,16 @@ def test_the_commands_train_and_test_from_shards(
     assert "has 3 microphones, the recipe asks for 4" in capsys.readouterr().err
 
 
-def test_films_come_back_as_they_were_seen(clips: list[Clip], bank: Bank, small: Small, tmp_path: Path) -> None:
+def test_prepared_videos_have_the_frames_of_the_files(
+    clips: list[Clip], bank: Bank, small: Small, tmp_path: Path
+) -> None:
     recipe, clips = small("modalities=both"), clips[:3]
     shards = prepare(clips, recipe, bank, tmp_path / "films", [0])
     for take in PreparedEvaluationSet(clips_of(shards), recipe, shards):
         clip = next(clip for clip in clips if clip.id == take.clip.id)
-        seen, stored = face_video_of(clip, recipe), take.recording.video
-        assert (stored.begin_s, stored.end_s) == (seen.begin_s, seen.end_s)
-        np.testing.assert_array_equal(stored.frames(0.2, 1.4), seen.frames(0.2, 1.4))
+        from_file, stored = face_video_of(clip, recipe), take.recording.video
+        assert (stored.begin_s, stored.end_s) == (from_file.begin_s, from_file.end_s)
+        np.testing.assert_array_equal(stored.frames(0.2, 1.4), from_file.frames(0.2, 1.4))
     silent = prepare(clips, small(), bank, tmp_path / "silent", [0])
     assert all(item.recording.video is None for item in PreparedEvaluationSet(clips_of(silent), recipe, silent))
     with pytest.raises(FarfeelError, match="prepared without video"):

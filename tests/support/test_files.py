@@ -5,19 +5,21 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
+from farfeel.support import files
 from farfeel.support.files import (
     replacing_file,
     replacing_folder,
-    require_file_place,
-    require_folder_place,
     require_only,
     require_replaceable,
+    require_writable_file,
+    require_writable_folder,
 )
 from farfeel.types import FarfeelError
 
@@ -75,7 +77,8 @@ def test_a_killed_file_leaves_the_old_one_whole_and_its_leftover_goes_with_the_n
     (tmp_path / "result").write_text("old")
     pid = kill("file", tmp_path)
     assert (tmp_path / "result").read_text() == "old"
-    assert hidden(tmp_path) == [f".result.{pid}.partial"]
+    assert len(hidden(tmp_path)) == 1
+    assert hidden(tmp_path)[0].startswith(f".result.{pid}-")
     with replacing_file(tmp_path / "result") as partial:
         partial.write_text("newer")
     assert (tmp_path / "result").read_text() == "newer"
@@ -156,14 +159,77 @@ def test_a_folder_is_replaced_whole(tmp_path: Path) -> None:
     assert [entry.name for entry in (tmp_path / "result").iterdir()] == ["a"]
 
 
-def test_what_a_running_process_is_writing_is_left_alone(tmp_path: Path) -> None:
-    theirs = tmp_path / f".result.{os.getppid()}.partial"
-    of_another_name = tmp_path / ".result.txt.999999999.partial"
-    theirs.write_text("half")
-    of_another_name.write_text("half")
-    with replacing_file(tmp_path / "result") as partial:
+def name_of(pid: int, host: str | None = None, start: int | None = None) -> str:
+    """The temporary name that a process writes under."""
+    start = files._start_of(pid) if start is None else start
+    return f".result.{pid}-{host or files._host()}-{start}.partial"
+
+
+def left_beside(folder: Path, name: str, hours_ago: float = 0.0) -> Path:
+    (folder / name).write_text("half")
+    then = time.time() - 3600 * hours_ago
+    os.utime(folder / name, (then, then))
+    return folder / name
+
+
+def write_result(folder: Path) -> None:
+    with replacing_file(folder / "result") as partial:
         partial.write_text("new")
+
+
+def test_what_a_running_process_is_writing_is_left_alone(tmp_path: Path) -> None:
+    theirs = left_beside(tmp_path, name_of(os.getppid()))
+    of_another_name = left_beside(tmp_path, ".result.txt.999999999.partial", hours_ago=99)
+    write_result(tmp_path)
     assert hidden(tmp_path) == sorted([theirs.name, of_another_name.name])
+
+
+def test_what_a_process_of_another_container_is_writing_is_left_alone_for_a_day(tmp_path: Path) -> None:
+    theirs = left_beside(tmp_path, name_of(999999999, "0123abcd", 7), hours_ago=23)
+    of_an_older_version = left_beside(tmp_path, ".result.999999999.partial", hours_ago=23)
+    write_result(tmp_path)
+    assert hidden(tmp_path) == sorted([theirs.name, of_an_older_version.name])
+    left_beside(tmp_path, theirs.name, hours_ago=25)
+    left_beside(tmp_path, of_an_older_version.name, hours_ago=25)
+    write_result(tmp_path)
+    assert hidden(tmp_path) == []
+
+
+def test_a_folder_that_is_still_being_filled_is_not_old(tmp_path: Path) -> None:
+    theirs = tmp_path / name_of(999999999, "0123abcd", 7)
+    theirs.mkdir()
+    left_beside(theirs, "a")
+    os.utime(theirs, (0, 0))
+    write_result(tmp_path)
+    assert hidden(tmp_path) == [theirs.name]
+
+
+def test_a_process_that_has_the_id_of_a_dead_writer_does_not_keep_its_leftover(tmp_path: Path) -> None:
+    left_beside(tmp_path, name_of(os.getppid(), start=1))
+    write_result(tmp_path)
+    assert hidden(tmp_path) == []
+
+
+def test_two_hosts_never_write_under_one_temporary_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Process 1 of one container and process 1 of another."""
+    with replacing_file(tmp_path / "result") as ours:
+        monkeypatch.setattr(files, "_host", lambda: "0123abcd")
+        with replacing_file(tmp_path / "result") as theirs:
+            assert ours != theirs
+            ours.write_text("ours")
+            theirs.write_text("theirs")
+        assert (tmp_path / "result").read_text() == "theirs"
+    assert (tmp_path / "result").read_text() == "ours"
+
+
+@pytest.mark.parametrize("name", ["a" * 250, "ü" * 125, "a" * 255])
+def test_a_name_may_be_as_long_as_the_file_system_allows(tmp_path: Path, name: str) -> None:
+    with replacing_file(tmp_path / "files" / name) as partial:
+        partial.write_text("new")
+    write_folder(tmp_path / "folders" / name, "old")
+    write_folder(tmp_path / "folders" / name, "new")
+    assert [entry.name for entry in (tmp_path / "files").iterdir()] == [name]
+    assert [entry.name for entry in (tmp_path / "folders").iterdir()] == [name]
 
 
 @pytest.mark.parametrize("name", ["plain", "[a-z]*?", "with space", "ünï", ".hidden", "a.b.c", "-x"])
@@ -202,13 +268,13 @@ def test_the_folder_one_is_in_is_refused(tmp_path: Path, monkeypatch: pytest.Mon
 def test_neither_takes_the_place_of_the_other_nor_of_a_device(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("mine")
     with pytest.raises(FarfeelError, match="is a file, expected a folder or a new name"):
-        require_folder_place(tmp_path / "file")
+        require_writable_folder(tmp_path / "file")
     with pytest.raises(FarfeelError, match=r"file is a file, .*would be inside it"):
-        require_folder_place(tmp_path / "file" / "inside" / "deeper")
+        require_writable_folder(tmp_path / "file" / "inside" / "deeper")
     with pytest.raises(FarfeelError, match="is a folder, expected a file or a new name"):
-        require_file_place(tmp_path)
+        require_writable_file(tmp_path)
     with pytest.raises(FarfeelError, match="is no file on a disk"):
-        require_file_place(Path(os.devnull))
+        require_writable_file(Path(os.devnull))
     assert (tmp_path / "file").read_text() == "mine"
 
 
@@ -241,7 +307,7 @@ def test_any_legal_name_can_be_written_and_its_leftovers_are_removed(tmp_path: P
         with replacing_file(tmp_path / name) as partial:
             partial.write_text(text)
     assert (tmp_path / name).read_text() == "new"
-    left = partial.with_name(partial.name.replace(f".{os.getpid()}.", ".999999999."))  # of a process that is gone
+    left = partial.with_name(partial.name.replace(f".{os.getpid()}-", ".999999999-"))  # of a process that is gone
     left.write_text("half")
     other = f"{name[:-1]}y"  # the same beginning, but another file
     with replacing_file(tmp_path / other) as partial:

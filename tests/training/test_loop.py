@@ -112,7 +112,7 @@ def test_the_result_is_calibrated_and_its_card_says_so(tmp_path: Path, split: Sp
     train(recipe, split, bank, tmp_path / "run")
     best = load_checkpoint(tmp_path / "run" / "best")
     assert best.temperature[0] != 1
-    assert best.temperature[1:].tolist() == [1, 1]  # of films, which the recipe does not take
+    assert best.temperature[1:].tolist() == [1, 1]  # of videos, which the recipe does not take
     assert f"temperature {best.temperature[0]:.3f}" in (tmp_path / "run" / "best" / "card.md").read_text()
     for epoch in (tmp_path / "run" / "top").iterdir():
         assert load_checkpoint(epoch).temperature.tolist() == [1, 1, 1]
@@ -233,12 +233,12 @@ def test_steps_fall_by_their_factor() -> None:
     assert [learning_rate(knobs, epoch) for epoch in (0, 9.9, 10, 25)] == [1.0, 1.0, 0.5, 0.25]
 
 
-def test_mixup_mixes_sound_and_target_alike() -> None:
+def test_mixup_mixes_audio_and_target_alike() -> None:
     torch.manual_seed(1)
     target = torch.arange(6)
     batch = Batch(F.one_hot(target, 6).float()[:, None, :], torch.ones(6, 1, dtype=torch.bool), target)
     mixed = mixup(batch, 0.4, 6)
-    torch.testing.assert_close(mixed.audio[:, 0], mixed.target)  # the sound is its own target here
+    torch.testing.assert_close(mixed.audio[:, 0], mixed.target)  # the audio is its own target here
     torch.testing.assert_close(mixed.target.sum(dim=1), torch.ones(6))
     assert (mixed.target[range(6), target] >= 0.5 - 1e-6).all()
     assert mixup(batch, 0.0, 6) is batch

@@ -1,4 +1,4 @@
-"""Laws of the paper's recipes: published weights of sound and film, RAVDESS's films, rooms; small stand-ins of each."""
+"""Laws of the paper's recipes: published weights of audio and video, RAVDESS's videos, rooms; all of them small."""
 
 import re
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ import torch
 from farfeel.cli import main
 from farfeel.corpora.scan import load_clips
 from farfeel.corpora.splits import split_clips
-from farfeel.corpora.video_files import write_film
+from farfeel.corpora.video_files import write_video
 from farfeel.evaluate.table import read_predictions
 from farfeel.models.checkpoint import load_checkpoint
 from farfeel.models.emotion import EmotionModel
@@ -32,7 +32,7 @@ TRAIN = ["--split", "paper", "--epochs", "1", "--batch-size", "2"]
 
 @pytest.fixture(scope="module")
 def ravdess(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Four actors in RAVDESS's layout, two utterances each: sound (03) and film without it (02)."""
+    """Four actors in RAVDESS's layout, two utterances each: audio (03) and video without it (02)."""
     root, rng = tmp_path_factory.mktemp("ravdess"), np.random.default_rng(1)
     for actor in ("01", "02", "19", "22"):
         folder = root / f"Actor_{actor}"
@@ -40,7 +40,7 @@ def ravdess(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for emotion in ("03", "05"):
             utterance = f"01-{emotion}-01-01-01-{actor}"
             soundfile.write(folder / f"03-{utterance}.wav", rng.normal(0, 0.1, 24000), 16000)
-            write_film(folder / f"02-{utterance}.mp4", rng.integers(0, 255, (15, 36, 64, 3), dtype=np.uint8), 10)
+            write_video(folder / f"02-{utterance}.mp4", rng.integers(0, 255, (15, 36, 64, 3), dtype=np.uint8), 10)
     return root
 
 
@@ -51,16 +51,21 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     torch.manual_seed(5)
     ours = EmotionModel(load_recipe("paper-av", SMALL)).state_dict()
     later = r"^layers\.(\d+)\.downsample"
-    heard = {
+    audio_weights = {
         "sed_model." + re.sub(later, lambda at: f"layers.{int(at[1]) - 1}.downsample", name): tensor
         for name, tensor in ((re.sub(r"^hearing\.0\.(swin\.)?", "", n), t) for n, t in ours.items() if "hearing" in n)
     }
-    heard |= {"sed_model.tscam_conv.weight": torch.zeros(527, 16, 8, 3), "sed_model.tscam_conv.bias": torch.zeros(527)}
-    assert {our_name(name) for name in heard} == {name for name in ours if name.startswith("hearing.")}
-    torch.save({"epoch": 1, "state_dict": heard, "optimizer_states": []}, folder / "audioset.ckpt")
-    seen = {n.removeprefix("video.network."): tensor for n, tensor in ours.items() if n.startswith("video.")}
-    del seen["fc.1.weight"], seen["fc.1.bias"]
-    torch.save(seen | {"fc.weight": torch.zeros(400, 32), "fc.bias": torch.zeros(400)}, folder / "r2plus1d_18.pth")
+    audio_weights |= {
+        "sed_model.tscam_conv.weight": torch.zeros(527, 16, 8, 3),
+        "sed_model.tscam_conv.bias": torch.zeros(527),
+    }
+    assert {our_name(name) for name in audio_weights} == {name for name in ours if name.startswith("hearing.")}
+    torch.save({"epoch": 1, "state_dict": audio_weights, "optimizer_states": []}, folder / "audioset.ckpt")
+    video_weights = {n.removeprefix("video.network."): tensor for n, tensor in ours.items() if n.startswith("video.")}
+    del video_weights["fc.1.weight"], video_weights["fc.1.bias"]
+    torch.save(
+        video_weights | {"fc.weight": torch.zeros(400, 32), "fc.bias": torch.zeros(400)}, folder / "r2plus1d_18.pth"
+    )
     return folder / "audioset.ckpt", folder / "r2plus1d_18.pth"
 
 
@@ -86,17 +91,17 @@ def test_paper_av_goes_from_published_weights_to_a_report(
             if not re.search(r"tscam_conv|fc\.|running|num_batches", name):  # heads are ours, statistics move
                 torch.testing.assert_close(state[kept], tensor, atol=1e-6, rtol=0)
     tables = {}
-    for name, how in {"both": (), "sound": ("--modalities", "audio"), "off": ("--camera-off", "1")}.items():
+    for name, how in {"both": (), "audio": ("--modalities", "audio"), "off": ("--camera-off", "1")}.items():
         out = tmp_path / name
         run("evaluate", "--checkpoint", tmp_path / "run" / "best", *corpus, "--mics", "0,1,2", *how, "--out", out)
         tables[name] = read_predictions(out)
     assert set(tables["both"].speaker) == {"22"}
     columns = [name for name in tables["both"] if name.startswith("p_")]
-    np.testing.assert_allclose(tables["off"][columns], tables["sound"][columns], atol=1e-6)
-    assert np.abs(tables["both"][columns] - tables["sound"][columns]).max(axis=None) > 1e-6
+    np.testing.assert_allclose(tables["off"][columns], tables["audio"][columns], atol=1e-6)
+    assert np.abs(tables["both"][columns] - tables["audio"][columns]).max(axis=None) > 1e-6
     run("report", *(f"{name}={tmp_path / name}" for name in tables), "--out", tmp_path / "report")
-    film = ravdess / "Actor_22" / "02-01-03-01-01-01-22.mp4"
-    run("predict", film, "--checkpoint", tmp_path / "run" / "best", "--face", "whole")
+    video = ravdess / "Actor_22" / "02-01-03-01-01-01-22.mp4"
+    run("predict", video, "--checkpoint", tmp_path / "run" / "best", "--face", "whole")
 
 
 @pytest.mark.parametrize("how", ["a file of sound alone", "killed in its first epoch"])

@@ -56,11 +56,11 @@ def test_an_example_follows_from_seed_epoch_and_index_alone(split: Split, bank: 
 
 def test_each_epoch_meets_other_rooms_and_each_seed_too(split: Split, bank: Bank, small: Small) -> None:
     clips = TrainingSet(split.train, small("rooms.dry=0"), bank)
-    heard = []
+    renderings = []
     for epoch in range(4):
         clips.set_epoch(epoch)
-        heard.append(clips[0].taps)
-    assert len({tuple(taps[0, :50].tolist()) for taps in heard}) > 1
+        renderings.append(clips[0].taps)
+    assert len({tuple(taps[0, :50].tolist()) for taps in renderings}) > 1
     other = TrainingSet(split.train, small("seed=2"), bank)
     assert not same(clips[0], other[0])
 
@@ -94,7 +94,7 @@ def test_asked_snr_is_what_the_microphones_hear(
     assert snr_db.item() == pytest.approx(7.0, abs=0.01)
 
 
-def test_a_noise_folder_without_sound_is_one_clear_line(tmp_path: Path, split: Split, bank: Bank, small: Small) -> None:
+def test_a_noise_folder_without_audio_is_one_clear_line(tmp_path: Path, split: Split, bank: Bank, small: Small) -> None:
     with pytest.raises(FarfeelError, match="has no audio file"):
         TrainingSet(split.train, small("rooms.noise=[recorded]", f"rooms.noise_folder={tmp_path}"), bank)
 
@@ -131,14 +131,14 @@ def test_noise_of_a_test_has_its_level_and_depends_on_names_alone(
     quiet = EvaluationSet(clips, recipe, [bank])
     noisy = EvaluationSet(clips, recipe, [bank], conditions=Conditions(snr_db=7, noise=noise))
     for index in (0, 5, 40):
-        speech, heard = quiet[index].recording.audio, noisy[index].recording.audio
-        added = heard - speech
+        speech, with_noise = quiet[index].recording.audio, noisy[index].recording.audio
+        added = with_noise - speech
         assert 10 * np.log10((speech**2).sum() / (added**2).sum()) == pytest.approx(7, abs=1e-2)
         if kind_of(noise).OF_EACH_MICROPHONE:
             each = 10 * np.log10((speech**2).sum(axis=1) / (added**2).sum(axis=1))
             assert each == pytest.approx([7, 7, 7], abs=0.2)
         again = EvaluationSet(clips, recipe, [bank], conditions=Conditions(snr_db=7, noise=noise))[index]
-        np.testing.assert_array_equal(again.recording.audio, heard)
+        np.testing.assert_array_equal(again.recording.audio, with_noise)
 
 
 def test_dead_microphones_of_a_test_are_silent_and_drawn(voices: Path, bank: Bank, small: Small) -> None:
@@ -231,22 +231,22 @@ def test_renderings_are_taken_in_turn_and_are_what_the_network_would_see(
     split: Split, bank: Bank, small: Small
 ) -> None:
     fresh, kept = small(*BUSY), small(*BUSY, "rooms.renderings=2")
-    seen = []
+    epochs = []
     for epoch in range(4):
         clips = TrainingSet(split.train, kept, bank)
         clips.set_epoch(epoch)
-        seen.append(clips[3])
-    assert torch.equal(seen[0].audio, seen[2].audio)
-    assert torch.equal(seen[1].audio, seen[3].audio)
-    assert not torch.equal(seen[0].audio, seen[1].audio)
+        epochs.append(clips[3])
+    assert torch.equal(epochs[0].audio, epochs[2].audio)
+    assert torch.equal(epochs[1].audio, epochs[3].audio)
+    assert not torch.equal(epochs[0].audio, epochs[1].audio)
     drawn = TrainingSet(split.train, fresh, bank)
     drawn.set_epoch(1)
     batch = at_microphones(collate([drawn[3]]))
     mels = front_end(batch.audio, LogMel(fresh.audio), fresh.audio)
-    torch.testing.assert_close(seen[1].audio.float(), mels[0], atol=0.05, rtol=0)  # kept in half precision
-    assert torch.equal(seen[1].mic_mask, batch.mic_mask[0])
+    torch.testing.assert_close(epochs[1].audio.float(), mels[0], atol=0.05, rtol=0)  # kept in half precision
+    assert torch.equal(epochs[1].mic_mask, batch.mic_mask[0])
 
 
-def test_renderings_are_for_sound_alone(small: Small) -> None:
+def test_renderings_are_for_audio_alone(small: Small) -> None:
     with pytest.raises(FarfeelError, match="renderings are for audio alone"):
         small("modalities=both", "rooms.renderings=2")

@@ -1,4 +1,4 @@
-"""Laws of films beside sound: trained on the same stretch of both, recognised by either where the other fails."""
+"""Laws of audio with video: both are trained on the same stretch; if one cannot be used, the other is recognised."""
 
 import csv
 import os
@@ -19,7 +19,7 @@ from farfeel.cli import main
 from farfeel.corpora.decoded import usable_clips
 from farfeel.corpora.scan import load_clips, write_manifest
 from farfeel.corpora.splits import Split
-from farfeel.corpora.video_files import write_film
+from farfeel.corpora.video_files import write_video
 from farfeel.evaluate.run import prediction_table
 from farfeel.evaluate.table import probabilities_of, read_predictions
 from farfeel.evaluate.test_set import Conditions, EvaluationSet
@@ -51,18 +51,18 @@ FPS = 10
 
 
 @pytest.fixture
-def filmed(small: Small) -> Callable[..., Recipe]:
-    """The smallest recipe of sound and film."""
+def audiovisual(small: Small) -> Callable[..., Recipe]:
+    """The smallest recipe of audio and video."""
     return lambda *overrides: small("modalities=both", *LIGHT, *overrides)
 
 
 @pytest.fixture
-def recognizer(filmed: Small) -> Recognizer:
-    return make(filmed())
+def recognizer(audiovisual: Small) -> Recognizer:
+    return make(audiovisual())
 
 
 def mixed(clips: Sequence[Clip]) -> list[Clip]:
-    """Some with sound, some with film, some with both."""
+    """Some with audio, some with video, some with both."""
     return [
         replace(clip, audio=None if i % 4 == 1 else clip.audio, video=None if i % 4 == 2 else clip.video)
         for i, clip in enumerate(clips)
@@ -70,15 +70,15 @@ def mixed(clips: Sequence[Clip]) -> list[Clip]:
 
 
 def clock(path: Path, seconds: float) -> Path:
-    """A film whose grey tells its time: 50 levels a second."""
+    """A video whose grey level shows its time: 50 levels a second."""
     grey = (5 * np.arange(round(seconds * FPS))).astype(np.uint8)
-    write_film(path, np.broadcast_to(grey[:, None, None, None], (len(grey), 32, 32, 3)), FPS, quality=5)
+    write_video(path, np.broadcast_to(grey[:, None, None, None], (len(grey), 32, 32, 3)), FPS, quality=5)
     return path
 
 
-def told_s(film: np.ndarray) -> np.ndarray:
-    """(N, S, S, 3) → the time that each frame tells."""
-    return (film.astype(float).mean(axis=(1, 2, 3)) / 5).round() / FPS + 0.5 / FPS
+def frame_times_s(video: np.ndarray) -> np.ndarray:
+    """(N, S, S, 3) → the time that each frame shows."""
+    return (video.astype(float).mean(axis=(1, 2, 3)) / 5).round() / FPS + 0.5 / FPS
 
 
 def voice(path: Path, seconds: float = 2.0, channels: int = 1) -> Path:
@@ -87,16 +87,16 @@ def voice(path: Path, seconds: float = 2.0, channels: int = 1) -> Path:
     return path
 
 
-def joined(path: Path, film: Path, sound: np.ndarray) -> Path:
-    """Film and sound (T,) in one Matroska file, the film copied, the sound without loss."""
-    with av.open(str(film)) as source, av.open(str(path), "w", format="matroska") as target:
+def joined(path: Path, video: Path, audio: np.ndarray) -> Path:
+    """Video and audio (T,) in one Matroska file, the video copied, the audio without loss."""
+    with av.open(str(video)) as source, av.open(str(path), "w", format="matroska") as target:
         picture = target.add_stream_from_template(source.streams.video[0])
         stream = target.add_stream("pcm_s16le", rate=16000, layout="mono")
         for packet in source.demux(source.streams.video[0]):
             if packet.dts is not None:
                 packet.stream = picture
                 target.mux(packet)
-        block = av.AudioFrame.from_ndarray((sound * 32767).astype(np.int16)[None], format="s16", layout="mono")
+        block = av.AudioFrame.from_ndarray((audio * 32767).astype(np.int16)[None], format="s16", layout="mono")
         block.sample_rate, block.pts = 16000, 0
         target.mux([*stream.encode(block), *stream.encode(None)])
     return path
@@ -109,58 +109,58 @@ def same(one: Unmixed, other: Unmixed) -> bool:
 # --- training ------------------------------------------------------------------------------------------------------
 
 
-def test_an_example_follows_from_seed_epoch_and_index_alone(split: Split, bank: Bank, filmed: Small) -> None:
-    first, second = (TrainingSet(mixed(split.train), filmed(*BUSY), bank) for _ in range(2))
+def test_an_example_follows_from_seed_epoch_and_index_alone(split: Split, bank: Bank, audiovisual: Small) -> None:
+    first, second = (TrainingSet(mixed(split.train), audiovisual(*BUSY), bank) for _ in range(2))
     for epoch in (0, 1):
         first.set_epoch(epoch)
         second.set_epoch(epoch)
         backwards = [second[i] for i in reversed(range(len(second)))][::-1]
         assert all(same(first[i], backwards[i]) for i in range(len(first)))
-    other = TrainingSet(mixed(split.train), filmed(*BUSY, "seed=2"), bank)
+    other = TrainingSet(mixed(split.train), audiovisual(*BUSY, "seed=2"), bank)
     other.set_epoch(1)
     assert not any(torch.equal(first[i].video, other[i].video) for i in range(len(first)) if first[i].video_mask)
 
 
-def test_a_film_changes_nothing_about_what_is_heard(split: Split, bank: Bank, small: Small, filmed: Small) -> None:
-    heard, both = (TrainingSet(split.train, recipe(*BUSY), bank) for recipe in (small, filmed))
+def test_a_video_changes_nothing_about_the_audio(split: Split, bank: Bank, small: Small, audiovisual: Small) -> None:
+    audio_alone, both = (TrainingSet(split.train, recipe(*BUSY), bank) for recipe in (small, audiovisual))
     for index in range(4):
         for name in ("dry", "taps", "noise", "snr_db", "gain", "mic_mask"):
-            assert torch.equal(getattr(heard[index], name), getattr(both[index], name))
-        assert heard[index].video.numel() == 0
+            assert torch.equal(getattr(audio_alone[index], name), getattr(both[index], name))
+        assert audio_alone[index].video.numel() == 0
 
 
 @pytest.mark.parametrize("speed", [0.0, 0.3])
 @pytest.mark.parametrize(("start_s", "offset_s"), [(0.0, 0.0), (0.5, 0.0), (0.0, 0.6)])
-def test_the_frames_shown_are_those_of_the_stretch_that_is_heard(
-    tmp_path: Path, filmed: Small, speed: float, start_s: float, offset_s: float
+def test_the_frames_are_of_the_same_stretch_as_the_audio(
+    tmp_path: Path, audiovisual: Small, speed: float, start_s: float, offset_s: float
 ) -> None:
     quiet = ("rooms.snr_db=null", "augment.gain_db=0", "augment.camera={}", "audio.trim_silence=false")
-    recipe = filmed(*quiet, f"augment.speed={speed}", "augment.time_shift_s=0.3", "video.frames=4")
-    shown_s, heard_s = [], []
+    recipe = audiovisual(*quiet, f"augment.speed={speed}", "augment.time_shift_s=0.3", "video.frames=4")
+    video_times_s, audio_times_s = [], []
     for seconds in (0.8, 1.5, 3.5):  # shorter than the window, about as long, and longer
-        # The sound tells its time as the film does: it rises steadily.
+        # The audio shows its time as the video does: it rises steadily.
         whole_s = start_s + seconds
         ramp = 0.1 + 0.1 * np.arange(round(whole_s * 16000)) / 16000
         soundfile.write(tmp_path / f"{seconds}.wav", ramp, 16000, subtype="FLOAT")
-        film = clock(tmp_path / f"{seconds}.mp4", whole_s + offset_s)
+        video = clock(tmp_path / f"{seconds}.mp4", whole_s + offset_s)
         clip = Clip(
-            "a", "own", "1", "happy", tmp_path / f"{seconds}.wav", film, start_s, whole_s, video_offset_s=offset_s
+            "a", "own", "1", "happy", tmp_path / f"{seconds}.wav", video, start_s, whole_s, video_offset_s=offset_s
         )
         clips = TrainingSet([clip], recipe, None)
         for epoch in range(12):
             clips.set_epoch(epoch)
             item = clips[0]
             assert item.video_mask
-            heard_s.append(float((item.dry[item.dry > 0.05].mean() - 0.1) / 0.1))
-            shown_s.append(told_s(item.video.numpy()).mean() - offset_s)
-    # Half a frame of the film, and half of the spacing of the frames that are kept of it.
-    np.testing.assert_allclose(shown_s, heard_s, atol=0.05 + recipe.audio.seconds / 4 / 2)
-    assert abs(np.mean(np.array(shown_s) - heard_s)) < 0.04
-    assert np.std(shown_s) > 0.2
+            audio_times_s.append(float((item.dry[item.dry > 0.05].mean() - 0.1) / 0.1))
+            video_times_s.append(frame_times_s(item.video.numpy()).mean() - offset_s)
+    # The tolerance: half a frame of the video, and half of the spacing of the frames that are kept.
+    np.testing.assert_allclose(video_times_s, audio_times_s, atol=0.05 + recipe.audio.seconds / 4 / 2)
+    assert abs(np.mean(np.array(video_times_s) - audio_times_s)) < 0.04
+    assert np.std(video_times_s) > 0.2
 
 
-def test_silence_that_is_trimmed_off_is_not_shown_either(tmp_path: Path, filmed: Small) -> None:
-    recipe = filmed("rooms.snr_db=null", "augment.gain_db=0", "augment.camera={}", "audio.trim_silence=true")
+def test_frames_of_trimmed_silence_are_not_used_either(tmp_path: Path, audiovisual: Small) -> None:
+    recipe = audiovisual("rooms.snr_db=null", "augment.gain_db=0", "augment.camera={}", "audio.trim_silence=true")
     ramp = 0.1 + 0.1 * np.arange(4 * 16000) / 16000
     ramp[: 2 * 16000] = 0
     soundfile.write(tmp_path / "late.wav", ramp, 16000, subtype="FLOAT")
@@ -169,14 +169,14 @@ def test_silence_that_is_trimmed_off_is_not_shown_either(tmp_path: Path, filmed:
     for epoch in range(6):
         clips.set_epoch(epoch)
         item = clips[0]
-        heard_s = float((item.dry[item.dry > 0.05].mean() - 0.1) / 0.1)
-        assert told_s(item.video.numpy()).mean() == pytest.approx(heard_s, abs=0.4)
+        audio_time_s = float((item.dry[item.dry > 0.05].mean() - 0.1) / 0.1)
+        assert frame_times_s(item.video.numpy()).mean() == pytest.approx(audio_time_s, abs=0.4)
 
 
-def test_a_short_film_is_kept_from_epoch_to_epoch_and_a_long_one_leaves_nothing(tmp_path: Path, filmed: Small) -> None:
+def test_a_short_video_stays_in_memory_between_epochs_a_long_one_does_not(tmp_path: Path, audiovisual: Small) -> None:
     for seconds, kept in ((3.0, True), (11.0, False)):
-        film, sound = clock(tmp_path / f"{seconds}.mp4", seconds), voice(tmp_path / f"{seconds}.wav", seconds)
-        clips = TrainingSet([Clip("a", "own", "1", "happy", sound, film, face="whole")], filmed(), None)
+        video, audio = clock(tmp_path / f"{seconds}.mp4", seconds), voice(tmp_path / f"{seconds}.wav", seconds)
+        clips = TrainingSet([Clip("a", "own", "1", "happy", audio, video, face="whole")], audiovisual(), None)
         for epoch in range(3):
             clips.set_epoch(epoch)
             assert clips[0].video_mask
@@ -185,12 +185,12 @@ def test_a_short_film_is_kept_from_epoch_to_epoch_and_a_long_one_leaves_nothing(
         assert len(footage.crops) == kept
 
 
-def test_a_film_that_breaks_off_is_named_in_the_first_epoch(
+def test_a_video_that_breaks_off_is_named_in_the_first_epoch(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], voices: Path
 ) -> None:
     corpus = shutil.copytree(voices, tmp_path / "corpus")
     (bad,) = corpus.rglob("synthetic-02-happy-01.mp4")
-    write_film(bad, np.random.default_rng(1).integers(0, 256, (20, 64, 64, 3), dtype=np.uint8), FPS)
+    write_video(bad, np.random.default_rng(1).integers(0, 256, (20, 64, 64, 3), dtype=np.uint8), FPS)
     spoil(bad, "promise")
     words = [
         "train",
@@ -211,9 +211,9 @@ def test_a_film_that_breaks_off_is_named_in_the_first_epoch(
 
 
 def test_what_a_clip_lacks_is_masked_and_the_model_trains_on_the_rest(
-    tmp_path: Path, split: Split, bank: Bank, filmed: Small
+    tmp_path: Path, split: Split, bank: Bank, audiovisual: Small
 ) -> None:
-    recipe, train = filmed(*BUSY, "train.epochs=1", "augment.modality_dropout=0.4"), mixed(split.train)
+    recipe, train = audiovisual(*BUSY, "train.epochs=1", "augment.modality_dropout=0.4"), mixed(split.train)
     clips = TrainingSet(train, recipe, bank)
     for index, clip in enumerate(train):
         item = clips[index]
@@ -231,7 +231,7 @@ def test_what_a_clip_lacks_is_masked_and_the_model_trains_on_the_rest(
     assert learnt["classifier.absent_video"].any()
 
 
-def test_a_model_of_films_alone_trains_without_sound(tmp_path: Path, split: Split, small: Small) -> None:
+def test_a_model_of_video_alone_trains_without_audio(tmp_path: Path, split: Split, small: Small) -> None:
     recipe = small("modalities=video", *LIGHT, "train.epochs=1")
     train, val = (usable_clips(mixed(clips), recipe, "corpus") for clips in (split.train, split.val))
     assert all(clip.video for clip in train)
@@ -242,10 +242,10 @@ def test_a_model_of_films_alone_trains_without_sound(tmp_path: Path, split: Spli
     assert np.isfinite([report.train_loss, report.val_loss]).all()
 
 
-def test_clips_that_lack_what_a_recipe_takes_are_one_clear_line(split: Split, small: Small, filmed: Small) -> None:
+def test_clips_that_lack_what_a_recipe_takes_are_one_clear_line(split: Split, small: Small, audiovisual: Small) -> None:
     deaf = [replace(clip, audio=None) for clip in split.train]
     blind = [replace(clip, video=None) for clip in split.train]
-    assert usable_clips(deaf, filmed(), "corpus") == deaf
+    assert usable_clips(deaf, audiovisual(), "corpus") == deaf
     with pytest.raises(FarfeelError, match="none of 16 clips has audio, the recipe's modalities are audio"):
         usable_clips(deaf, small(), "corpus")
     for modalities in ("video", "both"):
@@ -256,9 +256,11 @@ def test_clips_that_lack_what_a_recipe_takes_are_one_clear_line(split: Split, sm
 
 
 def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(
-    tmp_path: Path, split: Split, bank: Bank, filmed: Small
+    tmp_path: Path, split: Split, bank: Bank, audiovisual: Small
 ) -> None:
-    recipe = filmed(*BUSY, "augment.modality_dropout=0.4", "video.dropout=0.2", "fusion.dropout=0.2", "train.epochs=2")
+    recipe = audiovisual(
+        *BUSY, "augment.modality_dropout=0.4", "video.dropout=0.2", "fusion.dropout=0.2", "train.epochs=2"
+    )
     clips = mixed(split.train), mixed(split.val)
     learn(tmp_path / "whole", recipe, *clips, bank)
     learn(tmp_path / "halved", recipe, *clips, bank, epochs=1)
@@ -296,34 +298,34 @@ def metrics_of(run: Path) -> list[list[str]]:
     return [[value for name, value in row.items() if name not in ("clips_per_s", "seconds")] for row in rows]
 
 
-def test_mixup_mixes_film_sound_and_target_alike_and_only_what_has_the_same_modalities() -> None:
+def test_mixup_mixes_video_audio_and_target_alike_and_only_clips_with_the_same_modalities() -> None:
     count, kinds = 48, 3
-    heard, seen = torch.arange(count) % kinds != 0, torch.arange(count) % kinds != 1
+    has_audio, has_video = torch.arange(count) % kinds != 0, torch.arange(count) % kinds != 1
     target = torch.arange(count)
-    rows = F.one_hot(target, count).float()  # sound and film are their own target here
+    rows = F.one_hot(target, count).float()  # audio and video are their own target here
     for seed in range(5):
         torch.manual_seed(seed)
-        audio = rows[:, None] * heard[:, None, None]
-        film = (rows * seen[:, None])[:, None, None, None].expand(-1, 3, 2, 4, -1)
-        mixture = mixup(Batch(audio, heard[:, None], target, film, seen), 0.4, count)
+        audio = rows[:, None] * has_audio[:, None, None]
+        video = (rows * has_video[:, None])[:, None, None, None].expand(-1, 3, 2, 4, -1)
+        mixture = mixup(Batch(audio, has_audio[:, None], target, video, has_video), 0.4, count)
         assert mixture.frames is not None
         others = (mixture.target > 0) & ~rows.bool()
         assert others.any()
         for clip, other in others.nonzero():
             assert clip % kinds == other % kinds
-        torch.testing.assert_close(mixture.audio[heard, 0], mixture.target[heard])
-        torch.testing.assert_close(mixture.frames[seen, 0, 0, 0], mixture.target[seen])
-        assert not mixture.audio[~heard].any()
-        assert not mixture.frames[~seen].any()
-        assert torch.equal(mixture.mic_mask[:, 0], heard)
+        torch.testing.assert_close(mixture.audio[has_audio, 0], mixture.target[has_audio])
+        torch.testing.assert_close(mixture.frames[has_video, 0, 0, 0], mixture.target[has_video])
+        assert not mixture.audio[~has_audio].any()
+        assert not mixture.frames[~has_video].any()
+        assert torch.equal(mixture.mic_mask[:, 0], has_audio)
 
 
 def views_and_batch() -> tuple[torch.Tensor, Batch]:
-    """Judgements (3, B, K) of a third each of clips with sound, with film and with both, which alone gives others."""
+    """Logits (3, B, K) of both, audio alone and video alone. A third of the clips has no audio, a third no video."""
     generator = torch.Generator().manual_seed(1)
     views, target = torch.randn(3, 12, 5, generator=generator), torch.randint(5, (12,), generator=generator)
-    heard, seen = torch.arange(12) % 3 != 0, torch.arange(12) % 3 != 1
-    return views, Batch(torch.zeros(12, 2, 8), heard[:, None].expand(-1, 2), target, None, seen)
+    has_audio, has_video = torch.arange(12) % 3 != 0, torch.arange(12) % 3 != 1
+    return views, Batch(torch.zeros(12, 2, 8), has_audio[:, None].expand(-1, 2), target, None, has_video)
 
 
 @pytest.mark.parametrize("p", [0.3, 0.8])
@@ -345,10 +347,10 @@ def test_modality_dropout_of_nothing_and_of_everything() -> None:
     views, batch = views_and_batch()
     assert batch.video_mask is not None
     complete = batch.mic_mask.any(dim=1) & batch.video_mask
-    whole, heard, seen = (F.cross_entropy(each, batch.target, reduction="none") for each in views)
+    whole, of_audio, of_video = (F.cross_entropy(each, batch.target, reduction="none") for each in views)
     torch.testing.assert_close(dropout_loss(views, batch, Augment()), whole.mean())
     # With certainty one of the two is lost; a clip that has but one keeps it, and weighs as much as the others.
-    all_lost = torch.where(complete, (heard + seen) / 2, whole).mean()
+    all_lost = torch.where(complete, (of_audio + of_video) / 2, whole).mean()
     torch.testing.assert_close(dropout_loss(views, batch, Augment(modality_dropout=1.0)), all_lost)
 
 
@@ -356,14 +358,14 @@ def test_modality_dropout_of_nothing_and_of_everything() -> None:
 
 
 def test_a_row_of_the_table_equals_the_prediction_of_those_files(
-    tmp_path: Path, split: Split, filmed: Small, recognizer: Recognizer
+    tmp_path: Path, split: Split, audiovisual: Small, recognizer: Recognizer
 ) -> None:
     clip = split.test[0]
     assert clip.audio
     assert clip.video
     one = joined(tmp_path / "one.mkv", clip.video, soundfile.read(clip.audio)[0])
     in_one = replace(clip, id="one", audio=one, video=one, end_s=None)
-    table = prediction_table(recognizer, EvaluationSet([clip, in_one], filmed()))
+    table = prediction_table(recognizer, EvaluationSet([clip, in_one], audiovisual()))
     found = (
         recognizer.predict(clip.video, audio=clip.audio, face="whole"),
         recognizer.predict(one, face="whole"),
@@ -376,135 +378,135 @@ def test_a_row_of_the_table_equals_the_prediction_of_those_files(
     np.testing.assert_allclose(found[0].probabilities, found[1].probabilities, atol=0.01)  # 16 bits, container's times
 
 
-def test_nothing_but_the_sound_is_the_sound_file_and_nothing_but_the_film_the_film(
+def test_audio_alone_equals_the_audio_file_and_video_alone_the_video_file(
     tmp_path: Path, split: Split, recognizer: Recognizer
 ) -> None:
     clip = split.test[0]
     assert clip.audio
     assert clip.video
     one = joined(tmp_path / "one.mkv", clip.video, soundfile.read(clip.audio)[0])
-    heard = recognizer.predict(one, modalities="audio")
-    np.testing.assert_allclose(heard.probabilities, recognizer.predict(clip.audio).probabilities, atol=1e-3)
-    assert heard.modalities == ("audio",)
-    seen = recognizer.predict(one, modalities="video", face="whole")
+    by_audio = recognizer.predict(one, modalities="audio")
+    np.testing.assert_allclose(by_audio.probabilities, recognizer.predict(clip.audio).probabilities, atol=1e-3)
+    assert by_audio.modalities == ("audio",)
+    by_video = recognizer.predict(one, modalities="video", face="whole")
     np.testing.assert_allclose(
-        seen.probabilities, recognizer.predict(clip.video, face="whole").probabilities, atol=0.01
+        by_video.probabilities, recognizer.predict(clip.video, face="whole").probabilities, atol=0.01
     )
-    assert (seen.modalities, seen.microphones, seen.warnings) == (("video",), 0, ())
-    assert np.abs(np.subtract(heard.probabilities, seen.probabilities)).max() > 1e-3
+    assert (by_video.modalities, by_video.microphones, by_video.warnings) == (("video",), 0, ())
+    assert np.abs(np.subtract(by_audio.probabilities, by_video.probabilities)).max() > 1e-3
 
 
 def test_probabilities_do_not_depend_on_the_company_in_the_batch(
-    split: Split, filmed: Small, recognizer: Recognizer
+    split: Split, audiovisual: Small, recognizer: Recognizer
 ) -> None:
-    takes = [take.recording for take in EvaluationSet(mixed(split.test), filmed())]
+    recordings = [recording.recording for recording in EvaluationSet(mixed(split.test), audiovisual())]
     rng = np.random.default_rng(1)
-    takes.append(Recording(rng.normal(0, 0.1, (3, 30000)).astype(np.float32), takes[0].video))
-    together = recognizer.probabilities(takes)
-    for take, expected in zip(takes, together, strict=True):
-        np.testing.assert_allclose(recognizer.probabilities([take])[0], expected, atol=1e-5)
+    recordings.append(Recording(rng.normal(0, 0.1, (3, 30000)).astype(np.float32), recordings[0].video))
+    together = recognizer.probabilities(recordings)
+    for recording, expected in zip(recordings, together, strict=True):
+        np.testing.assert_allclose(recognizer.probabilities([recording])[0], expected, atol=1e-5)
 
 
 def test_a_camera_is_off_by_the_names_of_the_clips_alone_and_more_so_with_a_larger_share(
-    split: Split, filmed: Small, tmp_path: Path
+    split: Split, audiovisual: Small, tmp_path: Path
 ) -> None:
-    film = clock(tmp_path / "film.mp4", 1)
-    clips = [Clip(f"clip-{number}", "own", "1", "sad", film, film) for number in range(1000)]
+    video = clock(tmp_path / "film.mp4", 1)
+    clips = [Clip(f"clip-{number}", "own", "1", "sad", video, video) for number in range(1000)]
     names = {}
     for share in (0.0, 0.2, 0.5, 1.0):
-        recordings = EvaluationSet(clips, filmed(), conditions=Conditions(camera_off=share))
+        recordings = EvaluationSet(clips, audiovisual(), conditions=Conditions(camera_off=share))
         names[share] = {clip.id for clip in clips if not recordings.has_video(clip)}
         assert len(names[share]) == pytest.approx(1000 * share, abs=100)
-        some = EvaluationSet(clips[::-7], filmed(), conditions=Conditions(camera_off=share))
+        some = EvaluationSet(clips[::-7], audiovisual(), conditions=Conditions(camera_off=share))
         assert {clip.id for clip in clips[::-7] if not some.has_video(clip)} == names[share] & {
             clip.id for clip in clips[::-7]
         }
     assert names[0.0] < names[0.2] < names[0.5] < names[1.0]
-    # Where there is no sound, the film stays: nothing would be left.
-    takes = list(EvaluationSet(mixed(split.test), filmed(), conditions=Conditions(camera_off=1.0)))
-    assert all((take.recording.video is None) == (take.clip.audio is not None) for take in takes)
+    # Where there is no audio, the video stays: nothing would be left.
+    items = list(EvaluationSet(mixed(split.test), audiovisual(), conditions=Conditions(camera_off=1.0)))
+    assert all((item.recording.video is None) == (item.clip.audio is not None) for item in items)
     assert len(
         prediction_table(
-            make(filmed()), EvaluationSet(mixed(split.test), filmed(), conditions=Conditions(camera_off=1.0))
+            make(audiovisual()), EvaluationSet(mixed(split.test), audiovisual(), conditions=Conditions(camera_off=1.0))
         )
-    ) == len(takes)
+    ) == len(items)
 
 
-def test_a_film_with_silent_sound_is_recognised_by_the_film(
+def test_a_video_with_silent_audio_is_recognised_by_the_video(
     tmp_path: Path, split: Split, recognizer: Recognizer
 ) -> None:
-    film = split.test[0].video
-    assert film
-    silent = recognizer.predict(joined(tmp_path / "silent.mkv", film, np.zeros(16000)), face="whole")
+    video = split.test[0].video
+    assert video
+    silent = recognizer.predict(joined(tmp_path / "silent.mkv", video, np.zeros(16000)), face="whole")
     assert silent.modalities == ("video",)
     assert len(silent.warnings) == 1
     assert "the audio is not used" in silent.warnings[0]
     assert "is silent" in silent.warnings[0]
-    alone = recognizer.predict(film, face="whole")
+    alone = recognizer.predict(video, face="whole")
     assert alone.warnings == ()
     assert alone.modalities == ("video",)
 
 
-def test_channels_that_are_silent_leave_the_film_and_say_so(tmp_path: Path, recognizer: Recognizer) -> None:
+def test_silent_channels_leave_the_video_and_a_warning(tmp_path: Path, recognizer: Recognizer) -> None:
     samples = np.random.default_rng(1).normal(0, 0.1, (32000, 2))
     samples[:, 1] = 0
     soundfile.write(tmp_path / "half.wav", samples, 16000)
-    film = clock(tmp_path / "film.mp4", 2)
-    dead = recognizer.predict(film, mics=[1], audio=tmp_path / "half.wav", face="whole")
+    video = clock(tmp_path / "film.mp4", 2)
+    dead = recognizer.predict(video, mics=[1], audio=tmp_path / "half.wav", face="whole")
     assert (dead.modalities, dead.microphones) == (("video",), 0)
     assert dead.warnings == ("every chosen microphone is silent; only the video is used",)
-    np.testing.assert_allclose(dead.probabilities, recognizer.predict(film, face="whole").probabilities, atol=1e-6)
+    np.testing.assert_allclose(dead.probabilities, recognizer.predict(video, face="whole").probabilities, atol=1e-6)
 
 
-def spoil(film: Path, how: str) -> None:
-    content = film.read_bytes()
+def spoil(video: Path, how: str) -> None:
+    content = video.read_bytes()
     if how == "cut":
-        film.write_bytes(content[: len(content) // 2])
+        video.write_bytes(content[: len(content) // 2])
     elif how == "text":
-        film.write_text("no film\n" * 100)
+        video.write_text("no film\n" * 100)
     elif how == "empty":
-        film.write_bytes(b"")
+        video.write_bytes(b"")
     elif how == "absent":
-        film.unlink()
+        video.unlink()
     else:  # The header is whole, and first; what it promises breaks off: told only when frames are asked for.
-        whole = film.with_name("whole.mp4")
-        film.rename(whole)
+        whole = video.with_name("whole.mp4")
+        video.rename(whole)
         options = {"movflags": "faststart"}
-        with av.open(str(whole)) as source, av.open(str(film), "w", format="mp4", options=options) as target:
+        with av.open(str(whole)) as source, av.open(str(video), "w", format="mp4", options=options) as target:
             stream = target.add_stream_from_template(source.streams.video[0])
             for packet in source.demux(source.streams.video[0]):
                 if packet.dts is not None:
                     packet.stream = stream
                     target.mux(packet)
-        film.write_bytes(film.read_bytes()[: round(0.6 * film.stat().st_size)])
+        video.write_bytes(video.read_bytes()[: round(0.6 * video.stat().st_size)])
 
 
 @pytest.mark.parametrize("how", ["cut", "text", "empty", "absent", "promise"])
-def test_a_damaged_film_leaves_the_sound_and_a_warning(tmp_path: Path, recognizer: Recognizer, how: str) -> None:
+def test_a_damaged_video_leaves_the_audio_and_a_warning(tmp_path: Path, recognizer: Recognizer, how: str) -> None:
     frames = np.random.default_rng(1).integers(0, 256, (20, 64, 64, 3), dtype=np.uint8)
-    write_film(tmp_path / "film.mp4", frames, FPS)
+    write_video(tmp_path / "film.mp4", frames, FPS)
     spoil(tmp_path / "film.mp4", how)
-    sound = voice(tmp_path / "sound.wav", channels=3)
-    found = recognizer.predict(tmp_path / "film.mp4", audio=sound)
+    audio = voice(tmp_path / "sound.wav", channels=3)
+    found = recognizer.predict(tmp_path / "film.mp4", audio=audio)
     assert found.modalities == ("audio",)
     assert found.microphones == 3
     assert len(found.warnings) == 1
     assert found.warnings[0].startswith(f"the video is not used: {tmp_path / 'film.mp4'} ")
-    np.testing.assert_array_equal(found.probabilities, recognizer.predict(sound).probabilities)
+    np.testing.assert_array_equal(found.probabilities, recognizer.predict(audio).probabilities)
     with pytest.raises(FarfeelError, match=r"film\.mp4 "):
         recognizer.predict(tmp_path / "film.mp4")
     with pytest.raises(FarfeelError, match=r"film\.mp4 "):
-        recognizer.predict(tmp_path / "film.mp4", audio=sound, modalities="video")
+        recognizer.predict(tmp_path / "film.mp4", audio=audio, modalities="video")
 
 
-def test_damaged_sound_leaves_the_film_and_a_warning(tmp_path: Path, recognizer: Recognizer) -> None:
-    film = clock(tmp_path / "film.mp4", 2)
+def test_damaged_audio_leaves_the_video_and_a_warning(tmp_path: Path, recognizer: Recognizer) -> None:
+    video = clock(tmp_path / "film.mp4", 2)
     (tmp_path / "sound.wav").write_text("no sound")
-    found = recognizer.predict(film, audio=tmp_path / "sound.wav", face="whole")
+    found = recognizer.predict(video, audio=tmp_path / "sound.wav", face="whole")
     assert found.modalities == ("video",)
     assert found.warnings[0].startswith(f"the audio is not used: {tmp_path / 'sound.wav'} cannot be read as audio")
     with pytest.raises(FarfeelError, match=r"sound\.wav cannot be read as audio"):
-        recognizer.predict(film, audio=tmp_path / "sound.wav", modalities="audio")
+        recognizer.predict(video, audio=tmp_path / "sound.wav", modalities="audio")
     found = recognizer.predict(voice(tmp_path / "near.wav"), audio=voice(tmp_path / "far.wav", channels=3))
     assert found.microphones == 3
     assert found.modalities == ("audio",)
@@ -512,7 +514,7 @@ def test_damaged_sound_leaves_the_film_and_a_warning(tmp_path: Path, recognizer:
 
 
 @pytest.mark.parametrize(
-    ("sound_s", "film_s", "offset_s", "notes"),
+    ("audio_s", "video_s", "offset_s", "notes"),
     [
         (2.0, 2.0, 0.0, ()),
         (2.0, 2.4, 0.0, ()),
@@ -522,39 +524,39 @@ def test_damaged_sound_leaves_the_film_and_a_warning(tmp_path: Path, recognizer:
         (2.0, 2.0, 1.0, ("the video ends 1.0 s before the audio",)),
     ],
 )
-def test_sound_and_film_of_different_lengths_are_told(
-    tmp_path: Path, recognizer: Recognizer, sound_s: float, film_s: float, offset_s: float, notes: tuple[str, ...]
+def test_audio_and_video_of_different_lengths_give_a_warning(
+    tmp_path: Path, recognizer: Recognizer, audio_s: float, video_s: float, offset_s: float, notes: tuple[str, ...]
 ) -> None:
-    film, sound = clock(tmp_path / "film.mp4", film_s), voice(tmp_path / "sound.wav", sound_s)
-    found = recognizer.predict(film, audio=sound, audio_offset_s=offset_s, face="whole")
+    video, audio = clock(tmp_path / "film.mp4", video_s), voice(tmp_path / "sound.wav", audio_s)
+    found = recognizer.predict(video, audio=audio, audio_offset_s=offset_s, face="whole")
     assert found.modalities == ("audio", "video")
-    assert found.end_s == pytest.approx(sound_s)
+    assert found.end_s == pytest.approx(audio_s)
     assert found.warnings == notes
 
 
-def test_a_still_goes_with_sound_of_any_length(tmp_path: Path, recognizer: Recognizer) -> None:
+def test_a_still_goes_with_audio_of_any_length(tmp_path: Path, recognizer: Recognizer) -> None:
     cv2.imwrite(str(tmp_path / "face.jpg"), np.random.default_rng(1).integers(0, 256, (48, 48, 3), dtype=np.uint8))
     alone = recognizer.predict(tmp_path / "face.jpg", face="whole")
     assert (alone.modalities, alone.warnings) == (("video",), ())
     for seconds in (0.5, 12.0):
-        sound = voice(tmp_path / "sound.wav", seconds)
-        found = recognizer.predict(tmp_path / "face.jpg", audio=sound, face="whole")
+        audio = voice(tmp_path / "sound.wav", seconds)
+        found = recognizer.predict(tmp_path / "face.jpg", audio=audio, face="whole")
         assert (found.modalities, found.warnings) == (("audio", "video"), ())
 
 
-def test_an_offset_moves_the_sound_within_the_film(tmp_path: Path, recognizer: Recognizer) -> None:
-    film, sound = clock(tmp_path / "film.mp4", 4), voice(tmp_path / "sound.wav", 1.0)
+def test_an_offset_moves_the_audio_within_the_video(tmp_path: Path, recognizer: Recognizer) -> None:
+    video, audio = clock(tmp_path / "film.mp4", 4), voice(tmp_path / "sound.wav", 1.0)
     for offset_s in (0.0, 1.0, 2.5):
-        options = Options(audio=sound, audio_offset_s=offset_s, face="whole")
-        recording, _ = open_recording(film, recognizer.recipe, options)
+        options = Options(audio=audio, audio_offset_s=offset_s, face="whole")
+        recording, _ = open_recording(video, recognizer.recipe, options)
         assert recording.video
         frames = recording.video.frames(0.0, 1.0)
         assert frames is not None
-        assert told_s(frames).mean() == pytest.approx(offset_s + 0.5, abs=0.1)
-    hardly = recognizer.predict(film, audio=sound, audio_offset_s=3.7)
+        assert frame_times_s(frames).mean() == pytest.approx(offset_s + 0.5, abs=0.1)
+    hardly = recognizer.predict(video, audio=audio, audio_offset_s=3.7)
     assert hardly.modalities == ("audio",)
     assert "the video is not used: it covers less than half of the audio" in hardly.warnings
-    beyond = recognizer.predict(film, audio=sound, audio_offset_s=5.0)
+    beyond = recognizer.predict(video, audio=audio, audio_offset_s=5.0)
     assert beyond.modalities == ("audio",)
     assert "lasts 4.0 s, but the recording begins at 5.0 s of it" in beyond.warnings[0]
 
@@ -571,41 +573,41 @@ def test_the_face_that_is_asked_for_is_looked_for(tmp_path: Path, recognizer: Re
 @pytest.mark.parametrize(
     "other", ["video.frames=4", "video.size=48", "video.crop=none", "video.margin=0.5", "modalities=audio"]
 )
-def test_an_ensemble_that_looks_in_different_ways_is_one_clear_line(filmed: Small, other: str) -> None:
+def test_an_ensemble_with_different_video_settings_is_one_clear_line(audiovisual: Small, other: str) -> None:
     with pytest.raises(FarfeelError, match="an ensemble needs the same"):
-        make(filmed(), filmed(other))
+        make(audiovisual(), audiovisual(other))
 
 
-def test_an_ensemble_of_films_is_the_mean_of_its_members(tmp_path: Path, filmed: Small) -> None:
-    film, sound = clock(tmp_path / "film.mp4", 2), voice(tmp_path / "sound.wav")
-    engines = make(filmed(), filmed("video.width=8")).engines
-    each = [Recognizer([engine]).predict(film, audio=sound, face="whole").probabilities for engine in engines]
-    mean = Recognizer(engines).predict(film, audio=sound, face="whole").probabilities
+def test_an_ensemble_on_video_is_the_mean_of_its_members(tmp_path: Path, audiovisual: Small) -> None:
+    video, audio = clock(tmp_path / "film.mp4", 2), voice(tmp_path / "sound.wav")
+    engines = make(audiovisual(), audiovisual("video.width=8")).engines
+    each = [Recognizer([engine]).predict(video, audio=audio, face="whole").probabilities for engine in engines]
+    mean = Recognizer(engines).predict(video, audio=audio, face="whole").probabilities
     np.testing.assert_allclose(mean, np.mean(each, axis=0), atol=1e-6)
 
 
 def test_a_checkpoint_that_only_sees_or_only_hears_is_asked_for_nothing_else(tmp_path: Path, small: Small) -> None:
-    film, sound = clock(tmp_path / "film.mp4", 2), voice(tmp_path / "sound.wav")
-    seeing, hearing = make(small("modalities=video", *LIGHT)), make(small())
-    assert seeing.predict(film, audio=sound, face="whole").modalities == ("video",)
-    assert hearing.predict(film, audio=sound).modalities == ("audio",)
+    video, audio = clock(tmp_path / "film.mp4", 2), voice(tmp_path / "sound.wav")
+    of_video, of_audio = make(small("modalities=video", *LIGHT)), make(small())
+    assert of_video.predict(video, audio=audio, face="whole").modalities == ("video",)
+    assert of_audio.predict(video, audio=audio).modalities == ("audio",)
     with pytest.raises(FarfeelError, match="takes audio, --modalities asks for video; remove --modalities"):
-        hearing.predict(film, modalities="video")
+        of_audio.predict(video, modalities="video")
     with pytest.raises(FarfeelError, match="takes video, --modalities asks for audio; remove --modalities"):
-        seeing.predict(film, modalities="audio")
+        of_video.predict(video, modalities="audio")
     with pytest.raises(FarfeelError, match=r"sound\.wav has audio but no video, expected a video"):
-        seeing.predict(sound)
+        of_video.predict(audio)
     with pytest.raises(FarfeelError, match=r"film\.mp4 has video but no audio, expected an audio track"):
-        hearing.predict(film)
+        of_audio.predict(video)
 
 
-def test_real_films_are_seen_and_heard_and_what_was_seen_is_shown(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], filmed: Small
+def test_real_videos_are_recognised_by_both_modalities_and_the_face_crops_are_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], audiovisual: Small
 ) -> None:
     clips = sorted((DATA / "ravdess-av").rglob("*.mp4"))
     if not clips:
         pytest.skip("no film of RAVDESS under FARFEEL_DATA")
-    recipe = filmed()
+    recipe = audiovisual()
     save_checkpoint(tmp_path / "best", EmotionModel(recipe).state_dict(), recipe, "# untrained\n")
     options = ["--checkpoint", str(tmp_path / "best"), "--debug-dir", str(tmp_path / "views"), "--format", "csv"]
     assert main(["predict", *map(str, clips), *options]) == 0
@@ -622,15 +624,15 @@ def test_real_films_are_seen_and_heard_and_what_was_seen_is_shown(
         assert frames.shape[1] > frames.shape[0] >= recipe.video.size
 
 
-def test_a_checkpoint_of_both_is_tested_on_sound_where_there_is_no_film(
-    voices: Path, filmed: Small, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_a_checkpoint_of_both_is_tested_on_audio_where_there_is_no_video(
+    voices: Path, audiovisual: Small, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Either modality may be missing, from a clip or from a corpus; what is trained on films needs some."""
-    recipe = filmed("data.split=folds-4:1")
+    """Either modality may be missing, from a clip or from a corpus. A training on video needs some videos."""
+    recipe = audiovisual("data.split=folds-4:1")
     save_checkpoint(tmp_path / "both", EmotionModel(recipe).state_dict(), recipe, "# both\n")
     manifest = tmp_path / "sound.parquet"
-    sound = [replace(clip, video=None) for clip in load_clips("synthetic", voices)]
-    write_manifest(sound, manifest, voices)
+    audio = [replace(clip, video=None) for clip in load_clips("synthetic", voices)]
+    write_manifest(audio, manifest, voices)
     test = ["evaluate", "--checkpoint", str(tmp_path / "both"), "--corpus", str(manifest)]
     for asked in ([], ["--modalities", "audio"]):
         assert main([*test, *asked, "--out", str(tmp_path / f"test{len(asked)}")]) == 0

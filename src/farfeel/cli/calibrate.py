@@ -59,28 +59,28 @@ def _calibrate(args: argparse.Namespace) -> None:
         load_checkpoint,
         read_card,
         read_weights,
-        require_checkpoint_place,
+        require_writable_checkpoint,
         save_checkpoint,
     )
 
     if bool(args.evaluations) == bool(args.corpus):
-        given = "both" if args.corpus else "neither"
-        raise FarfeelError(f"found {given} of --corpus and --evaluations, expected exactly one; choose one of them")
+        number = "both" if args.corpus else "neither"
+        raise FarfeelError(f"found {number} of --corpus and --evaluations, expected exactly one; choose one of them")
     source = args.checkpoint.parent if args.checkpoint.name == WEIGHTS else args.checkpoint
     out = args.out or source
     model = load_checkpoint(source)
-    require_checkpoint_place(out)
+    require_writable_checkpoint(out)
     if args.evaluations:
         table = joined_predictions(args.evaluations)
         fitted = [calibrate_by(model, table)]
         speakers = table["speaker"].nunique()
-        about = f"{len(table)} recordings of {speakers} speakers, by cross-validation models not trained on them"
+        fitted_on = f"{len(table)} recordings of {speakers} speakers, by cross-validation models not trained on them"
     else:
-        fitted, about = _calibrate_on_corpus(args, model)
-    for each in fitted:
-        print(each.line())
+        fitted, fitted_on = _calibrate_on_corpus(args, model)
+    for result in fitted:
+        print(result.line())
     state = read_weights(source) | {TEMPERATURE: model.temperature}  # all other weights stay as they are stored
-    save_checkpoint(out, state, model.recipe, card_with(read_card(source), fitted, about))
+    save_checkpoint(out, state, model.recipe, card_with(read_card(source), fitted, fitted_on))
     note(f"checkpoint: {out}")
 
 

@@ -132,7 +132,7 @@ def label_arguments(parser: argparse.ArgumentParser, default: str) -> None:
     """Add --emotions and --labels. `default` names the labels that are used without them."""
     from farfeel.corpora.label_sets import LABEL_SETS
 
-    sets = " ".join(f"{name}: {each.help}." for name, each in LABEL_SETS.items())
+    sets = " ".join(f"{name}: {label_set.help}." for name, label_set in LABEL_SETS.items())
     parser.add_argument(
         "--emotions",
         metavar="SET",
@@ -319,11 +319,11 @@ def sources_of(args: argparse.Namespace) -> list[Source]:
 
     These follow their --corpus. If there is only one --corpus, they may also precede it.
     """
-    given: list[tuple[str, Any]] = args.sources
-    if [option for option, _ in given].count("corpus") == 1:
-        return [Source(**dict(given))]
+    options: list[tuple[str, Any]] = args.sources
+    if [option for option, _ in options].count("corpus") == 1:
+        return [Source(**dict(options))]
     sources: list[Source] = []
-    for option, value in given:
+    for option, value in options:
         if option == "corpus":
             sources.append(Source(value))
         elif not sources:

@@ -23,10 +23,10 @@ def _scan_arguments(parser: argparse.ArgumentParser) -> None:
 def _scan(args: argparse.Namespace) -> None:
     from farfeel.corpora import get_corpus
     from farfeel.corpora.scan import scan, write_manifest
-    from farfeel.support.files import require_file_place
+    from farfeel.support.files import require_writable_file
 
     if args.out:
-        require_file_place(args.out)
+        require_writable_file(args.out)
     corpus = get_corpus(args.corpus)
     with progress("reading headers", "files") as advance:
         report = scan(corpus, args.root, progress=advance)
@@ -43,10 +43,10 @@ def _stills_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _stills(args: argparse.Namespace) -> None:
     from farfeel.corpora.stills import unpack
-    from farfeel.support.files import require_folder_place
+    from farfeel.support.files import require_writable_folder
     from farfeel.support.text import few
 
-    require_folder_place(args.out)
+    require_writable_folder(args.out)
     with progress("unpacking", "stills") as advance:
         unpacked = unpack(args.table, args.out, advance)
     for split, emotions in unpacked.stills.items():
@@ -79,11 +79,11 @@ def _surrogate(args: argparse.Namespace) -> None:
     from farfeel.corpora.scan import load_clips
     from farfeel.corpora.splits import PARTS
     from farfeel.corpora.surrogate import MANIFEST, make_surrogate
-    from farfeel.support.files import require_folder_place
+    from farfeel.support.files import require_writable_folder
 
     require_at_least(1, workers=args.workers)
     require_at_least(0, seed=args.seed)
-    require_folder_place(args.out)
+    require_writable_folder(args.out)
     source, *others = sources_of(args)
     if others:
         raise FarfeelError(f"surrogate videos are made for one corpus, found {1 + len(others)} --corpus; name one")
@@ -94,7 +94,7 @@ def _surrogate(args: argparse.Namespace) -> None:
     for part in PARTS:
         videos = Counter(one.still.id for one in pairs if one.part == part)
         print(f"{part:<5}  {videos.total():>5} videos of {len(videos)} stills")
-    print("Surrogate videos: stills of other people. A result on them is no result on people filmed while they speak.")
+    print("Surrogate videos: stills of other people. A result on them is no result on videos of people who speak.")
     note(f"use --corpus {args.out / MANIFEST} with data.split={args.split}: another split has stills in two parts")
 
 

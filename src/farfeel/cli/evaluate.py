@@ -89,17 +89,17 @@ def _evaluate_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _evaluate(args: argparse.Namespace) -> None:
-    from farfeel.corpora.labels import about, require_classes
+    from farfeel.corpora.labels import label_details, require_classes
     from farfeel.evaluate.report import require_report_folder
     from farfeel.evaluate.run import run_evaluation
     from farfeel.evaluate.test_set import Conditions
     from farfeel.evaluate.text import systems_table
     from farfeel.recipe import recipe_from_tree
     from farfeel.recognise.recognizer import Recognizer
-    from farfeel.support.files import require_folder_place
+    from farfeel.support.files import require_writable_folder
     from farfeel.support.text import few
 
-    require_report_folder(require_folder_place(args.out))
+    require_report_folder(require_writable_folder(args.out))
     require_at_least(0, dead_mics=args.dead_mics)
     if args.snr is not None and not abs(args.snr) <= 200:
         raise FarfeelError(f"--snr is {args.snr}, expected decibels from -200 to 200; correct it")
@@ -129,7 +129,7 @@ def _evaluate(args: argparse.Namespace) -> None:
             "command": shlex.join(["farfeel", *sys.argv[1:]]),
             "checkpoints": ", ".join(map(str, args.checkpoint or ["default"])),
             "corpus": f"{', '.join(sorted({clip.corpus for clip in clips}))} ({', '.join(map(str, sources_of(args)))})",
-            **about(recipe.data),
+            **label_details(recipe.data),
             "split": f"{recipe.data.split}, {args.split} part",
             "rooms": ", ".join(map(str, args.rirs)) or ("those of the shards" if shards else "none (dry speech)"),
             "tested on": args.modalities,
@@ -218,9 +218,9 @@ def _report_arguments(parser: argparse.ArgumentParser) -> None:
 def _report(args: argparse.Namespace) -> None:
     from farfeel.evaluate.report import require_report_folder, write_side_by_side
     from farfeel.evaluate.text import systems_table
-    from farfeel.support.files import require_folder_place
+    from farfeel.support.files import require_writable_folder
 
-    require_report_folder(require_folder_place(args.out))
+    require_report_folder(require_writable_folder(args.out))
     systems = {}
     for evaluation in args.evaluations:
         name, _, folders = evaluation.rpartition("=")

@@ -31,11 +31,11 @@ def _export_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _export(args: argparse.Namespace) -> None:
-    from farfeel.support.files import require_file_place
+    from farfeel.support.files import require_writable_file
 
     if args.out.suffix.lower() != ".onnx":
         raise FarfeelError(f"--out {args.out} does not end in .onnx, expected a name like model.onnx; add the suffix")
-    require_file_place(args.out)
+    require_writable_file(args.out)
     from farfeel.recognise.export import export
     from farfeel.recognise.recognizer import DEFAULT
 
@@ -71,11 +71,11 @@ def _merge(args: argparse.Namespace) -> None:
     from farfeel.models.checkpoint import (
         in_half_precision,
         merge_checkpoints,
-        require_checkpoint_place,
+        require_writable_checkpoint,
         save_checkpoint,
     )
 
-    require_checkpoint_place(args.out)
+    require_writable_checkpoint(args.out)
     model, card = merge_checkpoints(args.checkpoints, args.set)
     state = in_half_precision(model.state_dict()) if args.half else model.state_dict()
     save_checkpoint(args.out, state, model.recipe, card)

@@ -156,15 +156,15 @@ def _card(wanted: str | None, mics: int | None) -> Iterator[tuple[int, int, Iter
     cards = _sound_cards()
     which = int(wanted) if wanted and wanted.isdigit() else wanted
     try:
-        about = cards.query_devices(which, "input")
+        info = cards.query_devices(which, "input")
     except (ValueError, cards.PortAudioError) as error:
         raise FarfeelError(
             f"no sound card {wanted or 'for recording'} ({one_line(error)}); farfeel listen --list shows them"
         ) from None
-    there, rate = int(about["max_input_channels"]), round(about["default_samplerate"])
-    if mics is not None and not 1 <= mics <= there:
+    available, rate = int(info["max_input_channels"]), round(info["default_samplerate"])
+    if mics is not None and not 1 <= mics <= available:
         raise FarfeelError(
-            f"{about['name']} has {there} channels, but --mics is {mics}; choose a number from 1 to {there}"
+            f"{info['name']} has {available} channels, but --mics is {mics}; choose a number from 1 to {available}"
         )
     waiting: queue.Queue[np.ndarray] = queue.Queue(WAITING_BLOCKS)
 
@@ -182,12 +182,12 @@ def _card(wanted: str | None, mics: int | None) -> Iterator[tuple[int, int, Iter
                 yield waiting.get(timeout=SILENT_S)
             except queue.Empty:
                 raise FarfeelError(
-                    f"{about['name']} has sent nothing for {SILENT_S:g} s, expected audio; check that it is plugged in"
+                    f"{info['name']} has sent nothing for {SILENT_S:g} s, expected audio; check that it is plugged in"
                 ) from None
 
-    chosen = mics or there
-    with cards.InputStream(rate, round(BLOCK_S * rate), which, chosen, "float32", callback=keep):
-        yield rate, chosen, blocks()
+    used = mics or available
+    with cards.InputStream(rate, round(BLOCK_S * rate), which, used, "float32", callback=keep):
+        yield rate, used, blocks()
 
 
 @contextmanager
@@ -197,21 +197,21 @@ def _replay(path: Path, mics: int | None) -> Iterator[tuple[int, int, Iterator[n
 
     from farfeel.media.audio import audio_blocks, audio_info
 
-    about = audio_info(path)
-    if mics is not None and not 1 <= mics <= about.channels:
+    info = audio_info(path)
+    if mics is not None and not 1 <= mics <= info.channels:
         raise FarfeelError(
-            f"{path} has {about.channels} channels, but --mics is {mics}; choose a number from 1 to {about.channels}"
+            f"{path} has {info.channels} channels, but --mics is {mics}; choose a number from 1 to {info.channels}"
         )
 
     def blocks() -> Iterator[np.ndarray]:
-        size, done, began = max(1, round(BLOCK_S * about.sample_rate)), 0, time.monotonic()
+        size, done, began = max(1, round(BLOCK_S * info.sample_rate)), 0, time.monotonic()
         for piece in audio_blocks(path):
             for block in np.split(piece[:mics], range(size, piece.shape[1], size), axis=1):
                 done += block.shape[1]
-                time.sleep(max(0.0, began + done / about.sample_rate - time.monotonic()))
+                time.sleep(max(0.0, began + done / info.sample_rate - time.monotonic()))
                 yield block
 
-    yield about.sample_rate, mics or about.channels, blocks()
+    yield info.sample_rate, mics or info.channels, blocks()
 
 
 COMMANDS = (Command("listen", "Recognise emotions live from a sound card.", _arguments, _listen),)

@@ -175,7 +175,7 @@ def _predict(args: argparse.Namespace) -> int:
     from farfeel.recognise.options import Options
     from farfeel.recognise.recognizer import Recognizer
     from farfeel.show.predictions import render
-    from farfeel.support.files import require_folder_place
+    from farfeel.support.files import require_writable_folder
 
     if args.out and args.out.suffix.lower() in (*SPEECH_SUFFIXES, *VIDEO_SUFFIXES):
         raise FarfeelError(f"--out {args.out} is an audio or video file, expected the name of a table; choose another")
@@ -184,7 +184,7 @@ def _predict(args: argparse.Namespace) -> int:
     files = _files_of(args)
     form = _form_of(args, len(files))
     if args.debug_dir:
-        require_folder_place(args.debug_dir)
+        require_writable_folder(args.debug_dir)
     if args.audio_offset and not args.audio:
         raise FarfeelError(
             "--audio-offset is given without --audio, expected both; add --audio or remove --audio-offset"
@@ -241,7 +241,7 @@ def _files_of(args: argparse.Namespace) -> list[Path]:
 def _form_of(args: argparse.Namespace, recordings: int) -> str:
     """The output format. Raises FarfeelError where --out is no place for it, or its suffix is not known."""
     from farfeel.show.timeline import FORMATS, format_of
-    from farfeel.support.files import require_file_place, require_folder_place
+    from farfeel.support.files import require_writable_file, require_writable_folder
 
     form, known = args.format, ".csv, .json, .txt"
     if is_stream(args.out):
@@ -249,14 +249,14 @@ def _form_of(args: argparse.Namespace, recordings: int) -> str:
             raise FarfeelError(f"--format {form} is one file each for {recordings} recordings; add --out FOLDER")
         return form or "table"
     if args.timeline and recordings > 1:
-        require_folder_place(args.out)
+        require_writable_folder(args.out)
         if not form and args.out.suffix.lower()[1:] in FORMATS and not args.out.is_dir():
             raise FarfeelError(
                 f"--out {args.out} is named like a file, expected a folder for the timelines of {recordings} "
                 "recordings; name a folder, or add --format"
             )
         return "csv" if form in (None, "table") else form
-    require_file_place(args.out)
+    require_writable_file(args.out)
     if form:
         return form
     if args.timeline:

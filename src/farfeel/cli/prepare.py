@@ -102,12 +102,12 @@ def _prepare(args: argparse.Namespace) -> int | None:
             raise FarfeelError("--verify has no shards to check; add their folder or URL: --verify SHARDS")
         return _verify(args.verify or str(args.out))
     from farfeel.recipe import load_recipe
-    from farfeel.support.files import require_folder_place
+    from farfeel.support.files import require_writable_folder
 
     if args.out is None or args.corpus is None:
         raise FarfeelError("prepare needs --corpus and --out, or --verify SHARDS; add them")
     require_at_least(1, renderings=args.renderings, per_shard=args.per_shard, workers=args.workers)
-    require_folder_place(args.out)
+    require_writable_folder(args.out)
     paper = args.profile == "paper"
     overrides = [*args.overrides, *([f"data.split={args.split}"] if args.split else [])]
     recipe = load_recipe("paper-sum-pe" if paper and args.recipe == "default" else args.recipe, overrides)
@@ -118,8 +118,8 @@ def _prepare(args: argparse.Namespace) -> int | None:
         rooms = {"train": args.rirs, "val": args.rirs, "test": [args.test_rirs]}
         parts = [(part, paths, args.out / part) for part, paths in rooms.items()]
     # All parts are checked before the first is prepared, which may take hours.
-    chosen = [(_clips(args, recipe, part), _bank(paths, recipe, args), out) for part, paths, out in parts]
-    for clips, bank, out in chosen:
+    checked = [(_clips(args, recipe, part), _bank(paths, recipe, args), out) for part, paths, out in parts]
+    for clips, bank, out in checked:
         _prepare_part(args, recipe, clips, bank, out)
     return None
 
@@ -127,8 +127,8 @@ def _prepare(args: argparse.Namespace) -> int | None:
 def _clips(args: argparse.Namespace, recipe: Recipe, part: str) -> list[Clip]:
     """The clips of a part of the split. Names of clips and speakers are those of the corpus, without its prefix."""
     (named,), absent = chosen_clips(args, recipe, part)
-    each = f"{args.renderings} recording{'s' * (args.renderings > 1)} of each"
-    note(f"{part}: {len(named)} clips, {each}{absent}")
+    recordings = f"{args.renderings} recording{'s' * (args.renderings > 1)} of each"
+    note(f"{part}: {len(named)} clips, {recordings}{absent}")
     own = [{name: getattr(clip, name).removeprefix(f"{clip.corpus}/") for name in ("id", "speaker")} for clip in named]
     return [replace(clip, **names) for clip, names in zip(named, own, strict=True)]
 

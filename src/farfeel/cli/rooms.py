@@ -36,11 +36,11 @@ def _simulate_arguments(parser: argparse.ArgumentParser) -> None:
 def _simulate(args: argparse.Namespace) -> None:
     from farfeel.recipe import load_recipe
     from farfeel.rooms.simulate import simulate
-    from farfeel.support.files import require_folder_place
+    from farfeel.support.files import require_writable_folder
 
     require_at_least(1, count=args.count, mics=args.mics, workers=args.workers)
     require_at_least(0, seed=args.seed)
-    out = require_folder_place(args.out)
+    out = require_writable_folder(args.out)
     ranges = load_recipe(args.recipe, args.overrides).simulation
     with progress("simulating rooms", "responses") as advance:
         workers = 1 if args.backend == "gpurir" else args.workers

@@ -32,6 +32,21 @@ def _serve_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="KEY",
         help="key that every request must send (default: FARFEEL_API_KEY, else no key is needed)",
     )
+    parser.add_argument(
+        "--open",
+        action="store_true",
+        help="allow --host with an address that other machines can reach, without a key: everybody there can use the "
+        "server",
+    )
+    parser.add_argument(
+        "--allow-host",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="further name under which clients reach this server, for example behind a proxy; may be given several "
+        "times. Requests for other names are refused, because a foreign web page could have sent them (default: "
+        "127.0.0.1, localhost and [::1]; with another --host that address, and all IP addresses)",
+    )
     parser.add_argument("--max-mb", type=float, default=100, metavar="MB", help="largest upload in MB (default 100)")
     parser.add_argument(
         "--max-seconds", type=float, default=600, metavar="S", help="longest recording in seconds (default 600)"
@@ -56,7 +71,7 @@ def _serve(args: argparse.Namespace) -> int:
             option = f"--{name.replace('_', '-')}"
             raise FarfeelError(f"{option} is {getattr(args, name):g}, expected more than 0 and below 1e6; correct it")
     try:
-        from farfeel.serve.run import run
+        from farfeel.serve.run import require_access, run
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] == "farfeel":
             raise
@@ -64,6 +79,8 @@ def _serve(args: argparse.Namespace) -> int:
     from farfeel.recognise.recognizer import Recognizer
     from farfeel.serve.limits import Limits
 
+    key = args.api_key or os.environ.get("FARFEEL_API_KEY") or None
+    require_access(args.host, key, args.open)  # before the model is loaded, because that takes seconds
     device_name = device(args.device) if args.engine == "torch" else "cpu"
     recognizer = Recognizer.load(args.checkpoint, device_name, engine=args.engine)
     limits = Limits(
@@ -73,8 +90,17 @@ def _serve(args: argparse.Namespace) -> int:
         workers=args.workers,
         queue=args.queue,
     )
-    key = args.api_key or os.environ.get("FARFEEL_API_KEY") or None
-    return run(recognizer, args.checkpoint, limits, args.host, args.port, key, not args.no_page)
+    return run(
+        recognizer,
+        args.checkpoint,
+        limits,
+        args.host,
+        args.port,
+        key,
+        not args.no_page,
+        args.allow_host,
+        args.open,
+    )
 
 
 COMMANDS = (Command("serve", "Start a server with a REST interface and a web page.", _serve_arguments, _serve),)

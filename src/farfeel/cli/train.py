@@ -163,9 +163,9 @@ def _average_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _average(args: argparse.Namespace) -> None:
-    from farfeel.models.checkpoint import average_states, load_checkpoint, require_checkpoint_place, save_checkpoint
+    from farfeel.models.checkpoint import average_states, load_checkpoint, require_writable_checkpoint, save_checkpoint
 
-    require_checkpoint_place(args.out)
+    require_writable_checkpoint(args.out)
     models = [load_checkpoint(path) for path in args.checkpoints]
     first = models[0].recipe
     for path, model in zip(args.checkpoints, models, strict=True):
@@ -193,12 +193,12 @@ def _convert_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _convert(args: argparse.Namespace) -> None:
-    from farfeel.models.checkpoint import require_checkpoint_place, save_checkpoint
+    from farfeel.models.checkpoint import require_writable_checkpoint, save_checkpoint
     from farfeel.models.emotion import EmotionModel
     from farfeel.models.reference import load_reference
     from farfeel.recipe import load_recipe
 
-    require_checkpoint_place(args.out)
+    require_writable_checkpoint(args.out)
     recipe = load_recipe(args.recipe, args.overrides)
     model = EmotionModel(recipe)
     note("\n".join(load_reference(model, args.file).lines()))

@@ -22,10 +22,10 @@ def get_corpus(name: str) -> Corpus:
         raise FarfeelError(f"corpus {name} is not one of {', '.join(CORPORA)}; {remedy}")
     corpus = CORPORA.get(name)
     if not isinstance(corpus, Corpus) or corpus.name != name:
-        found = f"a Corpus called {corpus.name}" if isinstance(corpus, Corpus) else f"a {type(corpus).__name__}"
+        kind = f"a Corpus called {corpus.name}" if isinstance(corpus, Corpus) else f"a {type(corpus).__name__}"
         package = CORPORA.variant(name).package
         raise FarfeelError(
-            f"corpus {name} of {package} is {found}, expected a Corpus called {name}; correct that package"
+            f"corpus {name} of {package} is {kind}, expected a Corpus called {name}; correct that package"
         )
     return corpus
 

@@ -102,14 +102,14 @@ class Corpus:
         foreign: list[Path] = []
         unread: list[tuple[Path, str]] = []
         for path in files_under(root, lambda folder, reason: unread.append((folder, reason))):
-            found = self.decode(path)
-            if isinstance(found, str):
-                skipped[found] += 1
-            elif found is None:
+            decoded = self.decode(path)
+            if isinstance(decoded, str):
+                skipped[decoded] += 1
+            elif decoded is None:
                 foreign.append(path)
             else:
-                found = replace(found, id=nfc(found.id), speaker=nfc(found.speaker))
-                files_of[found.id].append(found)
+                decoded = replace(decoded, id=nfc(decoded.id), speaker=nfc(decoded.speaker))
+                files_of[decoded.id].append(decoded)
         for folder, reason in unread:
             skipped[f"the folder {folder} cannot be read ({reason})"] += 1
         joined = [_join(files) for files in files_of.values()]

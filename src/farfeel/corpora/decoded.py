@@ -38,29 +38,29 @@ class DecodedClips:
         clip = self.clips[index]
         if clip.audio is None or self.recipe.modalities == "video":
             return None
-        found = self._dry.get(index)
-        if found is None:
+        audio_and_start = self._dry.get(index)
+        if audio_and_start is None:
             # Five published RAVDESS files are stereo, with the same voice in both channels.
             channels, _ = read_files(clip.audio_files, self.recipe.audio.sample_rate, clip.start_s, clip.end_s)
-            dry = channels.mean(axis=0)
-            first, last = speech_span(dry[None], self.recipe.audio.sample_rate) if self.trim else (0, len(dry))
-            found = dry[first:last], first / self.recipe.audio.sample_rate
-            if self._fits(found[0].nbytes):
-                self._dry[index] = found
-        return found
+            audio = channels.mean(axis=0)
+            first, last = speech_span(audio[None], self.recipe.audio.sample_rate) if self.trim else (0, len(audio))
+            audio_and_start = audio[first:last], first / self.recipe.audio.sample_rate
+            if self._fits(audio_and_start[0].nbytes):
+                self._dry[index] = audio_and_start
+        return audio_and_start
 
     def footage(self, index: int) -> FaceVideo | None:
         """The clip's video, in the time of its audio; None where it has none or the recipe uses none."""
         clip = self.clips[index]
         if clip.video is None or self.recipe.modalities == "audio":
             return None
-        found = self._footage.get(index)
-        if found is None:
-            found = face_video_of(clip, self.recipe)
+        video = self._footage.get(index)
+        if video is None:
+            video = face_video_of(clip, self.recipe)
             # A long video is decoded anew for each window: it would only collect its crops, epoch after epoch.
-            if found.is_decoded_once and self._fits(found.decoded_bytes):
-                self._footage[index] = found
-        return found
+            if video.is_decoded_once and self._fits(video.decoded_bytes):
+                self._footage[index] = video
+        return video
 
     def others(self, index: int) -> list[int]:
         """The clips with audio of other speakers than the clip's."""
@@ -82,9 +82,9 @@ def usable_clips(clips: Sequence[Clip], recipe: Recipe, what: str, to_train: boo
     """
     known = [clip for clip in clips if clip.emotion in recipe.data.emotions]
     if not known:
-        found = sorted({clip.emotion for clip in clips})
+        emotions = sorted({clip.emotion for clip in clips})
         raise FarfeelError(
-            f"{what} has no clip of {', '.join(recipe.data.emotions)}; found {', '.join(found) or 'no clip'}; "
+            f"{what} has no clip of {', '.join(recipe.data.emotions)}; found {', '.join(emotions) or 'no clip'}; "
             "choose other data or data.emotions"
         )
     with_audio = [clip for clip in known if clip.audio is not None]

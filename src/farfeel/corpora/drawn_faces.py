@@ -127,7 +127,7 @@ def draw_expression(emotion: str, rng: np.random.Generator) -> Expression:
     return Expression(**{**drawn, "head_aside": side * drawn["head_aside"]})
 
 
-def film(person: Person, expression: Expression, loudness: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def draw_video(person: Person, expression: Expression, loudness: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """(N, 64, 64, 3) uint8 RGB at 12.5 frames a second: the person speaks with this expression.
 
     `loudness` (N,) in [0, 1], that of the speech in each frame, opens the mouth. The face begins near rest and reaches

@@ -42,28 +42,27 @@ def relabelled(clips: Sequence[Clip], data: Data, modalities: str) -> tuple[list
     data: the recipe's data section. modalities: the recipe's. Perceived labels are those of people who were given the
     same modalities.
     """
-    found, notes = _perceived(clips, data, modalities) if data.labels == "perceived" else (list(clips), [])
+    labelled, notes = _perceived(clips, data, modalities) if data.labels == "perceived" else (list(clips), [])
     if not data.excited:
-        kept = [clip for clip in found if clip.intensity != EXCITED]
-        if any(
-            clip.corpus == IEMOCAP.name for clip in found
-        ):  # None is left out where a manifest of an earlier version is read.
-            notes.append(f"left out: {len(found) - len(kept)} excited clips")
-        found = kept
-    merged = Counter(clip.emotion for clip in found if clip.emotion in data.merge)
+        kept = [clip for clip in labelled if clip.intensity != EXCITED]
+        # In a manifest of an earlier version no clip is marked as excited. The note then says 0.
+        if any(clip.corpus == IEMOCAP.name for clip in labelled):
+            notes.append(f"left out: {len(labelled) - len(kept)} excited clips")
+        labelled = kept
+    merged = Counter(clip.emotion for clip in labelled if clip.emotion in data.merge)
     notes += [f"merged: {count} clips of {emotion} count as {data.merge[emotion]}" for emotion, count in merged.items()]
-    return [replace(clip, emotion=data.merge.get(clip.emotion, clip.emotion)) for clip in found], notes
+    return [replace(clip, emotion=data.merge.get(clip.emotion, clip.emotion)) for clip in labelled], notes
 
 
 def _perceived(clips: Sequence[Clip], data: Data, modalities: str) -> tuple[list[Clip], list[str]]:
     """The clips with the emotion that most people voted for, where their corpus has votes."""
-    found, notes = [], []
+    labelled, notes = [], []
     for name in dict.fromkeys(clip.corpus for clip in clips):
         own = [clip for clip in clips if clip.corpus == name]
         corpus = corpus_of(name)
         if corpus is None or corpus.perceived is None:
             notes.append(f"{name} has no perceived labels: the intended ones count")
-            found += own
+            labelled += own
             continue
         votes = corpus.perceived(own, modalities)
         voted = [clip for clip in own if clip.id in votes]
@@ -77,11 +76,11 @@ def _perceived(clips: Sequence[Clip], data: Data, modalities: str) -> tuple[list
             (f"with less than {data.agreement:.0%} of the votes for their label", len(clear) - len(agreed)),
         ):
             notes += [f"left out: {left_out} clips of {name} {why}"] if left_out else []
-        found += [replace(clip, emotion=votes[clip.id].emotion) for clip in agreed]
-    return found, notes
+        labelled += [replace(clip, emotion=votes[clip.id].emotion) for clip in agreed]
+    return labelled, notes
 
 
-def about(data: Data) -> dict[str, str]:
+def label_details(data: Data) -> dict[str, str]:
     """The lines about labels in a card or a report; none where each clip counts as what was acted."""
     merged = [f"{emotion} counts as {counts_as}" for emotion, counts_as in data.merge.items()]
     merged += [] if data.excited else ["IEMOCAP's excited left out"]

@@ -8,11 +8,14 @@ the table's metadata. So data and manifest can be moved to another machine.
 from __future__ import annotations
 
 import json
+import math
+import os
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -24,8 +27,9 @@ from farfeel.media.microphone_files import length_notes
 from farfeel.media.recordings import is_other
 from farfeel.media.video import media_info
 from farfeel.support.files import replacing_file, require_folder
+from farfeel.support.reading import damage, read_json, read_parquet, require_fields
 from farfeel.support.registry import nearest
-from farfeel.support.text import few, nfc, one_line
+from farfeel.support.text import few, nfc
 from farfeel.types import EMOTIONS, FACES, Clip, FarfeelError
 from farfeel.variants import CORPORA
 
@@ -47,6 +51,7 @@ _SCHEMA = pa.schema(
         pa.field("face", pa.string(), nullable=False),
     ]
 )
+_MOST_CLIPS, _MOST_BYTES = 5_000_000, 1 << 32  # of a manifest that is read
 _READERS = 4  # Reading headers waits for the disk, not for the processor.
 _MOST_ROWS = 100  # of a table of speakers; CREMA-D has 91
 _MOST_LINES = 20  # of unreadable files
@@ -258,14 +263,10 @@ def read_manifest(path: Path, root: Path | None = None) -> list[Clip]:
     path = Path(path)
     if not path.is_file():
         raise FarfeelError(f"{path} does not exist; expected a manifest; write one with farfeel scan CORPUS --out FILE")
-    try:
-        table = pq.read_table(path)
-    except (pa.ArrowException, OSError) as error:
-        reason = one_line(error)
-        raise FarfeelError(
-            f"{path} cannot be read as Parquet ({reason}); expected a manifest; write it again with farfeel scan"
-        ) from None
-    facts = json.loads((table.schema.metadata or {}).get(_METADATA_KEY, b"{}"))
+    message = f"{path} cannot be read as Parquet"
+    with damage(lambda reason: f"{message} ({reason}); expected a manifest; write it again with farfeel scan"):
+        table = read_parquet(path, _MOST_CLIPS, _MOST_BYTES)
+        facts = require_fields(read_json((table.schema.metadata or {}).get(_METADATA_KEY, b"{}")), {})
     if facts.get("version") != MANIFEST_VERSION:
         found = facts.get("version", "none")
         raise FarfeelError(
@@ -275,13 +276,16 @@ def read_manifest(path: Path, root: Path | None = None) -> list[Clip]:
         lacking = [name for name in _SCHEMA.names if name not in table.column_names]
         found = f"lacks the columns {', '.join(lacking)}" if lacking else "has columns of other types or order"
         raise FarfeelError(f"{path} {found}; expected {', '.join(_SCHEMA.names)}; write it again with farfeel scan")
-    rows = table.to_pylist()
+    with damage(lambda reason: f"{path} is no whole manifest ({reason}); write it again with farfeel scan"):
+        folder = Path(root or require_fields(facts, {"root": str})["root"])
+        rows = table.to_pylist()
+        for row in rows:
+            _require_usable(row)
     for what, known in (("emotion", EMOTIONS), ("face", FACES)):
         if unknown := sorted({row[what] for row in rows} - set(known)):
             raise FarfeelError(
                 f"{path} holds the {what}s {', '.join(unknown)}, expected those of {', '.join(known)}; rename them"
             )
-    folder = Path(root or facts["root"])
     if rows:
         require_folder(folder, f"the folder that the files of {path.name} are in", "name it with --root")
     for row in rows:
@@ -295,9 +299,18 @@ def _audio_of(entry: str | None, folder: Path) -> list[Path | None]:
     """The audio files of an entry of a manifest, which are separated by ";" if they are several."""
     if entry is None:
         return [None]
-    if SEPARATOR not in entry or (folder / entry).is_file():  # a name may contain the separator
+    if SEPARATOR not in entry or os.path.isfile(folder / entry):  # a name may contain the separator
         return [folder / entry]
     return [folder / name for name in entry.split(SEPARATOR)]
+
+
+def _require_usable(row: dict[str, Any]) -> None:
+    """Raise ValueError where a row of a manifest has no times, or a name that no file can have."""
+    times = [row["start_s"], row["video_offset_s"], *([] if row["end_s"] is None else [row["end_s"]])]
+    if not all(math.isfinite(each) for each in times) or row["start_s"] < 0:
+        raise ValueError(f"the clip {row['id'][:60]} lies from {row['start_s']} to {row['end_s']} s")
+    if any("\0" in (row[name] or "") for name in ("audio", "video")):
+        raise ValueError(f"the clip {row['id'][:60]} names a file with a zero byte")
 
 
 def load_clips(

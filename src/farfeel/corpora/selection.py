@@ -22,23 +22,23 @@ def selected_clips(
     recipe of audio and video needs a clip with video. With several corpora, ids and speakers get the corpus's name.
     What is left out is printed. Raises FarfeelError where a part has no clip.
     """
-    found, changes = relabelled(loaded, recipe.data, recipe.modalities)
+    labelled, changes = relabelled(loaded, recipe.data, recipe.modalities)
     for line in changes:
         note(line)
-    clips = usable_clips(found, recipe, where, to_train)
-    if others := [clip.emotion for clip in found if clip.emotion not in recipe.data.emotions]:
+    clips = usable_clips(labelled, recipe, where, to_train)
+    if others := [clip.emotion for clip in labelled if clip.emotion not in recipe.data.emotions]:
         note(f"left out: {len(others)} clips of other emotions ({', '.join(sorted(set(others)))})")
-    if lacking := len(found) - len(others) - len(clips):
+    if lacking := len(labelled) - len(others) - len(clips):
         note(f"left out: {lacking} clips without {'audio' if recipe.modalities == 'audio' else 'video'}")
-    chosen, absent = [clips], ""
+    clips_of_parts, absent = [clips], ""
     if tuple(parts) != ("all",):
         divided = split_clips(clips, recipe.data.split)
         absent = f"; speakers missing from the corpus: {', '.join(divided.absent)}" if divided.absent else ""
-        chosen = [list(divided.part(part)) for part in parts]
+        clips_of_parts = [list(divided.part(part)) for part in parts]
     corpora = sorted({clip.corpus for clip in loaded})
     if len(corpora) > 1:
-        for part, own in zip(parts, chosen, strict=True):
+        for part, own in zip(parts, clips_of_parts, strict=True):
             counts = [f"{sum(clip.corpus == corpus for clip in own)} of {corpus}" for corpus in corpora]
             note(f"{part}: {', '.join(counts)}")
-        chosen = [named_with_corpus(own) for own in chosen]
-    return chosen, absent
+        clips_of_parts = [named_with_corpus(own) for own in clips_of_parts]
+    return clips_of_parts, absent

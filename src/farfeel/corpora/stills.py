@@ -14,17 +14,17 @@ import hashlib
 import json
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import cv2
 import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 
 from farfeel.corpora.readers.stills import EMOTION_OF, SPLIT_OF, SPLITS
 from farfeel.support.files import replacing_folder, require_replaceable
-from farfeel.support.text import one_line
+from farfeel.support.reading import damage, read_json, require_fields
 from farfeel.types import EMOTIONS, FarfeelError
 
 SIDE = 48  # pixels, of FER2013
@@ -32,6 +32,7 @@ _MARKER = "stills.json"  # what a folder was unpacked from
 _CSV_EMOTIONS = ("angry", "disgust", "fearful", "happy", "sad", "surprised", "neutral")
 _CSV_CODES = tuple(str(code) for code in range(len(_CSV_EMOTIONS)))
 _ROWS = 1000  # read at once
+_MOST_BYTES = 1 << 30  # of so many rows
 
 
 @dataclass(frozen=True)
@@ -102,17 +103,25 @@ def unpack(table: Path, out: Path, progress: Callable[[int, int], None] | None =
 def _read_marker(out: Path, made_from: dict[str, object]) -> Unpacked | None:
     """What a folder holds, where it was made from the same table and is still complete; else None."""
     try:
-        facts = json.loads((out / _MARKER).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        facts = require_fields(
+            read_json((out / _MARKER).read_text(encoding="utf-8")), {"stills": dict, "bad": list, "copies": dict}
+        )
+        counts = {
+            split: {emotion: int(count) for emotion, count in emotions.items()}
+            for split, emotions in facts["stills"].items()
+        }
+        copies = {split: int(count) for split, count in facts["copies"].items()}
+    except (OSError, ValueError, TypeError, AttributeError):  # Another program's file: the folder is not ours.
         return None
     if any(facts.get(name) != value for name, value in made_from.items()):
         return None
-    unpacked = Unpacked(facts["stills"], tuple(facts["bad"]), facts["copies"])
-    for split, emotions in unpacked.stills.items():
+    if set(counts) - set(SPLITS) or any(set(emotions) - set(EMOTIONS) for emotions in counts.values()):
+        return None
+    for split, emotions in counts.items():
         for emotion, count in emotions.items():
             if len(list((out / split / emotion).glob("*.*"))) != count:
                 return None
-    return unpacked
+    return Unpacked(counts, tuple(map(str, facts["bad"])), copies)
 
 
 Row = tuple[str, str, bytes, str]
@@ -123,50 +132,59 @@ def _rows(table: Path) -> tuple[int, Iterator[Row]]:
     """Number of rows, and the rows. A part of a row that cannot be read is empty."""
     with table.open("rb") as beginning:
         is_parquet = beginning.read(4) == b"PAR1"
-    try:
+    with _damage(table):
         if is_parquet:
             parquet = pq.ParquetFile(table)
             _require_columns(table, parquet.schema_arrow.names, ("jpeg", "emotion", "split"))
-            return parquet.metadata.num_rows, _parquet_rows(parquet)
+            return parquet.metadata.num_rows, _parquet_rows(table, parquet)
         with table.open(encoding="utf-8", newline="") as file:
             columns = next(csv.reader(file), [])
         _require_columns(table, columns, ("emotion", "pixels", "Usage"))
-    except (pa.ArrowException, OSError, csv.Error, UnicodeDecodeError) as error:
-        reason = one_line(error)
-        raise FarfeelError(
-            f"{table} cannot be read as Parquet or CSV ({reason}); expected FER2013's table; copy it again"
-        ) from None
     with table.open("rb") as lines:
         count = sum(bool(line.strip()) for line in lines) - 1
     return count, _csv_rows(table)
 
 
-def _require_columns(table: Path, found: list[str], expected: tuple[str, ...]) -> None:
-    if lacking := [name for name in expected if name not in found]:
+def _require_columns(table: Path, columns: list[str], expected: tuple[str, ...]) -> None:
+    if lacking := [name for name in expected if name not in columns]:
         raise FarfeelError(
             f"{table} lacks the columns {', '.join(lacking)}; expected {', '.join(expected)}; found "
-            f"{', '.join(found[:5]) or 'nothing'}; rename them or choose another table"
+            f"{', '.join(columns[:5]) or 'nothing'}; rename them or choose another table"
         )
 
 
-def _parquet_rows(parquet: pq.ParquetFile) -> Iterator[Row]:
-    for batch in parquet.iter_batches(_ROWS, columns=["split", "emotion", "jpeg"]):
-        for row in batch.to_pylist():
+def _damage(table: Path) -> AbstractContextManager[None]:
+    message = f"{table} cannot be read as Parquet or CSV"
+    return damage(lambda reason: f"{message} ({reason}); expected FER2013's table; copy it again")
+
+
+def _parquet_rows(table: Path, parquet: pq.ParquetFile) -> Iterator[Row]:
+    batches = parquet.iter_batches(_ROWS, columns=["split", "emotion", "jpeg"], use_threads=False)
+    while True:
+        with _damage(table):
+            batch = next(batches, None)
+            if batch is None:
+                return
+            batch.validate(full=True)
+            if batch.nbytes > _MOST_BYTES:
+                raise ValueError(f"{_ROWS} rows of {batch.nbytes} bytes")
+            rows = batch.to_pylist()
+        for row in rows:
             picture = row["jpeg"] if isinstance(row["jpeg"], bytes) else b""
             yield str(row["split"]), str(row["emotion"]), picture, ".png" if picture[1:4] == b"PNG" else ".jpg"
 
 
 def _csv_rows(table: Path) -> Iterator[Row]:
     with table.open(encoding="utf-8", errors="replace", newline="") as file:
-        try:
-            for row in csv.DictReader(file):
-                usage, code, pixels = (row[name] or "" for name in ("Usage", "emotion", "pixels"))
-                emotion = _CSV_EMOTIONS[int(code)] if code in _CSV_CODES else code
-                yield usage, emotion, _png(pixels), ".png"
-        except csv.Error as error:
-            raise FarfeelError(
-                f"{table} cannot be read as CSV ({error}); expected FER2013's table; copy it again"
-            ) from None
+        rows = csv.DictReader(file)
+        while True:
+            with _damage(table):
+                row = next(rows, None)
+            if row is None:
+                return
+            usage, code, pixels = (row[name] or "" for name in ("Usage", "emotion", "pixels"))
+            emotion = _CSV_EMOTIONS[int(code)] if code in _CSV_CODES else code
+            yield usage, emotion, _png(pixels), ".png"
 
 
 def _png(pixels: str) -> bytes:
@@ -186,6 +204,13 @@ def _fault(split: str, emotion: str, picture: bytes) -> str:
         return f"unknown split {split!r}"
     if emotion.lower() not in EMOTION_OF:
         return f"unknown emotion {emotion!r}"
-    if not picture or cv2.imdecode(np.frombuffer(picture, np.uint8), cv2.IMREAD_GRAYSCALE) is None:
+    if not picture or not _decodes(picture):
         return "undecodable picture"
     return ""
+
+
+def _decodes(picture: bytes) -> bool:
+    try:
+        return cv2.imdecode(np.frombuffer(picture, np.uint8), cv2.IMREAD_GRAYSCALE) is not None
+    except cv2.error:  # of a picture whose header states more than OpenCV decodes
+        return False

@@ -3,7 +3,7 @@
 They are for developing and testing audio-visual models without audio-visual recordings. Each utterance is paired with
 ONE still of a face. A video is made from it with the movement, light and noise of a camera. The lips do not follow the
 words, the face does not move, and voice and face are independent given the emotion. **A result on such videos is no
-result on people filmed while they speak, and cannot be compared with one.** So the corpus is called
+result on videos of people who speak, and cannot be compared with one.** So the corpus is called
 `<corpus>-surrogate`, and cards and reports say so.
 
 The pairs keep the parts of one split separate. Training speakers have stills of `train`. Validation speakers and test
@@ -33,7 +33,7 @@ import pyarrow.parquet as pq
 from farfeel.corpora.corpus import SURROGATE
 from farfeel.corpora.scan import write_manifest
 from farfeel.corpora.splits import PARTS, split_clips
-from farfeel.corpora.video_files import write_film
+from farfeel.corpora.video_files import write_video
 from farfeel.media.audio import audio_info
 from farfeel.media.camera import simulate_camera
 from farfeel.recipe import Camera
@@ -70,7 +70,8 @@ def make_surrogate(
 ) -> list[Pair]:
     """Make a video for each clip in the folder `out`, with a manifest and the table of pairs. Returns the pairs.
 
-    An interrupted run can be resumed: call it again. The same arguments give the same bytes with any number of workers
+    The folder appears when it is complete; until then, its videos are in `.NAME.partial` beside it. An interrupted run
+    can be resumed: call it again. The same arguments give the same bytes with any number of workers
     (threads; all cores by default). progress: called with the number of videos done and of all videos. Raises
     FarfeelError where an emotion has no still in a part, where `out` was made from other things, or where a still
     cannot be decoded.
@@ -78,10 +79,13 @@ def make_surrogate(
     ours = (_MARKER, MANIFEST, PAIRS, "films", ".*.partial") if (out / _MARKER).exists() else ()
     out = require_replaceable(out, ours, "a surrogate corpus")
     pairs = pair(clips, stills, split, seed)
-    _start_or_resume(out, pairs, split, seed)
-    videos = [out / "films" / one.clip.speaker / f"{one.clip.id}.mp4" for one in pairs]
+    # A folder of the same parameters is completed where it is; a new one is made beside its place.
+    folder = out if (out / _MARKER).exists() else out.with_name(f".{out.name}.partial")
+    folder.mkdir(parents=True, exist_ok=True)
+    _start_or_resume(folder, pairs, split, seed)
+    videos = [Path("films") / one.clip.speaker / f"{one.clip.id}.mp4" for one in pairs]
     with ThreadPoolExecutor(workers or os.cpu_count() or 1) as pool:  # Warping and encoding release Python's lock.
-        made = pool.map(lambda one, video: _make_video(one, video, seed), pairs, videos)
+        made = pool.map(lambda one, video: _make_video(one, folder / video, seed), pairs, videos)
         try:
             for done, _ in enumerate(made, start=1):
                 if progress:
@@ -89,24 +93,26 @@ def make_surrogate(
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
-    with replacing_file(out / PAIRS) as path:
+    with replacing_file(folder / PAIRS) as path:
         columns = {
             "clip": [one.clip.id for one in pairs],
             "still": [one.still.id for one in pairs],
             "part": [one.part for one in pairs],
         }
         pq.write_table(pa.table(columns), path)
-    filmed = [
+    with_videos = [
         replace(
             one.clip,
             corpus=one.clip.corpus.removesuffix(SURROGATE) + SURROGATE,
-            video=video,
+            video=out / video,
             video_offset_s=0.0 - one.clip.start_s,  # the video begins with the utterance
             face="whole",
         )
         for one, video in zip(pairs, videos, strict=True)
     ]
-    write_manifest(filmed, out / MANIFEST, out)
+    write_manifest(with_videos, folder / MANIFEST, out)
+    if folder != out:
+        folder.replace(out)
     return pairs
 
 
@@ -186,7 +192,7 @@ def _make_video(one: Pair, video: Path, seed: int) -> None:
     end_s = clip.end_s if clip.end_s is not None or clip.audio is None else audio_info(clip.audio).seconds
     count = max(1, round(((end_s or 0.0) - clip.start_s) * FPS))
     rng = np.random.default_rng((seed, zlib.crc32(clip.id.encode())))
-    write_film(video, simulate_camera(still[None], SIDE, count, CAMERA, rng), FPS, QUALITY)
+    write_video(video, simulate_camera(still[None], SIDE, count, CAMERA, rng), FPS, QUALITY)
 
 
 def _path(still: Clip) -> Path:

@@ -30,7 +30,7 @@ from scipy.signal import lfilter, sosfilt
 
 from farfeel.corpora import drawn_faces
 from farfeel.corpora.readers.synthetic import sentence_of
-from farfeel.corpora.video_files import write_film
+from farfeel.corpora.video_files import write_video
 from farfeel.support.files import replacing_folder
 from farfeel.types import EMOTIONS, FarfeelError
 
@@ -151,8 +151,8 @@ def _write_speaker(folder: Path, speaker: int, clips_per_emotion: int, seed: int
             audio = speak(voice, _draw_manner(emotion, rng), sentence_of(number), rng)
             soundfile.write(path.with_suffix(".flac"), audio, SAMPLE_RATE, subtype="PCM_16")
             rng = np.random.default_rng((seed, speaker, index, number, 1))
-            frames = drawn_faces.film(person, drawn_faces.draw_expression(emotion, rng), _loudness(audio), rng)
-            write_film(path.with_suffix(".mp4"), frames, drawn_faces.FPS)
+            frames = drawn_faces.draw_video(person, drawn_faces.draw_expression(emotion, rng), _loudness(audio), rng)
+            write_video(path.with_suffix(".mp4"), frames, drawn_faces.FPS)
 
 
 def _loudness(audio: np.ndarray) -> np.ndarray:

@@ -11,7 +11,7 @@ import numpy as np
 from farfeel.support.files import replacing_file
 
 
-def write_film(path: Path, frames: np.ndarray, fps: float, quality: int = 18) -> None:
+def write_video(path: Path, frames: np.ndarray, fps: float, quality: int = 18) -> None:
     """frames (N, H, W, 3) uint8 RGB, H and W even → H.264 without audio. The same frames give the same bytes.
 
     fps: frames per second. quality: x264's constant rate factor; 18 looks like the original, 28 is small.

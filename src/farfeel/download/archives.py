@@ -7,6 +7,8 @@ counted while they are unpacked.
 
 from __future__ import annotations
 
+import bz2
+import gzip
 import lzma
 import re
 import stat
@@ -15,8 +17,9 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
-from typing import IO, TypeVar
+from typing import IO, Any, TypeVar
 
+from farfeel.support.reading import damage
 from farfeel.types import FarfeelError
 
 T = TypeVar("T")
@@ -26,10 +29,8 @@ MAX_BYTES = 200 * 10**9
 MAX_RATIO = 100  # Unpacked to packed bytes. It is 2 for speech in WAV files, and close to 100 for digital silence.
 MIN_ALLOWED_BYTES = 10_000_000  # So many bytes may be unpacked at any compression ratio.
 _CHUNK = 1 << 20
-_DAMAGED = (
-    zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, NotImplementedError, RuntimeError,
-    UnicodeError, ValueError, OSError,
-)  # fmt: skip
+_MOST_HEADER = 1 << 20  # bytes of a tar's description of one entry: of long names, and of the pax format
+_DECODERS = {b"\x1f\x8b": gzip.GzipFile, b"BZh": bz2.BZ2File, b"\xfd7zXZ": lzma.LZMAFile}  # by first bytes
 Entry = tuple[str, IO[bytes] | None]  # The name of an entry and its content. None: it is a folder.
 
 
@@ -52,7 +53,7 @@ def unpacked_bytes(archive: Path) -> int:
     try:
         with zipfile.ZipFile(archive) as opened:
             return sum(entry.file_size for entry in opened.infolist())
-    except _DAMAGED:
+    except Exception:  # Damage has many kinds, and unpack reports it.
         return 0
 
 
@@ -109,12 +110,11 @@ def _chunks(source: IO[bytes]) -> Iterator[bytes]:
 def _readable(archive: Path, pieces: Iterator[T]) -> Iterator[T]:
     """Pass the pieces on. An error while they are read is reported as damage of the archive."""
     while True:
-        try:
-            piece = next(pieces)
-        except StopIteration:
-            return
-        except _DAMAGED as error:
-            raise _refused(archive, f"is damaged ({error or type(error).__name__})") from None
+        with damage(lambda reason: str(_refused(archive, f"is damaged ({reason})"))):
+            try:
+                piece = next(pieces)
+            except StopIteration:
+                return
         yield piece
 
 
@@ -133,12 +133,39 @@ def _zip_entries(archive: Path) -> Iterator[Entry]:
 
 
 def _tar_entries(archive: Path) -> Iterator[Entry]:
-    with tarfile.open(archive) as opened:
-        for entry in opened:
-            if not (entry.isfile() or entry.isdir()):
-                raise _refused(archive, f"contains {entry.name!r}, a link or device")
-            if entry.name != ".":
-                yield entry.name, opened.extractfile(entry)
+    with archive.open("rb") as file:
+        first = file.read(6)
+        file.seek(0)
+        decoder = next((decoder for begin, decoder in _DECODERS.items() if first.startswith(begin)), None)
+        source: Any = _Bounded(decoder(file) if decoder else file)
+        with tarfile.open(fileobj=source, mode="r:") as opened:
+            for entry in opened:
+                if not (entry.isfile() or entry.isdir()):
+                    raise _refused(archive, f"contains {entry.name!r}, a link or device")
+                if entry.name != ".":
+                    yield entry.name, opened.extractfile(entry)
+
+
+class _Bounded:
+    """A decoded tar, from which nothing reads more than _MOST_HEADER at once.
+
+    tarfile reads the description of an entry at once, with the length that the archive states: 1 kB of a compressed
+    archive could fill the memory.
+    """
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+
+    def read(self, size: int = -1) -> bytes:
+        if not 0 <= size <= _MOST_HEADER:
+            raise ValueError(f"the description of an entry has {size} bytes")
+        return self._file.read(size)
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        return self._file.seek(offset, whence)
+
+    def tell(self) -> int:
+        return self._file.tell()
 
 
 def _refused(archive: Path, problem: str) -> FarfeelError:

@@ -15,10 +15,13 @@ import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pooch
 
+from farfeel.download.archives import is_inside
 from farfeel.support.files import replacing_file
+from farfeel.support.reading import damage, read_json, require_fields
 from farfeel.types import FarfeelError
 
 RECORD = ".farfeel-download.json"
@@ -94,27 +97,18 @@ class Record:
         path = Path(root) / RECORD
         if not path.is_file():
             return cls(Path(root), source)
-        try:
-            stored = json.loads(path.read_text(encoding="utf-8"))
+        message = f"{path} cannot be read"
+        expected = "expected a record of farfeel download; delete it, and the next run checks all files again"
+        with damage(lambda reason: f"{message} ({reason}), {expected}"):
+            stored = require_fields(
+                read_json(path.read_text(encoding="utf-8")),
+                {"source": str, "version": int, "held": dict, "pointers": dict, "complete": dict},
+            )
             stored_source, version = stored["source"], stored["version"]
-            held = {
-                name: Downloaded(
-                    entry["checksum"],
-                    entry["etag"],
-                    {file: (size, crc) for file, (size, crc) in entry["files"].items()},
-                )
-                for name, entry in stored["held"].items()
-            }
-            pointers = {blob: (sha256, size) for blob, (sha256, size) in stored["pointers"].items()}
-            for downloaded in held.values():
-                if not CHECKSUM.fullmatch(downloaded.checksum):
-                    raise ValueError(f"checksum {downloaded.checksum}")
-            record = cls(Path(root), source, held, stored["complete"], pointers)
-        except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
-            raise FarfeelError(
-                f"{path} cannot be read ({error!r}), expected a record of farfeel download; delete it, and the "
-                "next run checks all files again"
-            ) from None
+            held = {name: _downloaded(name, entry) for name, entry in stored["held"].items()}
+            pointers = {blob: (str(sha256), int(size)) for blob, (sha256, size) in stored["pointers"].items()}
+            complete = {key: [str(name) for name in list(names)] for key, names in stored["complete"].items()}
+            record = cls(Path(root), source, held, complete, pointers)
         if version != VERSION or stored_source != source:
             raise FarfeelError(
                 f"{root} contains a download of {stored_source} (record version {version}), expected {source} "
@@ -176,6 +170,19 @@ class Record:
                 count += 1
                 advance(count, total)
         return changed
+
+
+def _downloaded(name: str, entry: Any) -> Downloaded:
+    """An entry of a record. Raises ValueError or TypeError where it is none."""
+    require_fields(entry, {"checksum": str, "etag": str, "files": dict})
+    if not CHECKSUM.fullmatch(entry["checksum"]):
+        raise ValueError(f"checksum {entry['checksum'][:40]}")
+    files: dict[str, tuple[int, int | None]] = {}
+    for file, (size, crc) in entry["files"].items():
+        if not is_inside(file) or type(size) is not int or type(crc) not in (int, type(None)):
+            raise ValueError(f"{name[:40]} has the file {file[:40]!r}")
+        files[file] = size, crc
+    return Downloaded(entry["checksum"], entry["etag"], files)
 
 
 def digest(path: Path, like: str) -> str:

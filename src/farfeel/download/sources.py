@@ -74,7 +74,7 @@ class Source:
     licence: Name of the licence.
     url: Home page.
     citation: Publication to cite.
-    next_command: The farfeel command that reads the download. {root} stands for its folder.
+    next_command: The farfeel command that reads the download. {root} is replaced by its folder.
     listing: Requests the host's list of files. None: the source is available on request only.
     has_videos: Whether there are videos too.
     has_actors: Whether the videos of single actors can be downloaded.
@@ -134,13 +134,13 @@ def list_items(
         raise FarfeelError(
             f"{source.url} lists {duplicates[0]!r} more than once, expected each name once; report it to the host"
         )
-    chosen = [item for item in listing.items if _matches(item.name, choice.only or ("*",))]
-    if not chosen:
+    items = [item for item in listing.items if _matches(item.name, choice.only or ("*",))]
+    if not items:
         names = ", ".join(item.name for item in listing.items[:5]) or "nothing"
         raise FarfeelError(
             f"{source.url} has no file that matches {' or '.join(choice.only)}, found {names}; correct --only"
         )
-    return Listing(tuple(chosen), listing.licence)
+    return Listing(tuple(items), listing.licence)
 
 
 def require_choice(source: Source, choice: Choice, clone: Path | None) -> None:
@@ -291,7 +291,7 @@ class _Tree:
         return Item(path, self._raw(path), size, f"git:{sha}")
 
     def pointer(self, file: tuple[str, str, int]) -> tuple[str, tuple[str, int]]:
-        """Read a Git LFS pointer → its hash, and the SHA-256 and the size of the file it stands for."""
+        """Read a Git LFS pointer → its hash, and the SHA-256 and the size of the file that it names."""
         path, sha, _ = file
         content = self._client.document(self._raw(path))
         pointer = _POINTER.fullmatch(content.decode("utf-8", "replace"))
@@ -371,10 +371,12 @@ def _expecting(url: str, what: str) -> Iterator[None]:
         ) from None
 
 
-def _of_corpus(name: str, about: str, listing: Any = None, **more: bool) -> Source:
+def _of_corpus(name: str, contents: str, listing: Any = None, **more: bool) -> Source:
     corpus = get_corpus(name)
     command = f"farfeel scan {name} --root {{root}}"
-    return Source(name, corpus.title, about, corpus.licence, corpus.source, corpus.citation, command, listing, **more)
+    return Source(
+        name, corpus.title, contents, corpus.licence, corpus.source, corpus.citation, command, listing, **more
+    )
 
 
 SOURCES: dict[str, Source] = {

@@ -8,7 +8,6 @@ time that doubles with each try, with jitter. Any other error status is final.
 from __future__ import annotations
 
 import email.utils
-import json
 import os
 import random
 import re
@@ -24,6 +23,7 @@ from urllib.parse import urljoin, urlsplit, urlunsplit
 import requests
 import urllib3
 
+from farfeel.support.reading import read_json
 from farfeel.support.text import one_line
 from farfeel.types import FarfeelError
 
@@ -123,7 +123,7 @@ class HttpClient:
             FarfeelError: It cannot be read, or is not JSON.
         """
         try:
-            return json.loads(self.document(url))
+            return read_json(self.document(url))
         except ValueError as error:
             raise FarfeelError(f"{url} is not JSON ({error}), expected JSON; try later, or correct --mirror") from None
 

@@ -59,7 +59,7 @@ def evaluate(
     >>> 0 <= metrics.overall.accuracy.low <= metrics.overall.accuracy.value <= 1
     True
     """
-    from farfeel.corpora.labels import about
+    from farfeel.corpora.labels import label_details
     from farfeel.corpora.selection import selected_clips
     from farfeel.evaluate.clips import loaded_clips
     from farfeel.evaluate.report import require_report_folder
@@ -69,33 +69,33 @@ def evaluate(
     from farfeel.recognise.recognizer import Recognizer
     from farfeel.rooms.bank import Bank
     from farfeel.support.console import quiet as silence
-    from farfeel.support.files import require_folder_place
+    from farfeel.support.files import require_writable_folder
 
     with silence() if quiet else nullcontext(), tempfile.TemporaryDirectory(prefix="farfeel-") as temporary:
         folder = Path(temporary) / "evaluation" if out is None else Path(out)
-        require_report_folder(require_folder_place(folder))
+        require_report_folder(require_writable_folder(folder))
         recognizer = checkpoint if isinstance(checkpoint, Recognizer) else Recognizer.load(checkpoint, device)
         recipe = recognizer.recipe
-        paths = [Path(rirs)] if isinstance(rirs, str | os.PathLike) else [Path(each) for each in rirs]
+        paths = [Path(rirs)] if isinstance(rirs, str | os.PathLike) else [Path(path) for path in rirs]
         loaded, shards, where = loaded_clips(corpus, root, bool(paths))
         (clips,), _ = selected_clips(loaded, recipe, (split,), where, to_train=False)
-        banks = [Bank.open(each, sample_rate=recipe.audio.sample_rate) for each in paths]
+        banks = [Bank.open(path, sample_rate=recipe.audio.sample_rate) for path in paths]
         available = shards.mics if shards else min((bank.mics for bank in banks), default=1)
-        heard = where if shards else "the RIR bank" if banks else "dry speech"
-        chosen = default_mics(recognizer.recipes, available, heard) if mics is None else mics
+        source = where if shards else "the RIR bank" if banks else "dry speech"
+        used_mics = default_mics(recognizer.recipes, available, source) if mics is None else mics
         conditions = Conditions(snr_db=snr_db, noise=noise, dead_mics=dead_mics, camera_off=camera_off)
-        given = isinstance(checkpoint, Recognizer)
+        is_recognizer = isinstance(checkpoint, Recognizer)
         details = {
-            "checkpoints": repr(recognizer) if given else str(checkpoint or "default"),
+            "checkpoints": repr(recognizer) if is_recognizer else str(checkpoint or "default"),
             "corpus": f"{', '.join(sorted({clip.corpus for clip in clips}))} ({where})",
-            **about(recipe.data),
+            **label_details(recipe.data),
             "split": f"{recipe.data.split}, {split} part",
             "rooms": ", ".join(map(str, paths)) or ("those of the shards" if shards else "none: dry speech"),
             "front-end": recipe.microphones.front_end,
             **conditions.as_details(),
         }
-        chosen = require_mics(chosen, available, heard)
-        return run_evaluation(recognizer, clips, banks, folder, chosen, details, conditions, shards=shards)
+        used_mics = require_mics(used_mics, available, source)
+        return run_evaluation(recognizer, clips, banks, folder, used_mics, details, conditions, shards=shards)
 
 
 class _Callable(ModuleType):

@@ -91,12 +91,12 @@ def calibrate(
     for done, item in enumerate(recordings, start=1):
         for recording in _with_each_modality(item.recording, recipe.modalities):
             (view,) = views_of(recording, [recipe])
-            each = combinations_of(recipe.modalities, view.windows.mic_mask, view.seen)
-            if (each == each[0]).all():  # a video that ends early leaves windows of two combinations
+            combinations = combinations_of(recipe.modalities, view.windows.mic_mask, view.seen)
+            if (combinations == combinations[0]).all():  # a video that ends early leaves windows of two combinations
                 inputs = view.windows.audio, view.windows.mic_mask, view.frames, view.seen
-                windows[each[0]].append(in_batches(engine, *inputs))
-                targets[each[0]].append(recipe.data.emotions.index(item.clip.emotion))
-                speakers[each[0]].append(item.clip.speaker)
+                windows[combinations[0]].append(in_batches(engine, *inputs))
+                targets[combinations[0]].append(recipe.data.emotions.index(item.clip.emotion))
+                speakers[combinations[0]].append(item.clip.speaker)
         if on_progress:
             on_progress(done, len(recordings))
     results = []
@@ -131,20 +131,20 @@ def calibrate_by(model: EmotionModel, table: pd.DataFrame) -> Fitted:
     return result
 
 
-def card_with(card: str, fitted: Sequence[Fitted], about: str) -> str:
+def card_with(card: str, fitted: Sequence[Fitted], fitted_on: str) -> str:
     """A checkpoint's card with a section on its calibration, at the end. It replaces that of an earlier calibration.
 
-    card: the text of card.md. fitted: results of `calibrate`. about: the recordings in words.
+    card: the text of card.md. fitted: results of `calibrate`. fitted_on: the recordings in words.
     """
     lines = [
         HEADING,
         "",
-        f"Temperatures of maximum likelihood (Guo et al., 2017), fitted on {about}. The expected calibration error has "
-        "15 bins; with few recordings in a bin, chance adds to it. Values after calibration are of the same "
+        f"Temperatures of maximum likelihood (Guo et al., 2017), fitted on {fitted_on}. The expected calibration "
+        "error has 15 bins; with few recordings in a bin, chance adds to it. Values after calibration are of the same "
         "recordings. Values on speakers not fitted on, and those with --abstain-below, give each speaker the "
         "temperature fitted on all other speakers.",
         "",
-        *(f"- {each.line()}" for each in fitted),
+        *(f"- {result.line()}" for result in fitted),
     ]
     return card.partition(HEADING)[0].rstrip() + "\n\n" + "\n".join(lines) + "\n"
 

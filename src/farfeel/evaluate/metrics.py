@@ -154,7 +154,7 @@ class Metrics:
             "overall": self.overall.as_dict(),
             "rooms": {room: scores.as_dict() for room, scores in self.rooms.items()},
             "mean_over_rooms": self.mean_over_rooms.as_dict(),
-            "abstention": [each.as_dict() for each in self.abstention],
+            "abstention": [threshold.as_dict() for threshold in self.abstention],
             "ece_by_chance": self.ece_by_chance,
         }
 
@@ -231,8 +231,8 @@ class SpeakerSums:
         count = len(self.speakers)
         return np.asarray(rng.multinomial(count, np.full(count, 1 / count), size=resamples), dtype=np.float64)
 
-    def _sums(self, chosen: np.ndarray, weight: np.ndarray) -> np.ndarray:
-        table, weight = self._table[chosen], weight[chosen]
+    def _sums(self, rows: np.ndarray, weight: np.ndarray) -> np.ndarray:
+        table, weight = self._table[rows], weight[rows]
         p, target = probabilities_of(table), targets_of(table)
         count, classes = p.shape
         decision, row = p.argmax(axis=1), np.arange(count)
@@ -357,8 +357,8 @@ def _all_scores(
         spread.append(values(weights @ sums.of_room[room]))
         rooms[room] = _scores(table[table["room"] == room], sums.of_room[room], spread[-1], emotions, level)
     overall = _scores(table, sums.overall, values(weights @ sums.overall), emotions, level)
-    each = np.stack([values(room.sum(axis=0)) for room in sums.of_room.values()])
-    return overall, rooms, _scores(table, sums.overall, _mean(np.stack(spread), 0), emotions, level, _mean(each, 0))
+    of_rooms = np.stack([values(room.sum(axis=0)) for room in sums.of_room.values()])
+    return overall, rooms, _scores(table, sums.overall, _mean(np.stack(spread), 0), emotions, level, _mean(of_rooms, 0))
 
 
 def _with_raw(scores: Scores, raw: Scores) -> Scores:
@@ -366,14 +366,14 @@ def _with_raw(scores: Scores, raw: Scores) -> Scores:
 
 
 def _abstention(sums: SpeakerSums, weights: np.ndarray, below: float, clips: int, level: float) -> Abstention:
-    each = sums.decided(below)
-    (every, made, right), (every_r, made_r, right_r) = each.sum(axis=0), (weights @ each).T
+    decided = sums.decided(below)
+    (every, made, right), (every_r, made_r, right_r) = decided.sum(axis=0), (weights @ decided).T
     coverage, accuracy = float(made / every), float(_ratio(right, made))
     units = len(sums.speakers)
     return Abstention(
         below,
         interval(coverage, made_r / every_r, units, clips, level),
-        interval(accuracy, _ratio(right_r, made_r), int((each[:, 1] > 0).sum()), clips * coverage, level),
+        interval(accuracy, _ratio(right_r, made_r), int((decided[:, 1] > 0).sum()), clips * coverage, level),
     )
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from farfeel.evaluate.test_set import EvaluationItem
 from farfeel.recipe import Recipe
 from farfeel.recognise.windows import Recording
-from farfeel.shards.reading import StoredFaceVideo, examples_of, require_heard_alike
+from farfeel.shards.reading import StoredFaceVideo, examples_of, require_prepared_for
 from farfeel.shards.store import Shards
 from farfeel.types import Clip
 
@@ -27,7 +27,7 @@ class PreparedEvaluationSet(Sequence[EvaluationItem]):
         mics: Sequence[int] | None = None,
         one_each: bool = False,
     ) -> None:
-        require_heard_alike(shards, recipe, to_train=False)
+        require_prepared_for(shards, recipe, to_train=False)
         self.recipe, self.shards, self.mics = recipe, shards, mics
         self.examples: list[tuple[Clip, int]] = []
         for clip, indices in zip(clips, examples_of(shards, clips), strict=True):

@@ -353,8 +353,8 @@ def _rows(results: Metrics) -> list[tuple[str, Scores]]:
 
 def _confusions(table: pd.DataFrame) -> list[Confusion]:
     rooms = natural_order(table["room"])
-    each = [confusion(table[table["room"] == room], room) for room in rooms]
-    return each if len(rooms) == 1 else [confusion(table, "All rooms"), *each]
+    of_rooms = [confusion(table[table["room"] == room], room) for room in rooms]
+    return of_rooms if len(rooms) == 1 else [confusion(table, "All rooms"), *of_rooms]
 
 
 def _speakers(table: pd.DataFrame) -> list[tuple[str, float, int]]:

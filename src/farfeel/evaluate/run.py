@@ -58,7 +58,7 @@ def run_evaluation(
     with_video = sum(recordings.has_video(clip) for clip in clips) * (recipe.modalities != "audio")
     microphones = ", ".join(map(str, mics)) if banks or shards else "the dry signal"
     classes = f"{', '.join(data.emotions)}; the checkpoint's other emotions are merged into these or ignored"
-    about = {
+    facts = {
         "recipe": recipe.name,
         **({"classes": classes} if set(data.emotions) != set(recognizer.emotions) else {}),
         "sound": f"{with_audio} of {len(clips)} clips",
@@ -67,7 +67,7 @@ def run_evaluation(
     title = f"{recipe.name}: {recipe.modalities}, {recipe.microphones.strategy}"
     if any(clip.corpus.endswith(SURROGATE) for clip in clips):
         title += " (surrogate video: not a result on video of people who speak)"
-    return write_evaluation(table, out, title, details | about | ({"microphones": microphones} if with_audio else {}))
+    return write_evaluation(table, out, title, details | facts | ({"microphones": microphones} if with_audio else {}))
 
 
 def in_classes(table: pd.DataFrame, data: Data) -> pd.DataFrame:
@@ -104,10 +104,10 @@ def prediction_table(
         predictions = recognizer.calibrated_and_not([item.recording for item in batch])
         for item, (calibrated, raw) in zip(batch, predictions, strict=True):
             clip = item.clip
-            about = {"clip": clip.id, "speaker": clip.speaker, "room": item.room, "position": item.position}
+            names = {"clip": clip.id, "speaker": clip.speaker, "room": item.room, "position": item.position}
             columns = {f"p_{emotion}": p for emotion, p in zip(recognizer.emotions, calibrated, strict=True)}
             columns |= {f"q_{emotion}": q for emotion, q in zip(recognizer.emotions, raw, strict=True)}
-            rows.append(about | {"target": clip.emotion} | columns)
+            rows.append(names | {"target": clip.emotion} | columns)
         if on_progress:
             on_progress(len(rows), len(recordings))
     return pd.DataFrame(rows)

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import pyarrow
 
+from farfeel.support.reading import damage, read_parquet
 from farfeel.types import FarfeelError
 
 FILE = "predictions.parquet"
@@ -22,6 +22,7 @@ NAMES = ("clip", "speaker", "room", "target")
 ROW = ["clip", "room"]  # what identifies a row
 PREFIX = "p_"
 UNCALIBRATED = "q_"
+MOST_ROWS, MOST_BYTES = 10_000_000, 1 << 32  # of a table that is read
 SUM_TOLERANCE = 1e-3  # a softmax in bfloat16 errs by a few 1e-4, logits or percentages by far more
 
 
@@ -58,12 +59,11 @@ def read_predictions(path: Path) -> pd.DataFrame:
     file = path / FILE if path.is_dir() else path
     if not file.is_file():
         raise FarfeelError(f"{file} does not exist, expected the predictions of an evaluation; run farfeel evaluate")
-    try:
-        table = pd.read_parquet(file)
-    except (OSError, pyarrow.ArrowException) as error:
-        reason = str(error).splitlines()[0].rstrip(".")
-        raise FarfeelError(f"{file} cannot be read as Parquet ({reason}); run farfeel evaluate again") from None
-    return checked(table, source=str(file))
+    with damage(lambda reason: f"{file} cannot be read as Parquet ({reason}); run farfeel evaluate again"):
+        # Without pandas' own metadata: they can turn columns into an index.
+        table = read_parquet(file, MOST_ROWS, MOST_BYTES).replace_schema_metadata().to_pandas()
+    with damage(lambda reason: f"{file} is no prediction table ({reason}); run farfeel evaluate again"):
+        return checked(table, source=str(file))
 
 
 def checked(table: pd.DataFrame, source: str) -> pd.DataFrame:
@@ -106,8 +106,8 @@ def checked(table: pd.DataFrame, source: str) -> pd.DataFrame:
             "expected one row per clip and room; give each condition a room name of its own"
         )
     raw = uncalibrated(table)
-    for what, given in (("", table), (" before calibration (q_…)", raw)):
-        bad = np.zeros(0, dtype=bool) if given is None else _no_probabilities(given)
+    for what, part in (("", table), (" before calibration (q_…)", raw)):
+        bad = np.zeros(0, dtype=bool) if part is None else _no_probabilities(part)
         if bad.any():
             clip = table["clip"][int(np.argmax(bad))]
             raise FarfeelError(
@@ -177,10 +177,10 @@ def ensemble(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
     members = list(aligned({f"table {i + 1}": table for i, table in enumerate(tables)}).values())
     before = [uncalibrated(member) for member in members]
     result = _all_or_none(members)[0].copy()
-    for prefix, given in ((PREFIX, members), (UNCALIBRATED, [each for each in before if each is not None])):
-        if len(given) == len(members):
+    for prefix, complete in ((PREFIX, members), (UNCALIBRATED, [table for table in before if table is not None])):
+        if len(complete) == len(members):
             columns = [prefix + emotion for emotion in emotions_of(result)]
-            result[columns] = np.mean([probabilities_of(member) for member in given], axis=0)
+            result[columns] = np.mean([probabilities_of(member) for member in complete], axis=0)
     return result
 
 

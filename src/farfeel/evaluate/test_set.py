@@ -70,7 +70,7 @@ class EvaluationSet(Sequence[EvaluationItem]):
     clip i in one room. `mics` are the microphones of the bank, all by default.
 
     Positions and conditions are drawn from the names of the clip and the room alone. So two evaluations test with the
-    same recordings, whatever subset they have and in whatever order. The one exception is noise from other talkers:
+    same recordings, also with other subsets or in another order. The one exception is noise from other talkers:
     these are drawn from the clips that are there.
 
     Raises FarfeelError where the noise of the conditions cannot be made.
@@ -111,15 +111,15 @@ class EvaluationSet(Sequence[EvaluationItem]):
             which, where = divmod(index, len(self.rooms))
         clip, (room, bank) = self.clips.clips[which], self.rooms[where]
         video = self.clips.footage(which) if self.has_video(clip) else None
-        found = self.clips.dry(which)
-        if found is None:
+        dry = self.clips.dry(which)
+        if dry is None:
             return EvaluationItem(clip, room, "", Recording(None, video))
-        position, wet = "", found[0][None]
+        position, wet = "", dry[0][None]
         if bank is not None:
-            chosen = int(rng_of(clip, room).choice(bank.indices(room)))
-            position = bank[chosen].position
-            taps = response_of(bank, chosen, self.mics)
-            wet = convolve(torch.from_numpy(found[0])[None], torch.from_numpy(taps)[None])[0].numpy()
+            response = int(rng_of(clip, room).choice(bank.indices(room)))
+            position = bank[response].position
+            taps = response_of(bank, response, self.mics)
+            wet = convolve(torch.from_numpy(dry[0])[None], torch.from_numpy(taps)[None])[0].numpy()
         audio = self._in_conditions(which, room, bank, position, wet)
         return EvaluationItem(clip, room, position, Recording(audio, video))
 
@@ -153,13 +153,13 @@ class EvaluationSet(Sequence[EvaluationItem]):
                 return [no_room(mics)] * count
             everywhere = bank.indices(room)
             elsewhere = [index for index in everywhere if bank[index].position != position]
-            chosen = rng.choice(elsewhere or everywhere, size=count)
-            return [response_of(bank, int(index), self.mics) for index in chosen]
+            responses = rng.choice(elsewhere or everywhere, size=count)
+            return [response_of(bank, int(index), self.mics) for index in responses]
 
         def draw_talkers() -> tuple[list[np.ndarray], list[np.ndarray]]:
             responses = draw_positions(TALKERS)
             talkers = map(self.clips.dry, rng.choice(self.clips.others(which), size=TALKERS))
-            return [found[0] for found in talkers if found is not None], responses
+            return [speech[0] for speech in talkers if speech is not None], responses
 
         rate = self.recipe.audio.sample_rate
         return Scene(mics, samples, rate, rng, draw_positions, draw_talkers, self.noise_files)

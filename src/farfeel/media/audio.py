@@ -1,13 +1,16 @@
 """Audio files: read, resampled, and checked for damage. All channels are kept, and so are the delays between them.
 
-Samples are float32 in [-1, 1], shape (M, T), channel first. Files are decoded by libsndfile (soundfile). FFmpeg decodes
-what libsndfile does not support: audio tracks of videos, and AAC. Resampling uses soxr.
+Samples are float32 in [-1, 1], shape (M, T), channel first. libsndfile (soundfile) decodes the formats that state their
+length exactly. FFmpeg decodes all others: audio tracks of videos, MP3, AAC. A file is read to its end, whatever length
+its header contains. Resampling uses soxr.
 """
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,8 +18,9 @@ import numpy as np
 import soundfile
 import soxr
 
+from farfeel.media.audio_track import audio_track_blocks, audio_track_info, read_header
 from farfeel.media.container import is_complete
-from farfeel.media.video import audio_track_blocks, audio_track_info, read_audio_track
+from farfeel.media.sound_headers import MAX_SHORTFALL, is_for_libsndfile, require_whole_mp3
 from farfeel.support.folders import files_under
 from farfeel.types import FarfeelError
 
@@ -37,21 +41,23 @@ MAX_SECONDS = 600.0  # A clip gets one prediction, and an emotion does not last 
 BLOCK_S = 10.0
 MIN_SECONDS = 0.1  # Ten mel frames. Less audio is not enough for a prediction.
 SILENCE_DB = -90.0  # Peak level relative to full scale. Audio below it is quieter than the last bit of 16-bit samples.
-MAX_SHORTFALL = 0.01  # Share of its stated length that a file may lack, because a last block is often cut short.
 STATED_BYTES = re.compile(r"^ *(?:data|SSND|riff) : (\d+) \(should be (\d+)\)", re.MULTILINE)
 """In libsndfile's log: the bytes that a WAV, AIFF or W64 header states, and the bytes that the file contains."""
 UNKNOWN_BYTES = 2**31 - 2**16  # Recorders that write to a pipe do not know the length. They state this many or more.
+UNKNOWN_FRAMES = 2**48  # libsndfile states more if a FLAC header does not contain the length.
+MAX_SAMPLES = 2**29  # of all channels of one clip: 2 GiB
 
 
 @dataclass(frozen=True)
 class AudioInfo:
-    """What the header of an audio file contains.
+    """Description of an audio file.
 
     sample_rate: In hertz.
     channels: Number of channels, M.
-    seconds: Duration.
+    seconds: Duration. It is counted where the header does not contain it exactly.
     subtype: libsndfile's name of the sample format ("PCM_16"), or FFmpeg's name of the codec ("AAC").
     by_ffmpeg: Whether FFmpeg reads the file, not libsndfile.
+    unused: What of the file's audio is not read, as a sentence. Empty: nothing.
     """
 
     sample_rate: int
@@ -59,6 +65,7 @@ class AudioInfo:
     seconds: float
     subtype: str
     by_ffmpeg: bool = False
+    unused: str = ""
 
 
 def files_in(folder: Path, suffixes: Sequence[str] = AUDIO_SUFFIXES) -> list[Path]:
@@ -67,21 +74,33 @@ def files_in(folder: Path, suffixes: Sequence[str] = AUDIO_SUFFIXES) -> list[Pat
 
 
 def audio_info(path: Path) -> AudioInfo:
-    """Read the header of an audio file, or of the audio track of a video.
+    """Describe an audio file, or the audio track of a video.
 
     Raises:
         FarfeelError: The file cannot be read, contains no audio, or is shorter than its header states.
     """
-    try:
-        info = soundfile.info(str(path))
-    except UnicodeEncodeError:
-        raise FarfeelError(f"the file name {str(path)!r} is not valid UTF-8; rename the file") from None
-    except (soundfile.LibsndfileError, OSError) as error:
-        return _audio_track_as_file(Path(path), error)
-    for stated, actual in ((int(match[1]), int(match[2])) for match in STATED_BYTES.finditer(info.extra_info)):
-        if actual < (1 - MAX_SHORTFALL) * stated and stated < UNKNOWN_BYTES:
-            raise FarfeelError(f"{path} is cut off: {actual} of {stated} bytes; copy the file again")
-    return AudioInfo(info.samplerate, info.channels, info.frames / info.samplerate, info.subtype)
+    info = _exact_info(path)
+    if info is None:
+        track = audio_track_info(path)
+        if track is None:
+            raise FarfeelError(f"{path} has video but no audio, expected an audio track; use a file with audio")
+        if track.codec.startswith("mp3"):
+            require_whole_mp3(path)
+        codec = track.codec.upper()
+        return AudioInfo(track.sample_rate, track.channels, track.seconds, codec, by_ffmpeg=True, unused=track.unused)
+    return info
+
+
+def unused_audio(path: Path) -> str:
+    """What of the audio in a file `read_audio` does not read, as a sentence. Empty: nothing.
+
+    Raises:
+        FarfeelError: The file cannot be read.
+    """
+    if _exact_info(path) is not None:
+        return ""
+    header = read_header(path)
+    return header.unused if header else ""
 
 
 def read_audio(path: Path, sample_rate: int, start_s: float = 0.0, end_s: float | None = None) -> np.ndarray:
@@ -100,29 +119,12 @@ def read_audio(path: Path, sample_rate: int, start_s: float = 0.0, end_s: float 
         FarfeelError: The file is missing, unreadable, empty, cut off, too short, too long, silent or 8-bit PCM, or it
             contains NaN or infinity.
     """
-    info = audio_info(path)
-    _require_bits(path, info)
-    end_s = info.seconds if end_s is None else min(end_s, info.seconds)
-    span_s = end_s - start_s
-    _require_seconds(path, span_s)
-    if span_s > MAX_SECONDS:
-        raise FarfeelError(
-            f"{path} lasts {span_s / 60:.0f} minutes, expected at most {MAX_SECONDS / 60:.0f}; cut it into clips "
-            "or request a timeline"
-        )
-    # Both ends are rounded, not the length. So adjacent spans share no sample and lose none.
-    start, stop = round(start_s * info.sample_rate), round(end_s * info.sample_rate)
-    samples = read_audio_track(path, start_s, end_s)[0] if info.by_ffmpeg else _read_samples(path, start, stop)
-    if samples.shape[1] < (1 - MAX_SHORTFALL) * (stop - start):
-        # The header of a video may only state the length of the whole file. The audio may end earlier.
-        if not (info.by_ffmpeg and is_complete(path)):
-            raise FarfeelError(f"{path} is cut off: {samples.shape[1]} of {stop - start} samples; copy the file again")
-        _require_seconds(path, samples.shape[1] / info.sample_rate)
+    samples, own_rate = _clip_samples(path, start_s, end_s)
     if not np.isfinite(samples).all():
         raise FarfeelError(f"{path} contains NaN or infinite samples, expected finite numbers; export it again")
     if np.abs(samples).max() < 10 ** (SILENCE_DB / 20):
         raise FarfeelError(f"{path} is silent (peak below {SILENCE_DB:.0f} dB), expected speech; check the recording")
-    return resample(samples, info.sample_rate, sample_rate)
+    return resample(samples, own_rate, sample_rate)
 
 
 def audio_blocks(path: Path) -> Iterator[np.ndarray]:
@@ -135,21 +137,17 @@ def audio_blocks(path: Path) -> Iterator[np.ndarray]:
         FarfeelError: As `read_audio` does, but not for silence, NaN or infinity.
     """
     info = audio_info(path)
-    _require_bits(path, info)
+    _require_bits(path, info.subtype)
     _require_seconds(path, info.seconds)
     if info.by_ffmpeg:
         yield from (block for block, _ in audio_track_blocks(path))
         return
     samples_read = 0
-    try:
-        for block in soundfile.blocks(str(path), round(BLOCK_S * info.sample_rate), dtype="float32", always_2d=True):
-            samples_read += len(block)
-            yield block.T
-    except (soundfile.LibsndfileError, OSError) as error:
-        raise _unreadable(path, error) from None
-    if samples_read < (1 - MAX_SHORTFALL) * info.seconds * info.sample_rate:
-        expected = round(info.seconds * info.sample_rate)
-        raise FarfeelError(f"{path} is cut off: {samples_read} of {expected} samples; copy the file again")
+    samples = round(info.seconds * info.sample_rate)
+    for block in _sndfile_blocks(path, 0, samples):
+        samples_read += block.shape[1]
+        yield block
+    _require_whole(path, samples_read, samples)
 
 
 def speech_span(audio: np.ndarray, sample_rate: int) -> tuple[int, int]:
@@ -190,8 +188,97 @@ def resample(audio: np.ndarray, from_rate: int, to_rate: int) -> np.ndarray:
     return np.ascontiguousarray(soxr.resample(audio.T, from_rate, to_rate, quality="VHQ").T, dtype=np.float32)
 
 
-def _require_bits(path: Path, info: AudioInfo) -> None:
-    if info.subtype in ("PCM_S8", "PCM_U8"):  # The noise floor of -50 dB is louder than speech at a distance.
+def _exact_info(path: Path) -> AudioInfo | None:
+    """What libsndfile reads in the header of a file.
+
+    None: FFmpeg has to read the file, because libsndfile cannot, or because the header does not contain the length.
+    """
+    path = Path(path)
+    try:
+        str(path).encode()
+        if not is_for_libsndfile(path):
+            return None
+        info = soundfile.info(str(path))
+    except UnicodeEncodeError:
+        raise FarfeelError(f"the file name {str(path)!r} is not valid UTF-8; rename the file") from None
+    except (soundfile.LibsndfileError, TypeError):  # TypeError: a suffix by which soundfile expects no header
+        return None
+    except (OSError, ValueError) as error:
+        raise _unreadable(path, error) from None
+    for stated, actual in ((int(match[1]), int(match[2])) for match in STATED_BYTES.finditer(info.extra_info)):
+        if actual < (1 - MAX_SHORTFALL) * stated and stated < UNKNOWN_BYTES:
+            raise FarfeelError(f"{path} is cut off: {actual} of {stated} bytes; copy the file again")
+    # A recorder that was stopped wrote no length, and neither does one that writes to a pipe.
+    if not 0 < info.frames < UNKNOWN_FRAMES:
+        return None
+    return AudioInfo(info.samplerate, info.channels, info.frames / info.samplerate, info.subtype)
+
+
+def _clip_samples(path: Path, start_s: float, end_s: float | None) -> tuple[np.ndarray, int]:
+    """The samples of a clip (M, T) and their sample rate, checked for length and for a missing end."""
+    info = _exact_info(path)
+    if info is None:
+        return _clip_by_ffmpeg(path, start_s, end_s)
+    _require_bits(path, info.subtype)
+    end_s = info.seconds if end_s is None else min(end_s, info.seconds)
+    _require_seconds(path, end_s - start_s)
+    if end_s - start_s > MAX_SECONDS:
+        raise _too_long(path, f"{(end_s - start_s) / 60:.0f} minutes")
+    # Both ends are rounded, not the length. So adjacent spans share no sample and lose none.
+    start, stop = round(start_s * info.sample_rate), round(end_s * info.sample_rate)
+    with closing(_sndfile_blocks(path, start, stop)) as blocks:
+        samples = _joined(path, blocks, info.channels, info.sample_rate)
+    _require_whole(path, samples.shape[1], stop - start)
+    return samples, info.sample_rate
+
+
+def _clip_by_ffmpeg(path: Path, start_s: float, end_s: float | None) -> tuple[np.ndarray, int]:
+    header = read_header(path)
+    if header is None:
+        raise FarfeelError(f"{path} has video but no audio, expected an audio track; use a file with audio")
+    _require_bits(path, header.codec.upper())
+    if header.codec.startswith("mp3"):
+        require_whole_mp3(path)
+    with closing(audio_track_blocks(path, start_s, end_s)) as blocks:
+        first, rate = next(blocks)
+        samples = _joined(path, (block for block, _ in blocks), len(first), rate)
+    if header.stated_s is not None:
+        # The header of a video may only state the length of the whole file. The audio may end earlier.
+        expected = round((min(header.stated_s, end_s or math.inf) - start_s) * rate)
+        if samples.shape[1] < (1 - MAX_SHORTFALL) * expected and not is_complete(path):
+            _require_whole(path, samples.shape[1], expected)
+    _require_seconds(path, samples.shape[1] / rate)
+    return samples, rate
+
+
+def _joined(path: Path, blocks: Iterator[np.ndarray], channels: int, sample_rate: int) -> np.ndarray:
+    """All blocks as one clip (M, T). A clip that is too long is refused as soon as its limit is read."""
+    kept, length = [], 0
+    for block in blocks:
+        length += block.shape[1]
+        if length > MAX_SECONDS * sample_rate:
+            raise _too_long(path, f"more than {MAX_SECONDS / 60:.0f} minutes")
+        if length * channels > MAX_SAMPLES:
+            raise FarfeelError(
+                f"{path} has more than {MAX_SAMPLES} samples in {channels} channels, expected fewer; cut it into clips"
+            )
+        kept.append(block)
+    return np.concatenate([np.zeros((channels, 0), np.float32), *kept], axis=1)
+
+
+def _too_long(path: Path, found: str) -> FarfeelError:
+    return FarfeelError(
+        f"{path} lasts {found}, expected at most {MAX_SECONDS / 60:.0f}; cut it into clips or request a timeline"
+    )
+
+
+def _require_whole(path: Path, samples: int, expected: int) -> None:
+    if samples < (1 - MAX_SHORTFALL) * expected:
+        raise FarfeelError(f"{path} is cut off: {samples} of {expected} samples; copy the file again")
+
+
+def _require_bits(path: Path, subtype: str) -> None:
+    if subtype in ("PCM_S8", "PCM_U8"):  # The noise floor of -50 dB is louder than speech at a distance.
         raise FarfeelError(f"{path} is 8-bit audio, expected 16 bits or more; record or export it with 16 bits")
 
 
@@ -203,23 +290,23 @@ def _require_seconds(path: Path, seconds: float) -> None:
         )
 
 
-def _read_samples(path: Path, start: int, stop: int) -> np.ndarray:
-    """(M, T) float32 samples from `start` to `stop`, read by libsndfile."""
+def _sndfile_blocks(path: Path, start: int, stop: int) -> Generator[np.ndarray]:
+    """(M, n) float32 samples from `start` to `stop`, read by libsndfile. The first short block is the last one."""
     try:
-        return soundfile.read(str(path), start=start, stop=stop, dtype="float32", always_2d=True)[0].T
+        with soundfile.SoundFile(str(path)) as file:
+            if start:
+                file.seek(start)
+            left = stop - start
+            while left > 0:
+                size = min(left, round(BLOCK_S * file.samplerate))
+                block = file.read(size, dtype="float32", always_2d=True)
+                left -= len(block)
+                if len(block):
+                    yield block.T
+                if len(block) < size:
+                    return
     except (soundfile.LibsndfileError, OSError) as error:
         raise _unreadable(path, error) from None
-
-
-def _audio_track_as_file(path: Path, error: Exception) -> AudioInfo:
-    """Header of a file that FFmpeg may be able to read. `error` is libsndfile's error."""
-    try:
-        track = audio_track_info(path)
-    except FarfeelError:
-        raise _unreadable(path, error) from None
-    if track is None:
-        raise FarfeelError(f"{path} has video but no audio, expected an audio track; use a file with audio")
-    return AudioInfo(track.sample_rate, track.channels, track.seconds, track.codec.upper(), by_ffmpeg=True)
 
 
 def _unreadable(path: Path, error: Exception) -> FarfeelError:
@@ -232,6 +319,6 @@ def _unreadable(path: Path, error: Exception) -> FarfeelError:
         return FarfeelError(f"{path} is empty (0 bytes), expected an audio file; copy it again")
     reason = str(error).split(": ")[-1].strip().rstrip(".")
     return FarfeelError(
-        f"{path} cannot be read as audio ({reason}); expected WAV, FLAC, OGG, MP3 or a video; "
+        f"{path} cannot be read as audio ({reason}); expected WAV, FLAC, OGG, MP3, M4A or a video; "
         "copy it again or convert it"
     )

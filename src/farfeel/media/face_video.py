@@ -67,7 +67,8 @@ class FaceVideo:
         self.spacing_s = window_s / settings.frames
         self.video_end_s = video_end_s = float("inf") if info.is_still else info.seconds - offset_s
         self.end_s = min(video_end_s, window_s if info.is_still and end_s is None else end_s or video_end_s)
-        self.begin_s = 0.0 if info.is_still else max(0.0, -offset_s)  # The video may begin later than the recording.
+        # The video may begin later than the recording.
+        self.begin_s = 0.0 if info.is_still else max(0.0, info.start_s - offset_s)
         self.is_still = info.is_still
         if not self.end_s > self.begin_s:  # also refuses an offset that is NaN
             raise FarfeelError(

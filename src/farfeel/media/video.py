@@ -1,8 +1,8 @@
-"""Video files: their description, the frames at given times, and all channels of their audio track.
+"""Video files: their description, and the frames at given times.
 
 Frames are uint8 RGB, shape (N, H, W, 3), and upright: rotation, mirroring and pixel shape are applied as the container
-specifies them. Times are in seconds. Time 0 is the first video frame, for the audio track too. FFmpeg (PyAV) decodes
-with one thread.
+specifies them. Times are in seconds. Time 0 is the beginning of the audio or of the video, whichever comes first.
+FFmpeg (PyAV) decodes with one thread.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import math
 import struct
 from bisect import bisect_left, bisect_right, insort
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -19,24 +19,26 @@ from typing import Any
 
 import av
 import numpy as np
-from av.audio.frame import AudioFrame
-from av.audio.stream import AudioStream
 from av.container import InputContainer
-from av.stream import Discard
 from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 
+from farfeel.media.audio import SPEECH_SUFFIXES
+from farfeel.media.audio_track import AudioTrackInfo, lengths_of, track_info
 from farfeel.media.container import (
     EXPECTED,
+    EXPECTED_OF,
     MAX_GAP_S,
-    audio_stream,
-    container_duration_s,
+    Kind,
+    clock_zero_s,
     decode_packet,
     decode_stream,
+    discard_others,
+    exact_end_s,
+    fraction_of,
     is_complete,
     open_container,
-    origin_s,
     read_packets,
     seek,
     stream_duration_s,
@@ -54,9 +56,6 @@ MIN_SIDE = 16  # Smallest side in pixels: one block of H.264. A smaller picture 
 MAX_PIXEL_ASPECT = 4  # Pixels are nearly square. A header that states a larger aspect ratio is wrong.
 TIME_TOLERANCE_S = 0.001  # A frame may be this late: Matroska and FLV round times to milliseconds.
 MIN_SEEK_S = 2.0  # Without an index, a longer gap is worth a seek. Most videos have a key frame at least that often.
-PREROLL_S = 0.25  # Audio to decode before the first sample is correct. AAC and MP3 need two packets, Opus needs 80 ms.
-NO_SEEK_S = 60.0  # If times are rounded to milliseconds, a seek is inexact. Up to here everything is decoded instead.
-LOST_S = 0.1  # If the times of audio jump by more, packets were lost. A smaller jump is rounding.
 
 
 @dataclass(frozen=True)
@@ -66,8 +65,8 @@ class VideoInfo:
     width, height: Size of the upright picture, in pixels.
     fps: Frames per second.
     frames: Number of frames. None if the header does not contain it.
-    seconds: Duration.
-    start_s: Time of the first frame on the container's own clock.
+    seconds: From time 0 to the end of the video.
+    start_s: Time of the first frame.
     codec: FFmpeg's name of the codec.
     rotation_deg: Clockwise rotation that makes the stored picture upright.
     is_still: Whether it is a still picture.
@@ -82,22 +81,6 @@ class VideoInfo:
     codec: str
     rotation_deg: int
     is_still: bool
-
-
-@dataclass(frozen=True)
-class AudioTrackInfo:
-    """Description of an audio stream.
-
-    channels: Number of channels, M.
-    sample_rate: In hertz.
-    seconds: From time 0 (the first video frame) to the end of the audio.
-    codec: FFmpeg's name of the codec.
-    """
-
-    channels: int
-    sample_rate: int
-    seconds: float
-    codec: str
 
 
 @dataclass(frozen=True)
@@ -124,34 +107,25 @@ class Frames:
 
 
 def media_info(path: Path) -> MediaInfo:
-    """Describe a media file from its header and its first frame.
+    """Describe a media file. Lengths are counted where the header of a video does not contain all of its times.
 
     Raises:
         FarfeelError: The file cannot be read, contains neither video nor audio, or has pictures that are too small.
     """
-    with open_container(path) as container:
-        video, audio = video_stream(container), audio_stream(container)
+    with open_container(path, kind=_kind_of(path)) as container:
+        video, audio = video_stream(container), track_info(path, container)
         if video is None and audio is None:
-            raise FarfeelError(f"{path} contains neither video nor audio; {EXPECTED}; copy it again or convert it")
-        seconds = container_duration_s(container)
-        return MediaInfo(
-            Path(path),
-            container.format.name,
-            seconds,
-            None if video is None else _video_info(path, container, video, seconds),
-            None if audio is None else _audio_track_info(container, audio, seconds),
-        )
+            expected = EXPECTED_OF["audio or video"]
+            raise FarfeelError(f"{path} contains neither video nor audio; {expected}; copy it again or convert it")
+        shown = None if video is None else _video_info(path, container, video)
+        seconds = max(shown.seconds if shown else 0.0, audio.seconds if audio else 0.0)
+        return MediaInfo(Path(path), container.format.name, seconds, shown, audio)
 
 
-def audio_track_info(path: Path) -> AudioTrackInfo | None:
-    """Describe only the audio track of a media file. Returns None if there is none.
-
-    Raises:
-        FarfeelError: The file cannot be read.
-    """
-    with open_container(path) as container:
-        audio = audio_stream(container)
-        return None if audio is None else _audio_track_info(container, audio, container_duration_s(container))
+def _kind_of(path: Path) -> Kind:
+    """What a file is by its name, for errors."""
+    suffix = Path(path).suffix.lower()
+    return "video" if suffix in VIDEO_SUFFIXES else "audio" if suffix in SPEECH_SUFFIXES else "audio or video"
 
 
 def read_frames(path: Path, times_s: Sequence[float], max_side: int = 720, exact: bool = False) -> Frames:
@@ -162,7 +136,7 @@ def read_frames(path: Path, times_s: Sequence[float], max_side: int = 720, exact
 
     Args:
         path: The video file, or a still picture.
-        times_s: N times in seconds from the first frame, in any order.
+        times_s: N times in seconds, in any order.
         max_side: Larger frames are reduced until their longer side has this many pixels.
         exact: Apply H.264's deblocking filter. Without it a pixel is wrong by about half a grey level on average, and
             decoding takes a sixth less time.
@@ -184,80 +158,6 @@ def read_frames(path: Path, times_s: Sequence[float], max_side: int = 720, exact
     return Frames(np.stack([frames[index][1] for index in indices]), np.array([frames[index][0] for index in indices]))
 
 
-def read_audio_track(path: Path, start_s: float = 0.0, end_s: float | None = None) -> tuple[np.ndarray, int]:
-    """Read all channels of the audio track of a video.
-
-    Sample 0 is at the first video frame. Zeros are inserted if the audio begins later. It is cut if it begins earlier.
-
-    Args:
-        path: The media file.
-        start_s: Where to begin, in seconds.
-        end_s: Where to end, in seconds. None: the end of the audio.
-
-    Returns:
-        (M, T) float32 samples, and their sample rate in hertz.
-
-    Raises:
-        FarfeelError: The file cannot be read, has no audio, or its number of channels changes.
-    """
-    blocks = list(audio_track_blocks(path, start_s, end_s))
-    return np.concatenate([block for block, _ in blocks], axis=1), blocks[0][1]
-
-
-def audio_track_blocks(
-    path: Path, start_s: float = 0.0, end_s: float | None = None
-) -> Iterator[tuple[np.ndarray, int]]:
-    """The result of `read_audio_track` in blocks of any size, as they are decoded. The first block is empty."""
-    with open_container(path) as container:
-        audio = audio_stream(container)
-        if audio is None:
-            raise FarfeelError(f"{path} has video but no audio, expected an audio track; use a file with audio")
-        rate, tick = audio.rate, tick_s(audio)
-        origin = origin_s(container)
-        start, stop = round(start_s * rate), None if end_s is None else round(end_s * rate)
-        frames = _audio_frames_from(
-            container, audio, math.floor((origin + Fraction(max(start_s - PREROLL_S, 0))) / tick)
-        )
-        yield np.zeros((audio.channels, 0), dtype=np.float32), rate
-        block_end: int | None = None  # index of the sample after the last decoded block
-        next_sample = start  # index of the next sample to yield
-        for frame in frames:
-            samples = _to_float(frame)
-            stated = block_end if frame.pts is None else round((frame.pts * tick - origin) * rate)
-            # Stated times are rounded to ticks, so counting samples is more exact. But counting fails after a loss.
-            is_continuous = block_end is not None and stated is not None and abs(stated - block_end) < LOST_S * rate
-            block_begin = (block_end if is_continuous else stated) or 0
-            block_end = block_begin + samples.shape[1]
-            if stop is not None and block_begin >= stop:
-                break
-            if block_end <= next_sample:
-                continue
-            if samples.shape[0] != audio.channels:
-                raise FarfeelError(
-                    f"{path} changes from {audio.channels} to {samples.shape[0]} channels, expected one number of "
-                    "channels; cut the file at the change"
-                )
-            if block_begin > next_sample:
-                yield np.zeros((samples.shape[0], block_begin - next_sample), np.float32), rate
-            yield samples[:, max(next_sample - block_begin, 0) : None if stop is None else stop - block_begin], rate
-            next_sample = block_end
-
-
-def _audio_frames_from(container: InputContainer, audio: AudioStream, tick: int) -> Iterator[AudioFrame]:
-    """Decoded blocks of audio. The first one begins at `tick` or before it."""
-    min_seek_s = PREROLL_S if tick_s(audio) * audio.rate <= 1 else NO_SEEK_S
-    if (tick - (audio.start_time or 0)) * tick_s(audio) > min_seek_s:
-        if seek(container, audio, tick):
-            frames = decode_stream(container, audio)
-            first = next(frames, None)
-            if first is not None and first.pts is not None and first.pts <= tick:
-                yield first
-                yield from frames
-                return
-        container.seek(0)  # Some containers have no index, so that a seek goes too far.
-    yield from decode_stream(container, audio)
-
-
 def _read_frames_at(
     path: Path, times_s: list[float], max_side: int, exact: bool, seeking: bool
 ) -> list[tuple[float, np.ndarray]]:
@@ -272,11 +172,12 @@ def _read_frames_at(
             raise FarfeelError(f"{path} has audio but no video, expected a video; use a video file")
         if not exact and video.name == "h264":  # In HEVC, pictures without loop filters would drift.
             video.codec_context.options = {"skip_loop_filter": "all"}
-        for stream in container.streams:
-            if stream.index != video.index:
-                stream.discard = Discard.all
-        tick, first_tick = tick_s(video), video.start_time or 0
-        targets = [first_tick + int((Fraction(max(time, 0)) + Fraction(TIME_TOLERANCE_S)) // tick) for time in times_s]
+        zero_s, tick, first_tick = clock_zero_s(container, video), tick_s(video), video.start_time or 0
+        discard_others(container, video)
+        targets = [
+            max(math.floor((zero_s + Fraction(time) + Fraction(TIME_TOLERANCE_S)) / tick), first_tick)
+            for time in times_s
+        ]
         search = _FrameSearch(container, video, max_side)
         is_complete_search = search.by_seeking(targets) if seeking else search.in_order(targets)
         if seeking and not is_complete_search:
@@ -289,13 +190,12 @@ def _read_frames_at(
             if missing_s > MAX_GAP_S:
                 raise FarfeelError(
                     f"{path} is damaged: no frame can be decoded for {missing_s:.1f} s before "
-                    f"{float((target - first_tick) * tick):.1f} s; copy the file again"
+                    f"{float(target * tick - zero_s):.1f} s; copy the file again"
                 )
-        end_s = float((search.end - first_tick) * tick)
-        stated_s = stream_duration_s(video) or (container.duration or 0) / av.time_base
+        end_s, stated_s = float(search.end * tick - zero_s), exact_end_s(container, video) or 0.0
         if min(times_s[-1], stated_s) > end_s + MAX_GAP_S and not is_complete(path):
             raise FarfeelError(f"{path} is cut off: {end_s:.1f} of {stated_s:.1f} s; copy the file again")
-        return [(float((search.frames[target][0] - first_tick) * tick), search.frames[target][1]) for target in targets]
+        return [(float(search.frames[target][0] * tick - zero_s), search.frames[target][1]) for target in targets]
 
 
 class _FrameSearch:
@@ -319,7 +219,7 @@ class _FrameSearch:
 
     def in_order(self, targets: list[int]) -> bool:
         """Decode all packets. Frames without a time are assumed to follow each other at the frame rate."""
-        step = round(1 / (tick_s(self.video) * (self.video.average_rate or 25)))
+        step = round(1 / (tick_s(self.video) * (fraction_of(self.video.average_rate) or 25)))
         ticks: list[int] = []
         display = _Display(self, targets)
         for packet in read_packets(self.container, self.video):
@@ -477,7 +377,9 @@ class _Display:
         self.search.frames[self.targets.popleft()] = self._converted
 
 
-def _video_info(path: Path, container: InputContainer, video: VideoStream, seconds: float) -> VideoInfo:
+def _video_info(path: Path, container: InputContainer, video: VideoStream) -> VideoInfo:
+    zero_s = clock_zero_s(container, video)
+    start_s = float((video.start_time or 0) * tick_s(video) - zero_s)
     frame = next(decode_stream(container, video), None)
     if frame is None:
         raise FarfeelError(f"{path} has no frame that can be decoded; {EXPECTED}; copy it again or convert it")
@@ -487,24 +389,19 @@ def _video_info(path: Path, container: InputContainer, video: VideoStream, secon
     is_still = container.format.name.endswith("_pipe") or video.frames == 1
     swapped, mirrored, upside_down = orientation
     quarter = (1 if mirrored else 3) if swapped else (2 if upside_down else 0)
+    counted_s = lengths_of(path).video_s
+    stated_s = start_s + (stream_duration_s(video) or 0.0)
     return VideoInfo(
         width=width,
         height=height,
-        fps=float(video.average_rate or video.guessed_rate or 0),
+        fps=float(fraction_of(video.average_rate) or fraction_of(video.guessed_rate) or 0),
         frames=1 if is_still else video.frames or None,
-        seconds=stream_duration_s(video) or seconds,
-        start_s=float((video.start_time or 0) * tick_s(video)),
+        seconds=stated_s if counted_s is None else counted_s,
+        start_s=start_s,
         codec=video.name or "",
         rotation_deg=90 * quarter,
         is_still=is_still,
     )
-
-
-def _audio_track_info(container: InputContainer, audio: AudioStream, seconds: float) -> AudioTrackInfo:
-    duration_s = stream_duration_s(audio)
-    if duration_s is not None:
-        seconds = float((audio.start_time or 0) * tick_s(audio) - origin_s(container)) + duration_s
-    return AudioTrackInfo(audio.channels, audio.rate, seconds, audio.name or "")
 
 
 def _require_size(path: Path, width: int, height: int) -> None:
@@ -514,21 +411,9 @@ def _require_size(path: Path, width: int, height: int) -> None:
         )
 
 
-def _to_float(frame: AudioFrame) -> np.ndarray:
-    """Samples of any format → (M, T) float32 in [-1, 1]."""
-    samples = frame.to_ndarray()
-    if not frame.format.is_planar:
-        samples = samples.reshape(-1, len(frame.layout.channels)).T
-    if samples.dtype == np.uint8:
-        return (samples.astype(np.float32) - 128) / 128
-    if np.issubdtype(samples.dtype, np.integer):
-        return (samples / 2.0 ** (8 * samples.dtype.itemsize - 1)).astype(np.float32)
-    return samples.astype(np.float32)
-
-
 def _square_pixels(video: VideoStream, frame: VideoFrame) -> tuple[int, int]:
     """Width and height of a frame after its pixels are made square."""
-    aspect = float(video.sample_aspect_ratio or 1)
+    aspect = float(fraction_of(video.sample_aspect_ratio) or 1)
     is_plausible = 1 / MAX_PIXEL_ASPECT < aspect < MAX_PIXEL_ASPECT
     return (round(frame.width * aspect) if is_plausible else frame.width), frame.height
 

@@ -1,4 +1,8 @@
-"""Checkpoints: a folder of `model.safetensors`, `recipe.yaml` and `card.md`. No pickle, ever."""
+"""Checkpoints: a folder of `model.safetensors`, `recipe.yaml` and `card.md`. No pickle, ever.
+
+The metadata of `model.safetensors` hold a SHA-256 of the tensors, so that damage is found when a checkpoint is loaded.
+Checkpoints of older versions have none and are loaded without.
+"""
 
 from __future__ import annotations
 
@@ -7,18 +11,22 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from safetensors import safe_open
+from safetensors.torch import save
 from torch import Tensor
 
 from farfeel.models.emotion import EmotionModel
+from farfeel.models.tensor_files import require_finite, tensors_checksum
 from farfeel.recipe import Recipe, apply_override, as_yaml, recipe_from_tree, save_recipe
 from farfeel.support.files import replacing_folder, require_replaceable
-from farfeel.support.text import one_line
+from farfeel.support.reading import LONGEST_YAML, damage, read_yaml
 from farfeel.types import FarfeelError
 
 WEIGHTS, RECIPE, CARD = "model.safetensors", "recipe.yaml", "card.md"
+CHECKSUM = "farfeel.sha256"  # in the metadata of WEIGHTS
+AGAIN = "copy it again"
+MOST_UNCOUNTED = 64  # layers that a recipe may describe whatever the file holds
+SPARE_BYTES = 1 << 26  # by which a model may exceed its file
 TEMPERATURE = "temperature"  # EmotionModel's buffer (3,)
 PARTS = {  # of an EmotionModel, and the settings that name their classes
     "microphones": "microphones.strategy",
@@ -30,7 +38,7 @@ MERGED_FUSION = "concatenation"  # Its hidden layer adds nothing until it is tra
 MERGED_HIDDEN = 64  # width of that layer
 
 
-def require_checkpoint_place(folder: Path) -> None:
+def require_writable_checkpoint(folder: Path) -> None:
     """Raise FarfeelError where a checkpoint may not be written: a file, or a folder with anything but a checkpoint."""
     require_replaceable(folder, (WEIGHTS, RECIPE, CARD), "a checkpoint")
 
@@ -41,10 +49,11 @@ def save_checkpoint(folder: Path, state: dict[str, Tensor], recipe: Recipe, card
     folder: a new one, or an old checkpoint, which is replaced. state: name → tensor. recipe: of the model. card: text.
     Raises FarfeelError where `folder` holds anything but a checkpoint.
     """
-    require_checkpoint_place(folder)
+    require_writable_checkpoint(folder)
     with replacing_folder(folder) as partial:
         # Written by Python: its error for a full disk is clear. The library's own writer has one error for everything.
-        (partial / WEIGHTS).write_bytes(save({name: tensor.contiguous() for name, tensor in state.items()}))
+        tensors = {name: tensor.contiguous() for name, tensor in state.items()}
+        (partial / WEIGHTS).write_bytes(save(tensors, {CHECKSUM: tensors_checksum(tensors)}))
         save_recipe(recipe, partial / RECIPE)
         (partial / CARD).write_text(card, encoding="utf-8")
 
@@ -65,8 +74,9 @@ def load_checkpoint(folder: Path) -> EmotionModel:
             f"checkpoint {folder} {found}; expected the best/ folder of a farfeel train run; check the path"
         )
     recipe = read_checkpoint_recipe(folder)
-    model = EmotionModel(recipe)
     state = with_temperature(read_weights(folder))
+    _require_same_size(folder, recipe, state)
+    model = EmotionModel(recipe)
     ours = model.state_dict()
     wrong = _differing(ours, state)
     if wrong:
@@ -84,7 +94,7 @@ def require_reloadable(model: EmotionModel, recipe: Recipe) -> None:
     model: before training. recipe: the one that its checkpoint will hold. The recipe is written and read, a model is
     built of it, and both models' classes and tensors are compared. No random number is drawn.
     """
-    again = recipe_from_tree(yaml.safe_load(as_yaml(recipe)), source="the recipe as it would be saved")
+    again = recipe_from_tree(read_yaml(as_yaml(recipe)), source="the recipe as it would be saved")
     if again != recipe:
         ours, theirs = recipe.model_dump(), again.model_dump()
         changed = ", ".join(name for name in ours if ours[name] != theirs.get(name))
@@ -115,10 +125,9 @@ def require_reloadable(model: EmotionModel, recipe: Recipe) -> None:
 def read_checkpoint_recipe(folder: Path) -> Recipe:
     """The recipe in a checkpoint folder. Raises FarfeelError where it cannot be read or needs a missing package."""
     path = Path(folder) / RECIPE
-    try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
-        raise FarfeelError(f"checkpoint {folder}: recipe.yaml cannot be read ({one_line(error)})") from None
+    message = f"checkpoint {folder}: recipe.yaml cannot be read"
+    with damage(lambda reason: f"{message} ({reason})"), path.open(encoding="utf-8") as file:
+        tree = read_yaml(file.read(LONGEST_YAML + 1))
     if not isinstance(tree, dict):
         raise FarfeelError(f"checkpoint {folder}: recipe.yaml holds no recipe; restore the folder as it was written")
     return recipe_from_tree(tree, source=f"checkpoint {folder}")
@@ -127,10 +136,14 @@ def read_checkpoint_recipe(folder: Path) -> Recipe:
 def read_weights(folder: Path) -> dict[str, Tensor]:
     """Name → tensor, as a checkpoint folder stores them: tensors of 16 bits stay in 16 bits. Raises FarfeelError."""
     path = Path(folder) / WEIGHTS
-    try:
-        return load_file(path)
-    except (SafetensorError, OSError) as error:
-        raise FarfeelError(f"checkpoint {path} is damaged or cut off ({one_line(error, 100)}); copy it again") from None
+    with damage(lambda reason: f"checkpoint {path} is damaged or cut off ({reason}); {AGAIN}"):
+        with safe_open(path, framework="pt") as file:
+            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # It is no dictionary.
+            stored = (file.metadata() or {}).get(CHECKSUM)
+        if stored is not None and stored != tensors_checksum(state):
+            raise ValueError("its checksum is another")
+    require_finite(state, f"checkpoint {path}", AGAIN)
+    return state
 
 
 def read_card(folder: Path) -> str:
@@ -267,6 +280,33 @@ def average_states(states: list[dict[str, Tensor]]) -> dict[str, Tensor]:
 def with_temperature(state: dict[str, Tensor]) -> dict[str, Tensor]:
     """The state of a model, with temperatures of 1 where it was written before models had temperatures."""
     return {TEMPERATURE: torch.ones(3)} | state
+
+
+def _require_same_size(folder: Path, recipe: Recipe, state: dict[str, Tensor]) -> None:
+    """Raise FarfeelError where the recipe describes a larger model than the file holds: to build it could take all
+    memory and hours. So the model is first built without memory for its numbers."""
+    most, bytes_held = len(state), sum(map(_bytes, state.values()))
+    model = recipe.model
+    layers = model.members if recipe.modalities == "video" else max(model.members, *model.heads, sum(model.depths))
+    wanted = 0
+    if layers <= max(most, MOST_UNCOUNTED):
+        try:
+            with torch.device("meta"), torch.random.fork_rng(devices=[]):
+                wanted = sum(map(_bytes, EmotionModel(recipe).state_dict().values()))
+        except FarfeelError:
+            raise
+        except Exception:  # A part of another package may need real memory. Its author has seen that it can be built.
+            if not recipe.packages:
+                raise
+    if layers > max(most, MOST_UNCOUNTED) or wanted > SPARE_BYTES + 4 * bytes_held:  # The file may have 16 bits.
+        raise FarfeelError(
+            f"checkpoint {folder} holds {most} tensors of {bytes_held} bytes, its recipe.yaml describes a larger "
+            "model; restore the folder as it was written"
+        )
+
+
+def _bytes(tensor: Tensor) -> int:
+    return tensor.numel() * tensor.element_size()
 
 
 def _differing(one: dict[str, Tensor], other: dict[str, Tensor]) -> list[str]:

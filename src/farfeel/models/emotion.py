@@ -127,8 +127,8 @@ class EmotionModel(nn.Module):
         outputs: list[AudioOutput] = [member(self.microphones(mels, mic_mask, member.embed)) for member in self.hearing]
         if len(outputs) == 1:
             return outputs[0]
-        shares = torch.stack([torch.log_softmax(each.logits.float(), dim=1) for each in outputs])
-        latent = torch.cat([each.latent for each in outputs], dim=1)
+        shares = torch.stack([torch.log_softmax(output.logits.float(), dim=1) for output in outputs])
+        latent = torch.cat([output.latent for output in outputs], dim=1)
         return AudioOutput(shares.logsumexp(dim=0) - math.log(len(outputs)), latent)
 
     def _audio_features(self, audio: Tensor, mic_mask: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
 """From a waveform to a log-mel spectrogram, as in the reference.
 
 A periodic Hann window of 1024 points, centred frames with reflected edges, the power spectrum, Slaney mel filters with
-Slaney area normalisation, and 10 log10 with a floor of 1e-10. It is computed in float32, whatever the precision of the
+Slaney area normalisation, and 10 log10 with a floor of 1e-10. It is computed in float32 with any precision of the
 network: squared magnitudes of quiet far-field speech need the exponent and the mantissa.
 """
 

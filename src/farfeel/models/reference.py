@@ -12,18 +12,17 @@ Names correspond one to one, except `layers.i.downsample`: timm has it in the ne
 
 from __future__ import annotations
 
-import pickle
 import re
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
 from farfeel.models.checkpoint import TEMPERATURE, load_checkpoint
 from farfeel.models.emotion import EmotionModel
+from farfeel.models.tensor_files import read_tensors, require_finite
 from farfeel.types import FarfeelError
 
 REBUILT = re.compile(r"spectrogram_extractor|logmel_extractor|relative_position_index|attn_mask")
@@ -75,18 +74,9 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
     """
     path = Path(path)
     if not path.is_file():
-        found = "is a folder" if path.is_dir() else "does not exist"
-        raise FarfeelError(f"{path} {found}; expected a weights file; check the path")
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError:
-        raise FarfeelError(
-            f"{path} is not a plain file of tensors (it is damaged, or holds Python objects, which are never loaded); "
-            "save its state_dict alone, with torch.save(model.state_dict(), file)"
-        ) from None
-    except (RuntimeError, EOFError, OSError, ValueError, LookupError, AttributeError, TypeError) as error:
-        reason = (str(error) or type(error).__name__).splitlines()[0][:120]  # torch raises all of these for damage
-        raise FarfeelError(f"{path} cannot be read as PyTorch weights ({reason}); copy the file again") from None
+        problem = "is a folder" if path.is_dir() else "does not exist"
+        raise FarfeelError(f"{path} {problem}; expected a weights file; check the path")
+    content = read_tensors(path, "copy the file again")
     for wrapper in ("state_dict", "model"):
         if isinstance(content, dict) and isinstance(content.get(wrapper), dict):
             content = content[wrapper]
@@ -96,6 +86,7 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
         raise FarfeelError(
             f"{path} holds no named tensors, expected those of HTS-AT, Swin or R(2+1)D; save a state_dict alone"
         )
+    require_finite(content, str(path), "copy the file again")
     return content
 
 
@@ -108,10 +99,10 @@ def load_reference(model: EmotionModel, path: Path) -> LoadReport:
     elif "patch_embed.proj.weight" in state:
         kind = "Swin transformer for images"
     else:
-        found = next(iter(state), "none")
+        first = next(iter(state), "none")
         remedy = "name R(2+1)D weights with --video-weights" if STEM in state else "name another file"
         raise FarfeelError(
-            f"{path} has neither sed_model.… (HTS-AT) nor patch_embed.… (Swin) names; found {found}; {remedy}"
+            f"{path} has neither sed_model.… (HTS-AT) nor patch_embed.… (Swin) names; found {first}; {remedy}"
         )
     return fill(model, state, LoadReport(kind))
 
@@ -135,9 +126,9 @@ def fill_video(model: EmotionModel, state: dict[str, Tensor], kind: str) -> Load
     state: name → tensor. kind: of the weights, for people. Returns a report. Raises FarfeelError where none fits.
     """
     if STEM not in state:
-        found = next(iter(state), "nothing")
-        remedy = "name HTS-AT with --init" if found.startswith("sed_model.") else "name a file of r2plus1d_18"
-        raise FarfeelError(f"{kind}: no {STEM}, as R(2+1)D has; found {found}; {remedy}")
+        first = next(iter(state), "nothing")
+        remedy = "name HTS-AT with --init" if first.startswith("sed_model.") else "name a file of r2plus1d_18"
+        raise FarfeelError(f"{kind}: no {STEM}, as R(2+1)D has; found {first}; {remedy}")
     ours = {name for name in model.state_dict() if not name.startswith("video.")}
     report = fill(model, {f"video.network.{name}": tensor for name, tensor in state.items()}, LoadReport(kind))
     report.missing = [name for name in report.missing if name not in ours]  # The rest was never expected in the file.
@@ -207,6 +198,6 @@ def our_name(name: str) -> str:
     name = name.removeprefix("sed_model.")
     if name.startswith(("video_encoder.model.", "classifier.")):  # the reference's audio-visual model
         return name.replace("video_encoder.model.", "video.network.")
-    name = re.sub(r"^layers\.(\d+)\.downsample", lambda found: f"layers.{int(found[1]) + 1}.downsample", name)
+    name = re.sub(r"^layers\.(\d+)\.downsample", lambda match: f"layers.{int(match[1]) + 1}.downsample", name)
     inside_swin = name.startswith(("patch_embed.", "layers.", "norm."))
     return f"hearing.0.swin.{name}" if inside_swin else f"hearing.0.{name}"

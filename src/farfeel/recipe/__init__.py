@@ -34,6 +34,7 @@ from farfeel.recipe.sections import (
     Video,
 )
 from farfeel.support.files import replacing_file
+from farfeel.support.reading import LONGEST_YAML, read_yaml
 from farfeel.support.registry import Registry, nearest
 from farfeel.support.text import one_line
 from farfeel.types import FarfeelError
@@ -75,6 +76,7 @@ EXPECTED = {  # instead of pydantic's words, which speak of Python
     "float_parsing": "a number",
     "string_type": "text (in quotes)",
 }
+LONGEST_SHOWN = 200  # characters of a wrong value in an error
 
 
 def recipe_names() -> list[str]:
@@ -93,7 +95,8 @@ def load_recipe(name_or_file: str | Path, overrides: Sequence[str] = ()) -> Reci
     if name in recipe_names():
         text = (resources.files("farfeel") / "recipes" / f"{name}.yaml").read_text(encoding="utf-8")
     elif Path(name).is_file():
-        text = Path(name).read_text(encoding="utf-8", errors="replace")
+        with Path(name).open(encoding="utf-8", errors="replace") as file:
+            text = file.read(LONGEST_YAML + 1)
     else:
         near = nearest(name, recipe_names())
         raise FarfeelError(
@@ -101,10 +104,9 @@ def load_recipe(name_or_file: str | Path, overrides: Sequence[str] = ()) -> Reci
             + (f"; did you mean {near}?" if near else "; check the name")
         )
     try:
-        tree = yaml.load(text, _OnceOnly) or {}
-    except yaml.YAMLError as error:
-        reason = one_line(str(error).replace(' in "<unicode string>"', ""))
-        raise FarfeelError(f"{name} is not YAML ({reason}); correct that line") from None
+        tree = read_yaml(text) or {}
+    except ValueError as error:
+        raise FarfeelError(f"{name} is not YAML ({error}); correct that line") from None
     if not isinstance(tree, dict):
         raise FarfeelError(
             f"{name} holds a {type(tree).__name__}, expected sections with keys; see farfeel train --help"
@@ -133,13 +135,13 @@ def recipe_from_tree(tree: dict[str, Any], source: str) -> Recipe:
             inner = f".{next(iter(found))}" if isinstance(found, dict) and found else ""  # a mistyped section
             raise FarfeelError(f"{source}: unknown key {key}{inner}; {_nearest(key + inner)}") from None
         if first["type"] == UNKNOWN_NAME:
-            raise FarfeelError(f"{source}: {key} is {found!r}, {first['msg']}") from None
+            raise FarfeelError(f"{source}: {key} is {_shown(found)}, {first['msg']}") from None
         if first["type"] == "value_error":  # of our own validators
             message = first["msg"].removeprefix("Value error, ")
             raise FarfeelError(f"{source}: {f'{key}: ' if key else ''}{message}") from None
         expected = EXPECTED.get(first["type"], first["msg"].removeprefix("Input should be "))
         raise FarfeelError(
-            f"{source}: {key or 'a key'} is {found!r}, expected {expected}; correct it, farfeel recipe lists all "
+            f"{source}: {key or 'a key'} is {_shown(found)}, expected {expected}; correct it, farfeel recipe lists all "
             "settings"
         ) from None
 
@@ -188,6 +190,15 @@ def choices() -> dict[str, dict[str, str]]:
     return found
 
 
+def _shown(value: Any) -> str:
+    """A wrong value in an error. Python refuses to write out a number of thousands of digits."""
+    try:
+        text = repr(value)
+    except ValueError:
+        return "a very long number"
+    return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}…"
+
+
 def _plain(value: Any) -> str:
     if isinstance(value, tuple):
         return f"[{', '.join(map(str, value))}]"
@@ -205,8 +216,8 @@ def apply_override(tree: dict[str, Any], override: str) -> None:
         if not isinstance(tree, dict):
             raise FarfeelError(f"override {override!r}: {section} is {tree!r}, not a section; {_nearest(key)}")
     try:
-        tree[last] = yaml.load(value, _OnceOnly)
-    except yaml.YAMLError:
+        tree[last] = read_yaml(value)
+    except ValueError:
         raise FarfeelError(f"override {override!r}: {value!r} is not a YAML value; quote it") from None
 
 
@@ -226,16 +237,6 @@ def _require_packages(tree: dict[str, Any], source: str) -> None:
                 raise FarfeelError(
                     f"{source} needs {registry.what} {name} of {package}, which is not installed; pip install {install}"
                 )
-
-
-class _OnceOnly(yaml.SafeLoader):
-    """YAML in which a key may occur once. PyYAML itself ignores all but the last."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [key.value for key, _ in node.value]
-        if twice := [key for key in keys if keys.count(key) > 1]:
-            raise yaml.constructor.ConstructorError(None, None, f"{twice[0]} stands there twice", node.start_mark)
-        return super().construct_mapping(node, deep)
 
 
 def _nearest(key: str) -> str:

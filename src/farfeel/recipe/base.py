@@ -22,7 +22,7 @@ UNKNOWN_NAME = "unknown_name"  # pydantic's type of the error below
 
 Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
-Count = Annotated[int, Field(ge=1)]
+Count = Annotated[int, Field(ge=1, le=2**31 - 1)]
 Share = Annotated[float, Field(ge=0, le=1)]
 SampleRate = Annotated[int, Field(ge=8000, le=192000)]
 Stages = Annotated[tuple[Count, ...], Field(min_length=1)]
@@ -85,7 +85,7 @@ def _choices(annotation: Any) -> tuple[Any, ...] | Registry[Any] | None:
             return mark.registry
     if get_origin(annotation) is Literal:
         return get_args(annotation)
-    return next((found for part in get_args(annotation) if (found := _choices(part)) is not None), None)
+    return next((choices for part in get_args(annotation) if (choices := _choices(part)) is not None), None)
 
 
 def settings(section: type[Section], prefix: str = "") -> Iterator[tuple[str, type[Section], str]]:

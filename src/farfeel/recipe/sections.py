@@ -92,11 +92,11 @@ class Audio(Section):
     mean_norm: Share = 0.0
     """Share of each band's mean over the speech, subtracted from the log-mels of each microphone. The mean is the
     colour of the voice, the room and the microphone. 1: all of it, as in cepstral mean normalisation."""
-    n_fft: Count = 1024
+    n_fft: Annotated[int, Field(ge=1, le=131072)] = 1024
     """Samples in one Fourier frame."""
     hop: Count = 160
     """Samples between frames."""
-    mel_bands: Count = 64
+    mel_bands: Annotated[int, Field(ge=1, le=1024)] = 64
     fmin_hz: NotNegative = 50.0
     fmax_hz: Positive = 8000.0
     """Upper edge of the filters. The reference uses 14000 at 16 kHz: nine filters are empty."""
@@ -132,13 +132,13 @@ class Microphones(Section):
     @property
     def takes(self) -> str:
         """How many microphones the strategy can use: one of TAKES. Raises FarfeelError where a plug-in has another."""
-        found = MICROPHONES.variant(self.strategy).constant("takes", "any")
-        if found not in TAKES:
+        value = MICROPHONES.variant(self.strategy).constant("takes", "any")
+        if value not in TAKES:
             raise FarfeelError(
-                f"microphone strategy {self.strategy} has takes = {found!r}, expected {' or '.join(TAKES)}; correct "
+                f"microphone strategy {self.strategy} has takes = {value!r}, expected {' or '.join(TAKES)}; correct "
                 "its class"
             )
-        return str(found)
+        return str(value)
 
 
 class Rooms(Section):
@@ -206,7 +206,7 @@ class Model(Section):
     """patch: one strided convolution, as in the reference. conv: a small residual CNN, for little data."""
     stem_width: Count = 32
     """Channels of the conv stem's first block."""
-    image_frames: Count = 1024
+    image_frames: Annotated[int, Field(ge=1, le=131072)] = 1024
     """The spectrogram is resized (bicubic) to this many frames. It must be a multiple of chunks."""
     chunks: Count = 4
     """Pieces of the time axis that are stacked on the frequency axis, so that the image is square."""
@@ -215,7 +215,7 @@ class Model(Section):
     embed_dim: Count = 96
     depths: Stages = (2, 2, 6, 2)
     heads: Stages = (4, 8, 16, 32)
-    window: Count = 8
+    window: Annotated[int, Field(ge=1, le=64)] = 8
     dropout: Share = 0.0
     """Dropout of the embedding, before the output layer."""
     drop_path: Share = 0.1
@@ -427,10 +427,10 @@ class Recipe(Section):
         """The packages beside farfeel that it needs: setting → name and version, {"fusion.strategy": "mine 0.1"}."""
         needed = {}
         for key, registry in NAMED.items():
-            found: Any = self
+            value: Any = self
             for part in key.split("."):
-                found = getattr(found, part)
-            names = found if isinstance(found, tuple) else (found,)
+                value = getattr(value, part)
+            names = value if isinstance(value, tuple) else (value,)
             brought = {registry.variant(name).package for name in names if name in registry} - {""}
             if brought:
                 needed[key] = ", ".join(sorted(brought))

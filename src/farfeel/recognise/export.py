@@ -34,7 +34,7 @@ from farfeel.models.logmel import POWER_FLOOR, LogMel
 from farfeel.models.video_networks import to_frames
 from farfeel.recipe import Recipe
 from farfeel.recognise.engines import Engine
-from farfeel.recognise.engines.onnx import INPUTS, OURS, OnnxEngine
+from farfeel.recognise.engines.onnx import INPUTS, OURS, OnnxEngine, checksum_entry
 from farfeel.recognise.engines.pytorch import TorchEngine
 from farfeel.recognise.recognizer import Recognizer
 from farfeel.support.files import replacing_file
@@ -92,7 +92,8 @@ def export(checkpoint: Path, out: Path, weights: str = "float32", recordings: Se
         proto = quantised(proto)
     describe(proto, model.recipe, _licence(checkpoint), weights, model.temperature.tolist())
     with replacing_file(out) as partial:
-        partial.write_bytes(proto.SerializeToString())
+        content = proto.SerializeToString()
+        partial.write_bytes(content + checksum_entry(content))
         ours, theirs = TorchEngine(model), OnnxEngine(partial)
         difference, agreement = _noise_difference(ours, theirs), None
         if recordings:
@@ -105,7 +106,7 @@ def export(checkpoint: Path, out: Path, weights: str = "float32", recordings: Se
                 "onnxruntime in constraints.txt"
             )
         size = partial.stat().st_size
-    return Report(size, tuple(each.name for each in proto.graph.input), difference, agreement)
+    return Report(size, tuple(entry.name for entry in proto.graph.input), difference, agreement)
 
 
 def to_onnx(model: EmotionModel) -> onnx.ModelProto:
@@ -125,12 +126,12 @@ def to_onnx(model: EmotionModel) -> onnx.ModelProto:
     if samples // recipe.audio.hop + 1 == recipe.model.image_frames:
         samples += recipe.audio.hop  # From an example without resizing, the exporter would make a graph without it.
     audio, mic_mask, frames, seen = _noise(recipe, 2, mics, samples)
-    given = {"audio": audio, "mic_mask": mic_mask, "seen": seen} | ({} if frames is None else {"frames": frames})
+    inputs = {"audio": audio, "mic_mask": mic_mask, "seen": seen} | ({} if frames is None else {"frames": frames})
     try:
         with _silence(), torch.no_grad():
             program = torch.onnx.export(
                 _Whole(model, takes),
-                tuple(torch.from_numpy(given[name]) for name in takes),
+                tuple(torch.from_numpy(inputs[name]) for name in takes),
                 input_names=takes,
                 output_names=["probabilities"],
                 opset_version=OPSET,
@@ -271,12 +272,12 @@ class _Whole(nn.Module):
         self.eval()
 
     def forward(self, *inputs: Tensor) -> Tensor:
-        given = dict(zip(self.takes, inputs, strict=True))
-        frames = to_frames(given["frames"]) if "frames" in given else None
+        named = dict(zip(self.takes, inputs, strict=True))
+        frames = to_frames(named["frames"]) if "frames" in named else None
         clips = inputs[0].shape[0]  # len() would be a constant of the graph
-        audio = given.get("audio", torch.zeros(clips, 1, 1))
-        mic_mask = given.get("mic_mask", torch.zeros(clips, 1, dtype=torch.bool))
-        return self.model.probabilities(audio, mic_mask, frames, given.get("seen"))
+        audio = named.get("audio", torch.zeros(clips, 1, 1))
+        mic_mask = named.get("mic_mask", torch.zeros(clips, 1, dtype=torch.bool))
+        return self.model.probabilities(audio, mic_mask, frames, named.get("seen"))
 
 
 def _reflected(index: Tensor, samples: int) -> Tensor:

@@ -18,6 +18,7 @@ import yaml
 
 from farfeel.support.console import note
 from farfeel.support.files import replacing_folder, require_replaceable
+from farfeel.support.reading import damage
 from farfeel.support.text import one_line
 from farfeel.types import FarfeelError
 
@@ -69,7 +70,7 @@ def fetch(address: str) -> Path:
     with _in_one_line(address):
         commit, why = _current_commit(api, address, repo, revision)
         try:
-            found = api.snapshot_download(
+            snapshot = api.snapshot_download(
                 repo, revision=revision, allow_patterns=list(FILES), local_files_only=commit is None
             )
         except FileNotFoundError:
@@ -79,7 +80,7 @@ def fetch(address: str) -> Path:
                 f"{address} was not fetched before, and the hub cannot be reached ({why}); check the network, "
                 "HF_ENDPOINT and HF_HUB_OFFLINE"
             ) from None
-    folder = Path(found)
+    folder = Path(snapshot)
     if folder.name != commit:
         note(
             f"{address}: the hub cannot be reached ({why}); commit {folder.name[:12]} is used, which was fetched before"
@@ -103,13 +104,13 @@ def push(folder: Path, address: str, modalities: str, message: str, private: boo
         api.create_repo(repo, private=private or None, exist_ok=True)
         if revision:
             api.create_branch(repo, branch=revision, exist_ok=True)
-        about = api.model_info(repo, revision=revision)
-        if private and not about.private:
+        info = api.model_info(repo, revision=revision)
+        if private and not info.private:
             raise FarfeelError(
                 f"{address} is public, expected a private one because of --private; nothing is uploaded; make it "
                 "private in its settings, or choose another name"
             )
-        there = {each.rfilename for each in about.siblings or ()}
+        there = {file.rfilename for file in info.siblings or ()}
         done = api.create_commit(
             repo,
             [
@@ -118,7 +119,7 @@ def push(folder: Path, address: str, modalities: str, message: str, private: boo
             ],
             commit_message=message,
             revision=revision,
-            parent_commit=about.sha,
+            parent_commit=info.sha,
         )
     return f"hf://{repo}@{done.oid}"
 
@@ -150,23 +151,23 @@ def front_matter(card: str, modalities: str) -> str:
     named = [name for name in LICENCES if re.search(rf"\b{re.escape(name)}\b", card)]
     beside = [line for line in card.splitlines() if "research" in line and any(name in line for name in named)]
     known = len(named) == 1 and not beside
-    about = {
+    header = {
         **({"license": named[0].lower().replace(" ", "-")} if known else {}),
         "library_name": "farfeel",
         "pipeline_tag": "video-classification" if modalities == "video" else "audio-classification",
         "tags": ["emotion-recognition", "far-field", "microphone-array", "reverberation", "safetensors"],
     }
-    return yaml.safe_dump(about, sort_keys=False)
+    return yaml.safe_dump(header, sort_keys=False)
 
 
 def _parsed(address: str) -> tuple[str, str | None]:
     """Owner/name, and the revision where there is one."""
-    found = _ADDRESS.fullmatch(address)
-    if found is None or ".." in address:
+    match = _ADDRESS.fullmatch(address)
+    if match is None or ".." in address:
         raise FarfeelError(
             f"{address} is not an address, expected hf://owner/name or hf://owner/name@revision; correct it"
         )
-    return found[1], found[2]
+    return match[1], match[2]
 
 
 def _api() -> HfApi:
@@ -185,13 +186,13 @@ def _current_commit(api: HfApi, address: str, repo: str, revision: str | None) -
     from huggingface_hub.errors import HTTPError
 
     try:
-        about = api.model_info(repo, revision=revision, timeout=TIMEOUT_S)
+        info = api.model_info(repo, revision=revision, timeout=TIMEOUT_S)
     except (HTTPError, ConnectionError) as error:  # OfflineModeIsEnabled is one
         refusal = _refusal(error)
         if refusal and refusal.response.status_code < 500 and refusal.response.status_code != 429:
             raise
         return None, _reason(error)
-    names = [each.rfilename for each in about.siblings or ()]
+    names = [file.rfilename for file in info.siblings or ()]
     missing = [name for name in (WEIGHTS, RECIPE) if name not in names]
     if missing:
         pickles = [name for name in names if name.endswith(PICKLES)]
@@ -199,20 +200,16 @@ def _current_commit(api: HfApi, address: str, repo: str, revision: str | None) -
         raise FarfeelError(
             f"{address} has no {' and no '.join(missing)}{beside}; expected what farfeel push uploads; name another"
         )
-    return about.sha, "it does not answer any more"
+    return info.sha, "it does not answer any more"
 
 
 def _require_whole(address: str, weights: Path) -> None:
-    from safetensors import SafetensorError, safe_open
+    from safetensors import safe_open
 
-    try:
-        with safe_open(weights, framework="numpy"):
-            pass
-    except (SafetensorError, OSError) as error:
-        raise FarfeelError(
-            f"{address}: {WEIGHTS} is damaged or cut off ({one_line(error, 100)}); delete {weights.parents[2]} to have "
-            "it fetched again, or inform its owner"
-        ) from None
+    remedy = f"delete {weights.parents[2]} to have it fetched again, or inform its owner"
+    message = f"{address}: {WEIGHTS} is damaged or cut off"
+    with damage(lambda reason: f"{message} ({reason}); {remedy}"), safe_open(weights, framework="numpy"):
+        pass
 
 
 @contextmanager

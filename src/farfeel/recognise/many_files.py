@@ -7,34 +7,36 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, TypeVar
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TypeVar
 
 from farfeel.recipe import Recipe
 from farfeel.recognise.decoding import ModelInput, decode
 from farfeel.recognise.inputs import Source, name_of, sendable
-from farfeel.recognise.options import DEFAULTS, Options
+from farfeel.recognise.options import Options
 from farfeel.support.pool import run_in_order
 from farfeel.types import FarfeelError, Prediction
 
-if TYPE_CHECKING:
-    from farfeel.recognise.recognizer import Recognizer
-
 T = TypeVar("T")
+Recognise = Callable[[Sequence[ModelInput], Options], list[Prediction]]
 BATCH = 16  # recordings in one pass through the network
 AHEAD = 4  # recordings decoded ahead by each worker: what is kept in memory
 
 
 def predict_each(
-    recognizer: Recognizer, sources: Sequence[Source], options: Options = DEFAULTS, workers: int = 0
+    recognise: Recognise, recipes: Sequence[Recipe], sources: Sequence[Source], options: Options, workers: int = 0
 ) -> Iterator[Prediction | FarfeelError]:
-    """Each recording's prediction, or what is wrong with it. `workers`: processes that decode; 0: this one."""
-    given = [_sendable(source) for source in sources] if workers else sources
-    for batch in batched(_decoded(given, recognizer.recipes, options, workers), BATCH):
-        good = [each for each in batch if isinstance(each, ModelInput)]
-        predictions = iter(recognizer.recognise(good, options) if good else [])
-        for each in batch:
-            yield next(predictions) if isinstance(each, ModelInput) else each
+    """Each recording's prediction, or what is wrong with it, in the order of the recordings.
+
+    recognise: predictions of decoded recordings. recipes: of the checkpoints that it uses. workers: processes that
+    decode; 0: this one.
+    """
+    sendable = [_sendable(source) for source in sources] if workers else sources
+    for batch in batched(_decoded(sendable, recipes, options, workers), BATCH):
+        good = [decoded for decoded in batch if isinstance(decoded, ModelInput)]
+        predictions = iter(recognise(good, options) if good else [])
+        for decoded in batch:
+            yield next(predictions) if isinstance(decoded, ModelInput) else decoded
 
 
 def _sendable(source: Source) -> Source | FarfeelError:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from farfeel.recognise.many_files import BATCH, batched, predict_each
+from farfeel.recognise.many_files import BATCH, batched
 from farfeel.recognise.options import DEFAULTS, Options
 from farfeel.recognise.recognizer import Recognizer
 from farfeel.support.pool import Runner
@@ -29,14 +29,14 @@ class LoadOptions:
 def predict_on(
     run: Runner, loading: LoadOptions, paths: Sequence[Path], options: Options = DEFAULTS, workers: int = 1
 ) -> Iterator[Prediction | FarfeelError]:
-    """As `predict_each`, to the same bit. `run` (for Ray: `ray_pool.run_all`) gives a worker BATCH files at a time."""
+    """As `predict_many`, to the same bit. `run` (for Ray: `ray_pool.run_all`) gives a worker BATCH files at a time."""
     work = functools.partial(_predict_batch, loading, options)
     batches = list(batched([path.resolve() for path in paths], BATCH))
     yield from itertools.chain.from_iterable(run(work, batches, workers))
 
 
 def _predict_batch(loading: LoadOptions, options: Options, paths: tuple[Path, ...]) -> list[Prediction | FarfeelError]:
-    return list(predict_each(_loaded(loading), paths, options))
+    return list(_loaded(loading).predict_many(paths, options))
 
 
 @functools.lru_cache(maxsize=1)

@@ -85,8 +85,8 @@ class Recognizer:
     ) -> Recognizer:
         """A checkpoint, or several; see `farfeel.load` for the arguments. Raises FarfeelError."""
         single = isinstance(checkpoints, str | os.PathLike)
-        given: list[FilePath] = [checkpoints] if single else list(checkpoints or [])  # type: ignore[arg-type,list-item]
-        named = [each if isinstance(each, str) else Path(each) for each in given] or [DEFAULT]
+        listed: list[FilePath] = [checkpoints] if single else list(checkpoints or [])  # type: ignore[arg-type,list-item]
+        named = [name if isinstance(name, str) else Path(name) for name in listed] or [DEFAULT]
         if engine not in NAMES:
             raise FarfeelError(f"engine {engine} is not one of {', '.join(NAMES)}; choose one of them")
         if engine == "onnx":
@@ -139,8 +139,8 @@ class Recognizer:
         ...     recognizer.predict(file).label == recognizer.predict("clip.wav").label
         True
         """
-        chosen = options_of(options, **changes)
-        return self.recognise([decode(recording, self.recipes, chosen)], chosen)[0]
+        settings = options_of(options, **changes)
+        return self.recognise([decode(recording, self.recipes, settings)], settings)[0]
 
     def predict_audio(
         self,
@@ -165,9 +165,9 @@ class Recognizer:
         >>> recognizer.predict_audio(noise, mics=[0, 2]).microphones
         2
         """
-        chosen = options_of(options, **changes)
+        settings = options_of(options, **changes)
         recording = Recording(checked_recording(samples, self.sample_rate, what))
-        return self.recognise([model_input(recording, (), self.recipes, chosen.mics, what)], chosen)[0]
+        return self.recognise([model_input(recording, (), self.recipes, settings.mics, what)], settings)[0]
 
     def predict_many(
         self,
@@ -187,22 +187,22 @@ class Recognizer:
 
         >>> import farfeel
         >>> recognizer = farfeel.load()
-        >>> [type(each).__name__ for each in recognizer.predict_many(["clip.wav", "missing.wav"])]
+        >>> [type(result).__name__ for result in recognizer.predict_many(["clip.wav", "missing.wav"])]
         ['Prediction', 'FarfeelError']
         """
-        chosen = options_of(options, **changes)
-        if workers and chosen.detector:
+        settings = options_of(options, **changes)
+        if workers and settings.detector:
             raise FarfeelError(
                 f"a detector cannot be sent to {workers} worker processes; use face_model, or set workers=0"
             )
-        return predict_each(self, list(recordings), chosen, workers)
+        return predict_each(self.recognise, self.recipes, list(recordings), settings, workers)
 
     def recognise(self, inputs: Sequence[ModelInput], options: Options = DEFAULTS) -> list[Prediction]:
         """The part of the network: inputs of any lengths, modalities and microphone counts, in batches."""
-        found = self._mean([each.views for each in inputs])[:, 0]
+        rows = self._mean([recording.views for recording in inputs])[:, 0]
         return [
-            replace(each.draft, probabilities=tuple(map(float, row))).abstaining(options.abstain_below)
-            for each, row in zip(inputs, found, strict=True)
+            replace(recording.draft, probabilities=tuple(map(float, row))).abstaining(options.abstain_below)
+            for recording, row in zip(inputs, rows, strict=True)
         ]
 
     def probabilities(self, recordings: Sequence[Recording]) -> np.ndarray:
@@ -215,8 +215,11 @@ class Recognizer:
 
     def _mean(self, views: Sequence[tuple[View, ...]]) -> np.ndarray:
         """A view for each engine, of each recording → (N, 2, K), calibrated and not."""
-        each = [_both_probabilities(engine, [of[index] for of in views]) for index, engine in enumerate(self.engines)]
-        return np.mean(each, axis=0)
+        of_engines = [
+            _both_probabilities(engine, [of_recording[index] for of_recording in views])
+            for index, engine in enumerate(self.engines)
+        ]
+        return np.mean(of_engines, axis=0)
 
     def stream(
         self,
@@ -237,20 +240,20 @@ class Recognizer:
 
         >>> import farfeel, numpy
         >>> stream = farfeel.load().stream(sample_rate=16000, mics=2)
-        >>> found = stream.push(numpy.zeros((2, 80000))) + stream.close()
-        >>> {prediction.label for prediction in found}  # nobody speaks
+        >>> predictions = stream.push(numpy.zeros((2, 80000))) + stream.close()
+        >>> {prediction.label for prediction in predictions}  # nobody speaks
         {None}
         """
-        chosen = options_of(options, **changes)
+        settings = options_of(options, **changes)
         for name in ("mics", "audio", "audio_offset_s"):
-            if getattr(chosen, name) != getattr(DEFAULTS, name):
+            if getattr(settings, name) != getattr(DEFAULTS, name):
                 raise FarfeelError(f"a stream has no option {name}; push only the microphones that are to be used")
-        if chosen.modalities == "video":
+        if settings.modalities == "video":
             raise FarfeelError("a stream with modalities=video is not possible; push audio, or use a timeline")
         camera = None
-        if self.modalities != "audio" and chosen.modalities != "audio":
-            camera = LiveCamera(self.recipe, chosen.face, detector_of(chosen))
-        return Stream(self._classify, self._one_window(), sample_rate, mics, step_s, camera, chosen)
+        if self.modalities != "audio" and settings.modalities != "audio":
+            camera = LiveCamera(self.recipe, settings.face, detector_of(settings))
+        return Stream(self._classify, self._one_window(), sample_rate, mics, step_s, camera, settings)
 
     def timeline(
         self,
@@ -276,9 +279,9 @@ class Recognizer:
         (0.0, 0.5, 3.0)
         """
         require_step(step_s)
-        chosen = options_of(options, **changes)
+        settings = options_of(options, **changes)
         with source_file(recording) as file:
-            return file.named_in(self._timeline(file.path, step_s, chosen, on_progress))
+            return file.named_in(self._timeline(file.path, step_s, settings, on_progress))
 
     def _timeline(self, path: Path, step_s: float, options: Options, on_progress: OnProgress | None) -> Timeline:
         recipe = self._one_window()
@@ -288,18 +291,18 @@ class Recognizer:
             return self._video_timeline(video, notes, step_s, options, on_progress)
         info, notes = found_audio[0], [*found_audio[1], *notes]
         files = options.audio_files(path)
-        chosen = default_mics(self.recipes, info.channels, named(files)) if options.mics is None else options.mics
-        chosen = require_mics(chosen, info.channels, named(files))
-        stream = Stream(self._classify, recipe, info.sample_rate, len(chosen), step_s, video, options)
-        found: list[Prediction] = []
+        mics = default_mics(self.recipes, info.channels, named(files)) if options.mics is None else options.mics
+        mics = require_mics(mics, info.channels, named(files))
+        stream = Stream(self._classify, recipe, info.sample_rate, len(mics), step_s, video, options)
+        predictions: list[Prediction] = []
         for block in files_blocks(files):
-            found += stream.push(block[chosen])
+            predictions += stream.push(block[mics])
             if on_progress:
                 on_progress(min(stream.seconds, info.seconds), info.seconds)
-        found += stream.close()
-        if found:
-            found[0] = replace(found[0], warnings=(*notes, *found[0].warnings))
-        return Timeline(tuple(found), tuple(stream.speech), stream.seconds, step_s, recipe.audio.seconds)
+        predictions += stream.close()
+        if predictions:
+            predictions[0] = replace(predictions[0], warnings=(*notes, *predictions[0].warnings))
+        return Timeline(tuple(predictions), tuple(stream.speech), stream.seconds, step_s, recipe.audio.seconds)
 
     def _video_timeline(
         self, video: FaceVideo, notes: Sequence[str], step_s: float, options: Options, on_progress: OnProgress | None
@@ -309,7 +312,7 @@ class Recognizer:
         starts = np.arange(0, max(0.0, end_s - window_s) + 1e-6, step_s).tolist()
         if end_s - starts[-1] - window_s >= 0.5 * step_s:
             starts.append(end_s - window_s)
-        found, reported = [], 0
+        predictions, reported = [], 0
         for start_s in starts:
             span = (start_s, min(start_s + window_s, end_s))
             frames = video.frames(*span)
@@ -322,10 +325,10 @@ class Recognizer:
                 (row,) = self._classify(silence, mic_mask, *stack_frames([frames], self.recipe))
                 prediction = replace(prediction, probabilities=tuple(map(float, row)))
                 prediction = prediction.abstaining(options.abstain_below)
-            found.append(prediction)
+            predictions.append(prediction)
             if on_progress:
                 on_progress(span[1], end_s)
-        return Timeline(tuple(found), (), end_s, step_s, window_s)
+        return Timeline(tuple(predictions), (), end_s, step_s, window_s)
 
     def _classify(
         self, audio: np.ndarray, mic_mask: np.ndarray, frames: np.ndarray | None, seen: np.ndarray
@@ -370,7 +373,7 @@ def _both_probabilities(engine: Engine, views: Sequence[View]) -> np.ndarray:
         frames = [view.frames for view in members if view.frames is not None]
         mic_mask = np.concatenate([view.windows.mic_mask for view in members])
         seen = np.concatenate([view.seen for view in members])
-        found = in_batches(
+        probabilities = in_batches(
             engine,
             np.concatenate([view.windows.audio for view in members]),
             mic_mask,
@@ -378,7 +381,7 @@ def _both_probabilities(engine: Engine, views: Sequence[View]) -> np.ndarray:
             seen,
         )
         temperature = engine.temperature[combinations_of(engine.recipe.modalities, mic_mask, seen)]
-        both = np.stack([found, tempered(found, 1 / temperature)], axis=1)
+        both = np.stack([probabilities, tempered(probabilities, 1 / temperature)], axis=1)
         ends = np.cumsum([len(view.seen) for view in members])
         result[group] = [part.mean(axis=0) for part in np.split(both, ends[:-1])]
     return result

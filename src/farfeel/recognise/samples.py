@@ -45,7 +45,7 @@ def checked_recording(audio: Any, sample_rate: int, what: str) -> np.ndarray:
             f"{what} has {seconds:.3g} s at {sample_rate} Hz, expected {MIN_SECONDS} s to {MAX_SECONDS:.0f} s; {remedy}"
         )
     if not np.isfinite(samples).all():
-        raise FarfeelError(f"{what} holds NaN or infinite samples, expected finite numbers; remove them")
+        raise FarfeelError(f"{what} contains NaN or infinite samples, expected finite numbers; remove them")
     peak = np.abs(samples).max()
     if peak > MAX_PEAK:
         raise FarfeelError(f"{what} has a peak of {peak:.0f}, expected samples from -1 to 1; divide by full scale")

@@ -31,7 +31,7 @@ def combinations_of(modalities: str, mic_mask: np.ndarray, seen: np.ndarray) -> 
 
 def mean_over_windows(windows: Sequence[np.ndarray], temperature: float) -> np.ndarray:
     """N recordings of (W, K) probabilities at temperature 1 → (N, K) at this one, as the Recognizer has them."""
-    counts = [len(each) for each in windows]
+    counts = [len(recording) for recording in windows]
     starts = np.cumsum([0, *counts[:-1]])
     sums = np.add.reduceat(tempered(np.concatenate(list(windows)), temperature), starts, axis=0)
     return np.asarray(sums / np.array(counts)[:, None])
@@ -46,10 +46,10 @@ def fit_temperature(windows: Sequence[np.ndarray], target: np.ndarray) -> float:
     """N recordings of (W, K) probabilities at temperature 1, target (N,) → the likeliest temperature, 0.2 to 5."""
     from scipy.optimize import minimize_scalar  # here: recognising needs only the functions above
 
-    found = minimize_scalar(
+    minimum = minimize_scalar(
         lambda log_t: negative_log_likelihood(mean_over_windows(windows, float(np.exp(log_t))), target),
         bounds=(np.log(COLDEST), np.log(HOTTEST)),
         method="bounded",
         options={"xatol": 1e-4},
     )
-    return float(np.exp(found.x))
+    return float(np.exp(minimum.x))

@@ -41,8 +41,8 @@ class Acoustics:
 def measure(rir: Rir) -> Acoustics:
     """Acoustics of a response (M, L). NaN for a quantity that cannot be measured at any microphone."""
     # Without the padding: the filters would ring into it where a response is cut off.
-    sounding = np.flatnonzero(np.any(rir.taps != 0, axis=0))
-    responses = rir.taps[:, : sounding[-1] + 1 if len(sounding) else 0]
+    nonzero = np.flatnonzero(np.any(rir.taps != 0, axis=0))
+    responses = rir.taps[:, : nonzero[-1] + 1 if len(nonzero) else 0]
     octaves = [_octave(responses, rir.sample_rate, centre_hz) for centre_hz in OCTAVES_HZ]
     per_mic = []
     for mic, taps in enumerate(responses):

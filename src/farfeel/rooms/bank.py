@@ -11,6 +11,7 @@ Shorter responses are padded with zeros to the longest.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Sequence
 from itertools import islice
 from pathlib import Path
@@ -21,9 +22,13 @@ import pyarrow
 from pyarrow import parquet
 
 from farfeel.support.files import replacing_folder, require_folder, require_replaceable
+from farfeel.support.reading import damage, npy_layout, read_parquet
 from farfeel.types import FarfeelError, Rir, Room
 
 TAPS, TABLE, PARAMETERS = "taps.npy", "rirs.parquet", "parameters.json"
+LEAST_LIMIT = 10_000  # rows that are read of any table, so that an error can state its number of rows
+MOST_TABLE_BYTES = 1 << 30
+HIGHEST_RATE = 1_000_000  # Hz
 REMEDY = "make one with farfeel rooms simulate or farfeel rooms import"
 SCHEMA = pyarrow.schema(
     [
@@ -64,7 +69,8 @@ class Bank:
         if not is_bank(path):
             found = ", ".join(sorted(entry.name for entry in path.iterdir())[:3]) or "nothing"
             raise FarfeelError(f"{path} holds {found}; expected an RIR bank ({TAPS} and {TABLE}); {REMEDY}")
-        taps, rows = _map_taps(path / TAPS), _read_table(path / TABLE)
+        taps = _map_taps(path / TAPS)
+        rows = _read_table(path / TABLE, len(taps))
         if len(taps) != len(rows):
             raise FarfeelError(
                 f"{path} has {len(taps)} responses in {TAPS} and {len(rows)} rows in {TABLE}, expected the same; "
@@ -110,7 +116,13 @@ class Bank:
     def taps(self, index: int, mics: Sequence[int] | np.ndarray | None = None) -> np.ndarray:
         """(M, L) float32 of one response, at all microphones or at those requested, in that order."""
         response = self._taps[index] if mics is None else self._taps[index][np.asarray(mics)]
-        return np.array(response, dtype=np.float32)
+        found = np.array(response, dtype=np.float32)
+        if not np.isfinite(found).all():
+            raise FarfeelError(
+                f"{self.path / TAPS}: response {index} has numbers that are not finite, expected finite ones; make the "
+                "bank again"
+            )
+        return found
 
 
 def is_bank(path: Path) -> bool:
@@ -165,30 +177,41 @@ def check_replaceable(path: Path) -> None:
 
 
 def _map_taps(path: Path) -> np.ndarray:
-    try:
-        with path.open("rb") as file:
-            np.lib.format.read_magic(file)
-            shape, _, dtype = np.lib.format.read_array_header_1_0(file)
-            expected = file.tell() + int(np.prod(shape)) * dtype.itemsize
-    except (ValueError, OSError) as error:
-        reason = str(error).splitlines()[0].rstrip(".")
-        raise FarfeelError(f"{path} is not a NumPy array ({reason}); make the bank again") from None
+    with damage(lambda reason: f"{path} is not a NumPy array ({reason}); make the bank again"), path.open("rb") as file:
+        shape, dtype, in_columns = npy_layout(file)
+        begin = file.tell()
     if len(shape) != 3 or dtype != np.float32 or 0 in shape:
         raise FarfeelError(f"{path} holds {dtype} of shape {shape}, expected float32 (N, M, L); make the bank again")
-    if path.stat().st_size < expected:
-        raise FarfeelError(f"{path} is cut off: {path.stat().st_size} of {expected} bytes; copy or make the bank again")
-    taps: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
-    return taps
+    found, expected = path.stat().st_size, begin + math.prod(shape) * dtype.itemsize
+    if found < expected:
+        raise FarfeelError(f"{path} is cut off: {found} of {expected} bytes; copy or make the bank again")
+    return np.memmap(path, dtype=dtype, mode="r", offset=begin, shape=shape, order="F" if in_columns else "C")
 
 
-def _read_table(path: Path) -> list[dict[str, Any]]:
-    try:
-        table = parquet.read_table(path)
-        rows: list[dict[str, Any]] = table.select(SCHEMA.names).to_pylist()
-    except (OSError, KeyError, pyarrow.ArrowException) as error:
-        reason = str(error).splitlines()[0].strip("'\"").rstrip(".")
-        raise FarfeelError(f"{path} is not a table of responses ({reason}); make the bank again") from None
+def _read_table(path: Path, count: int) -> list[dict[str, Any]]:
+    with damage(lambda reason: f"{path} is not a table of responses ({reason}); make the bank again"):
+        table = read_parquet(path, max(count, LEAST_LIMIT), MOST_TABLE_BYTES)
+        if lacking := [name for name in SCHEMA.names if name not in table.column_names]:
+            raise ValueError(f"no column {', '.join(lacking)}")
+        rows: list[dict[str, Any]] = table.select(SCHEMA.names).cast(SCHEMA).to_pylist()
+        for number, row in enumerate(rows):
+            if fault := _fault(row):
+                raise ValueError(f"row {number}: {fault}")
     return rows
+
+
+def _fault(row: dict[str, Any]) -> str:
+    """What is wrong with a row of the table; "" where nothing is."""
+    if any(row[name] is None for name in ("room", "position", "sample_rate", "t60_s", "drr_db", "origin")):
+        return "an empty cell"
+    if not 1 <= row["sample_rate"] <= HIGHEST_RATE:
+        return f"{row['sample_rate']} Hz"
+    if row["mics_m"] is None:
+        return ""
+    places = [row["size_m"], row["source_m"], *row["mics_m"]]
+    if row["asked_t60_s"] is None or any(place is None or len(place) != 3 or None in place for place in places):
+        return "a position without three coordinates"
+    return ""
 
 
 def _row(rir: Rir) -> dict[str, Any]:

@@ -115,7 +115,7 @@ def read_response(path: Path, sample_rate: int) -> np.ndarray:
     except (soundfile.LibsndfileError, OSError) as error:
         raise FarfeelError(f"{path} cannot be read as audio ({error}); copy it again") from None
     if not np.isfinite(samples).all():
-        raise FarfeelError(f"{path} holds NaN or infinite samples, expected finite numbers; export it again")
+        raise FarfeelError(f"{path} contains NaN or infinite samples, expected finite numbers; export it again")
     if not len(samples) or np.abs(samples).max() < 10 ** (SILENCE_DB / 20):
         raise FarfeelError(f"{path} is silent (below {SILENCE_DB:.0f} dB), expected a room response; export it again")
     return resample(samples.T, info.sample_rate, sample_rate)

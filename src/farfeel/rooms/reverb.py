@@ -21,7 +21,7 @@ def convolve(dry: Tensor, taps: Tensor) -> Tensor:
 
 
 def add_noise(clean: Tensor, noise: Tensor, snr_db: Tensor) -> Tensor:
-    """clean (B, M, T), noise (B, M, T), snr_db (B,) → (B, M, T): their sum, the noise at the level asked.
+    """clean (B, M, T), noise (B, M, T), snr_db (B,) → (B, M, T): their sum, with the noise at the given level.
 
     The energies over all microphones have the ratio snr_db. One gain for all microphones keeps the levels between them.
     No noise is added where snr_db is infinite, or where the noise or the speech is silent.

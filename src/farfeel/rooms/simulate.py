@@ -33,6 +33,7 @@ from farfeel.rooms.bank import PARAMETERS, Bank, check_replaceable, is_bank, wri
 from farfeel.support.files import replacing_file
 from farfeel.support.parameters import read_parameters, require_same
 from farfeel.support.pool import Runner, run_all
+from farfeel.support.reading import damage
 from farfeel.types import FarfeelError, Rir, Room
 
 SPEED_OF_SOUND = 343.0  # m/s, dry air at 20 °C.
@@ -56,7 +57,7 @@ def draw_room(ranges: Simulation, mics: int, rng: np.random.Generator) -> Room:
     Linear and circular arrays are level and turned by a random angle. A T60 that is too short for the room by Sabine's
     formula (the walls would absorb more than 100 %) is drawn again. Raises FarfeelError where the ranges cannot be met.
     """
-    found = "no room absorbs enough for t60_s"
+    problem = "no room absorbs enough for t60_s"
     for _ in range(ROOM_DRAWS):
         size = np.array([rng.uniform(*side) for side in (ranges.width_m, ranges.length_m, ranges.height_m)])
         shortest_s = SABINE * np.prod(size) / _surface(size)
@@ -67,10 +68,10 @@ def draw_room(ranges: Simulation, mics: int, rng: np.random.Generator) -> Room:
         sources, centres = _draw_positions(ranges, size, rng)
         fits = _fits(sources[:, None], array + centres[:, None], size, ranges.wall_margin_m)
         if fits.any():
-            chosen = int(fits.argmax())
-            return _room(size, sources[chosen], array + centres[chosen], t60_s)
-        found = "no room has space for distance_m, array_radius_m, source_height_m and wall_margin_m together"
-    raise FarfeelError(f"{found} in {ROOM_DRAWS} draws; widen these ranges of simulation or the room's")
+            position = int(fits.argmax())
+            return _room(size, sources[position], array + centres[position], t60_s)
+        problem = "no room has space for distance_m, array_radius_m, source_height_m and wall_margin_m together"
+    raise FarfeelError(f"{problem} in {ROOM_DRAWS} draws; widen these ranges of simulation or the room's")
 
 
 def simulate_rir(room: Room, sample_rate: int, rng: np.random.Generator, length: int | None = None) -> Rir:
@@ -308,18 +309,23 @@ def _simulate_one(index: int, ranges: Simulation, mics: int, seed: int, waiting:
 
 
 def _read(path: Path, index: int, ranges: Simulation, mics: int, seed: int) -> Rir:
-    with np.load(path, allow_pickle=False) as kept:
-        number, position = divmod(index, ranges.sources_per_room)
-        return Rir(
-            taps=kept["taps"],
-            sample_rate=ranges.sample_rate,
-            room=f"sim_{number:04d}",
-            position=str(position),
-            t60_s=float(kept["t60_s"]),
-            drr_db=float(kept["drr_db"]),
-            origin="simulated",
-            geometry=room_of(index, ranges, mics, seed),
-        )
+    number, position = divmod(index, ranges.sources_per_room)
+    message = f"{path} is damaged, expected a response of an interrupted simulation"
+    with damage(lambda reason: f"{message} ({reason}); delete it and run the same command again"):
+        with np.load(path, allow_pickle=False) as kept:
+            taps, t60_s, drr_db = np.asarray(kept["taps"], np.float32), float(kept["t60_s"]), float(kept["drr_db"])
+        if taps.ndim != 2 or len(taps) != mics or not np.isfinite(taps).all():
+            raise ValueError(f"shape {taps.shape}, or a number that is not finite")
+    return Rir(
+        taps=taps,
+        sample_rate=ranges.sample_rate,
+        room=f"sim_{number:04d}",
+        position=str(position),
+        t60_s=t60_s,
+        drr_db=drr_db,
+        origin="simulated",
+        geometry=room_of(index, ranges, mics, seed),
+    )
 
 
 def _file(index: int) -> str:

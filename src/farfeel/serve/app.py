@@ -17,6 +17,7 @@ from farfeel import __version__
 from farfeel.recognise.options import Options
 from farfeel.recognise.recognizer import Recognizer
 from farfeel.serve import schema, stream
+from farfeel.serve.hosts import Hosts
 from farfeel.serve.limits import Limits, Refusal
 from farfeel.serve.metrics import Metrics
 from farfeel.serve.middleware import AccessMiddleware, response_to
@@ -27,6 +28,7 @@ MULTIPART = Form(media_type="multipart/form-data")
 PROBLEMS: dict[int | str, dict[str, Any]] = {
     400: {"model": schema.Problem, "description": "The request is not a multipart form."},
     401: {"model": schema.Problem, "description": "The key is missing or wrong."},
+    403: {"model": schema.Problem, "description": "The request is for another host, or from the page of another host."},
     408: {"model": schema.Problem, "description": "The upload stopped or was too slow."},
     413: {
         "model": schema.Problem,
@@ -53,6 +55,7 @@ def create_app(
     limits: Limits,
     api_key: str | None = None,
     page: bool = True,
+    hosts: Hosts | None = None,
 ) -> FastAPI:
     """Create the server as an ASGI application. Its lifespan owns the workers and all temporary files.
 
@@ -62,6 +65,7 @@ def create_app(
         limits: The limits of the server.
         api_key: The key that clients must send. None: no key is required.
         page: Whether to serve the web page.
+        hosts: The names that the server answers to. Default: those of this machine itself.
     """
     pool = WorkerPool(recognizer, limits, Metrics())
 
@@ -80,10 +84,11 @@ def create_app(
     app.state.pool = pool
     _report_errors_as_json(app)
     _add_routes(app, pool, checkpoint)
+    page_files = None
     if page:
         from farfeel.serve.page import mount_page
 
-        mount_page(app, pool, checkpoint)
+        page_files = mount_page(app, pool, checkpoint)
 
         @app.get("/", include_in_schema=False)
         async def home() -> RedirectResponse:
@@ -93,7 +98,7 @@ def create_app(
         async def favicon() -> Response:
             return Response(status_code=204)
 
-    app.add_middleware(AccessMiddleware, pool=pool, api_key=api_key)
+    app.add_middleware(AccessMiddleware, pool=pool, api_key=api_key, hosts=hosts or Hosts(), page_files=page_files)
     return app
 
 
@@ -119,7 +124,7 @@ def _add_routes(app: FastAPI, pool: WorkerPool, checkpoint: schema.CheckpointInf
     async def health() -> schema.Health:
         return schema.Health()
 
-    unauthorized: dict[int | str, dict[str, Any]] = {401: PROBLEMS[401]}
+    unauthorized: dict[int | str, dict[str, Any]] = {status: PROBLEMS[status] for status in (401, 403)}
 
     @app.get("/v1/model", responses=unauthorized, tags=["server"], summary="The model and the limits of this server")
     async def model() -> schema.Model:
@@ -183,7 +188,8 @@ async def _run_job(
     cancelled = threading.Event()
     watcher = asyncio.create_task(_watch_client(request, cancelled))
     try:
-        return (await pool.run(job, files, cancelled))[result]
+        with pool.slot():
+            return (await pool.run(job, files, cancelled))[result]
     finally:
         watcher.cancel()
 

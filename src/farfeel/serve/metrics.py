@@ -27,8 +27,9 @@ class Metrics:
             buckets=SECONDS,
         )
         self.upload_bytes = Counter("farfeel_upload_bytes", "Bytes of request bodies received.", registry=self.registry)
+        self.uploads = Gauge("farfeel_uploads", "Uploads that are arriving.", registry=self.registry)
         self.recordings = Gauge(
-            "farfeel_recordings", "Recordings that are uploaded, waiting or processed.", registry=self.registry
+            "farfeel_recordings", "Recordings that are waiting or processed.", registry=self.registry
         )
         self.streams = Gauge("farfeel_streams", "Open live streams.", registry=self.registry)
 

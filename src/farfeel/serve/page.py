@@ -1,9 +1,9 @@
 """The web page: it recognises a clip and shows probabilities, face crops, spectrograms and the timeline.
 
 The clip comes from a file, a webcam or a microphone. The page is made with Gradio, which stores uploads as files in a
-folder of this server. Each upload is deleted within five minutes, so that a user can try other options until then. The
-folder is deleted when the server stops. Results are never stored as files: pictures are embedded in the page. The page
-exchanges no data with any other host.
+folder of this server (`PageFiles`). Each upload is deleted within five minutes, so that a user can try other options
+until then. The folder is deleted when the server stops. Results are never stored as files: pictures are embedded in the
+page. The page exchanges no data with any other host.
 """
 
 from __future__ import annotations
@@ -12,12 +12,10 @@ import asyncio
 import html
 import os
 import re
-import shutil
-import tempfile
 import threading
 import time
 from collections.abc import AsyncIterator
-from contextlib import ExitStack, asynccontextmanager, suppress
+from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +25,7 @@ from farfeel.corpora.synthetic import generate
 from farfeel.recognise.options import Options
 from farfeel.serve.limits import Refusal
 from farfeel.serve.middleware import LOG
+from farfeel.serve.page_files import PageFiles, remove_leftovers
 from farfeel.serve.pictures import bars, images, timeline_chart
 from farfeel.serve.schema import MICS_PATTERN, shown_name
 from farfeel.serve.worker import Job
@@ -38,9 +37,6 @@ from farfeel.types import FACES, FarfeelError
 if TYPE_CHECKING:
     from farfeel.serve.schema import CheckpointInfo
 
-UPLOAD_LIFETIME_S = 270.0  # Together with SWEEP_INTERVAL_S it is less than the five minutes stated on the page.
-SWEEP_INTERVAL_S = 20.0
-FOLDER = "farfeel-page-"  # followed by the process id of the server and random characters
 EXAMPLES = ("happy", "sad", "angry")
 STYLE = """
 .ff-row {display: grid; grid-template-columns: 6em 1fr 3em; gap: .6em; align-items: center; margin: .2em 0}
@@ -61,22 +57,25 @@ them within five minutes. The model was trained on acted speech, so its answers 
 """
 
 
-def mount_page(app: FastAPI, pool: WorkerPool, checkpoint: CheckpointInfo) -> None:
-    """Add the page to an application, at /ui. Its folder is created here and deleted at the end of the lifespan.
+def mount_page(app: FastAPI, pool: WorkerPool, checkpoint: CheckpointInfo) -> PageFiles:
+    """Add the page to an application, at /ui.
 
     Args:
         app: The application.
         pool: Runs the jobs of the page.
         checkpoint: Name and card of the checkpoint.
+
+    Returns:
+        The files of the page. They are created here and deleted at the end of the lifespan.
     """
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # before Gradio is imported
     os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
-    _remove_leftovers()
-    folder = Path(tempfile.mkdtemp(prefix=f"{FOLDER}{os.getpid()}-"))
-    os.environ["GRADIO_TEMP_DIR"] = str(folder / "uploads")
+    remove_leftovers()
+    files = PageFiles(pool.limits)
+    os.environ["GRADIO_TEMP_DIR"] = str(files.folder / "uploads")
     import gradio as gr
 
-    page = _build_page(gr, pool, checkpoint, generate(folder / "examples", speakers=1, clips_per_emotion=1))
+    page = _build_page(gr, pool, checkpoint, generate(files.folder / "examples", speakers=1, clips_per_emotion=1))
     theme = gr.themes.Base(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"])
     gr.mount_gradio_app(
         app,
@@ -92,20 +91,21 @@ def mount_page(app: FastAPI, pool: WorkerPool, checkpoint: CheckpointInfo) -> No
         pwa=False,
         mcp_server=False,
     )
-    examples = {path for path in folder.rglob("*") if path.is_file()}
+    files.examples = {path for path in files.folder.rglob("*") if path.is_file()}
     app_lifespan = app.router.lifespan_context
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[Any]:
-        sweeper = asyncio.create_task(_sweep_forever(folder, examples))
+        sweeper = asyncio.create_task(files.sweep_forever())
         try:
             async with app_lifespan(app) as state:
                 yield state
         finally:
             sweeper.cancel()
-            shutil.rmtree(folder, ignore_errors=True)
+            files.close()
 
     app.router.lifespan_context = lifespan
+    return files
 
 
 def _build_page(gr: Any, pool: WorkerPool, checkpoint: CheckpointInfo, examples: Path) -> Any:
@@ -234,32 +234,3 @@ async def _recognise(
             raise Refusal(422, "the clip is no longer on the server; add it again") from None
         stack.enter_context(pool.slot())
         return await pool.run(job, files, threading.Event())
-
-
-async def _sweep_forever(folder: Path, kept: set[Path]) -> None:
-    while True:
-        await asyncio.sleep(SWEEP_INTERVAL_S)
-        await asyncio.to_thread(sweep, folder, kept, UPLOAD_LIFETIME_S)
-
-
-def sweep(folder: Path, kept: set[Path], age_s: float) -> None:
-    """Delete old files.
-
-    Args:
-        folder: Its files are deleted, those in subfolders too.
-        kept: Files that are never deleted.
-        age_s: Files that were not written for so many seconds are deleted.
-    """
-    oldest_s = time.time() - age_s
-    for path in folder.rglob("*"):
-        with suppress(FileNotFoundError):  # Gradio may move a file at any time.
-            if path.is_file() and path not in kept and path.stat().st_mtime < oldest_s:
-                path.unlink()
-
-
-def _remove_leftovers() -> None:
-    """Delete the folders of servers that were killed."""
-    for folder in Path(tempfile.gettempdir()).glob(f"{FOLDER}*-*"):
-        owner = folder.name.removeprefix(FOLDER).partition("-")[0]
-        if owner.isdecimal() and not Path(f"/proc/{owner}").exists():
-            shutil.rmtree(folder, ignore_errors=True)

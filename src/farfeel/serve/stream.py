@@ -8,6 +8,7 @@
     <- {...}                                                                     a prediction, as from /v1/predict
     <- {"detail": "..."}, and the connection is closed                           after an error
 
+A stream takes the place of others. So it must bring a tenth of a second of audio per second (`Limits.stream_pace`).
 Messages are processed one after the other. If a client sends them faster than they are processed, the connection slows
 it down. Each stream has a worker process of its own, as an upload has.
 """
@@ -16,7 +17,7 @@ from __future__ import annotations
 
 import asyncio
 import struct
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from typing import Any, TypeVar
 
 from fastapi import WebSocket, WebSocketDisconnect
@@ -25,6 +26,7 @@ from pydantic import BaseModel, ValidationError
 from farfeel.recognise.options import Options
 from farfeel.serve.limits import Refusal
 from farfeel.serve.schema import StreamHeader, StreamTag
+from farfeel.serve.uploads import Pace
 from farfeel.serve.worker import AUDIO, END, FRAME, Job
 from farfeel.serve.workers import Worker, WorkerPool
 
@@ -61,7 +63,7 @@ async def serve(socket: WebSocket, pool: WorkerPool, checkpoint: str) -> None:
 
 async def _handle_messages(socket: WebSocket, pool: WorkerPool, checkpoint: str) -> None:
     limits = pool.limits
-    header = _parsed(StreamHeader, await _next_message(socket, limits.idle_s))
+    header = _parsed(StreamHeader, await _next_message(socket, limits.header_s))
     if header.mics > limits.channels:
         raise Refusal(
             422, f"the stream has {header.mics} microphones, this server accepts {limits.channels}; send fewer"
@@ -85,16 +87,19 @@ async def _handle_messages(socket: WebSocket, pool: WorkerPool, checkpoint: str)
         await socket.send_json(
             {"ready": True, "window_s": recipe.audio.seconds, "labels": list(pool.recognizer.emotions)}
         )
+        pace = Pace(limits.idle_s, limits.stream_pace * limits.idle_s)  # in seconds of audio
+        bytes_per_s = header.sample_rate * header.mics * (2 if header.format == "int16" else 4)
         while True:
-            message = await _next_message(socket, limits.idle_s)
+            message = await _next_message(socket, limits.idle_s, pace)
             if isinstance(message, bytes):
+                pace.add(len(message) / bytes_per_s)
                 await _exchange(socket, pool, worker, AUDIO + message)
                 continue
             tag = _parsed(StreamTag, message)
             if tag.end:
                 await _exchange(socket, pool, worker, END)
                 return
-            picture = await _next_message(socket, limits.idle_s)
+            picture = await _next_message(socket, limits.idle_s, pace)
             if tag.frame_at_s is None or not isinstance(picture, bytes):
                 raise Refusal(
                     422, 'a text message must be {"end": true}, or {"frame_at_s": 1.28} followed by a binary JPEG'
@@ -113,11 +118,21 @@ async def _exchange(socket: WebSocket, pool: WorkerPool, worker: Worker, message
         await socket.send_json(prediction)
 
 
-async def _next_message(socket: WebSocket, idle_s: float) -> str | bytes:
-    """The next message, text or binary. Raises Refusal if it is too late or too large."""
+async def _next_message(socket: WebSocket, idle_s: float, pace: Pace | None = None) -> str | bytes:
+    """The next message, text or binary. Raises Refusal if it is too late or too large, or if the stream is too slow."""
+    is_slow = pace is not None and pace.left_s < idle_s
     try:
-        message = await asyncio.wait_for(socket.receive(), idle_s)
+        with pace.waiting() if pace else nullcontext():
+            message = await asyncio.wait_for(
+                socket.receive(), max(pace.left_s, 0.0) if pace is not None and is_slow else idle_s
+            )
     except TimeoutError:
+        if pace is not None and is_slow:
+            raise Refusal(
+                408,
+                f"the stream is too slow, expected {pace.required:.3g} s of audio or more in each {pace.span_s:g} s; "
+                "open the stream again when there is audio",
+            ) from None
         raise Refusal(408, f"no message arrived for {idle_s:g} s; open the stream again") from None
     if message["type"] == "websocket.disconnect":
         raise WebSocketDisconnect(message.get("code", 1000))

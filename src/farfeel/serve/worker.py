@@ -125,13 +125,25 @@ def run_job(pipe: Connection, engines: Sequence[tuple[Recipe, np.ndarray]], job:
     except (BrokenPipeError, EOFError):
         return  # The server has ended, or no longer needs the answer.
     except Exception as error:  # An untrusted recording can cause any error. The server must get one line about it.
-        trace = error.__traceback__
-        while trace is not None and trace.tb_next is not None:
-            trace = trace.tb_next
-        position = f"{Path(trace.tb_frame.f_code.co_filename).name}:{trace.tb_lineno}" if trace else "?"
-        detail = f"the server failed on the recording ({type(error).__name__} in {position})"
-        message = _refused(Refusal(500, detail))
+        message = _refused(failure(error))
     _send(pipe, message)
+
+
+def failure(error: Exception) -> Refusal:
+    """The refusal of a recording on which the code failed with a foreign exception."""
+    return Refusal(
+        422,
+        f"the recording cannot be processed ({type(error).__name__} in {position_of(error)}), expected an audio or "
+        "video file; convert it to WAV or MP4 and send it again",
+    )
+
+
+def position_of(error: BaseException) -> str:
+    """File name and line in which an exception was raised."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return f"{Path(trace.tb_frame.f_code.co_filename).name}:{trace.tb_lineno}" if trace else "?"
 
 
 def _refused(refusal: Refusal) -> dict[str, Any]:

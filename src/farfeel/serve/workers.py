@@ -20,7 +20,8 @@ import numpy as np
 from farfeel.recognise.recognizer import BATCH_WINDOWS, Recognizer
 from farfeel.serve.limits import Limits, Refusal
 from farfeel.serve.metrics import Metrics
-from farfeel.serve.worker import Job, memory_refusal, run_job, warm_up
+from farfeel.serve.uploads import Uploads
+from farfeel.serve.worker import Job, failure, memory_refusal, run_job, warm_up
 
 # A worker is a fork of a process with these imports. So it starts within milliseconds.
 PRELOADED = ["__main__", "farfeel.serve.worker"]
@@ -52,9 +53,10 @@ class Worker:
             worker_pipe.close()
             for file in self.files:
                 reduction.send_handle(self.pipe, file, self.process.pid)
-        except OSError as error:
+        except (OSError, EOFError) as error:
             self.__exit__()
-            raise Refusal(503, f"the server cannot start a process ({error.strerror}); try again later", 5) from None
+            reason = getattr(error, "strerror", None) or "it ended"
+            raise Refusal(503, f"the server cannot start a process ({reason}); try again later", 5) from None
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -75,14 +77,19 @@ class Worker:
         Raises:
             Refusal: The recording is refused, the worker fails or takes too long, or the client has left.
         """
-        while True:
-            message = json.loads(self._receive(MAX_MESSAGE_BYTES))
-            if "refused" in message:
-                status, detail = message["refused"]
-                raise Refusal(int(status), str(detail)[:1000])
-            if "answer" in message:
-                return message["answer"]
-            self.send(self._classify(**message["classify"]))
+        try:
+            while True:
+                message = json.loads(self._receive(MAX_MESSAGE_BYTES))
+                if "refused" in message:
+                    status, detail = message["refused"]
+                    raise Refusal(int(status), str(detail)[:1000])
+                if "answer" in message:
+                    return message["answer"]
+                self.send(self._classify(**message["classify"]))
+        except Refusal:
+            raise
+        except Exception as error:  # The network, or the messages of a worker that a recording has damaged.
+            raise failure(error) from error
 
     def _receive(self, max_bytes: int) -> bytes:
         """Wait for the next message of the worker, while it has time left and the client is connected."""
@@ -125,7 +132,9 @@ class Worker:
         """
         recipe = self.pool.recognizer.engines[engine].recipe
         if not (0 < windows <= BATCH_WINDOWS and 0 < mics <= self.pool.limits.channels):
-            raise Refusal(500, f"the server failed: a worker requests {windows} windows of {mics} microphones")
+            raise Refusal(
+                415, f"the recording makes its worker request {windows} windows of {mics} microphones; convert it"
+            )
         video = recipe.video
         shapes: list[tuple[tuple[int, ...], type]] = [
             ((windows, mics, recipe.audio.window_samples), np.float32),
@@ -138,7 +147,7 @@ class Worker:
             size = math.prod(shape) * np.dtype(kind).itemsize
             content = self._receive(size)
             if len(content) != size:
-                raise Refusal(500, f"the server failed: a worker sent {len(content)} of {size} bytes")
+                raise Refusal(415, f"the recording makes its worker send {len(content)} of {size} bytes; convert it")
             arrays.append(np.frombuffer(bytearray(content), kind).reshape(shape))
         audio, mic_mask, video_mask, *frames = arrays
         probabilities = self.pool.classify(engine, audio, mic_mask, frames[0] if frames else None, video_mask)
@@ -148,8 +157,7 @@ class Worker:
 class WorkerPool:
     """Runs the workers of a server.
 
-    `limits.workers` recordings are processed at a time. `limits.queue` more may be uploaded or wait. Any further one is
-    refused.
+    `limits.workers` recordings are processed at a time. `limits.queue` more may wait. Any further one is refused.
 
     Args:
         recognizer: Its networks classify the windows of all workers.
@@ -157,7 +165,8 @@ class WorkerPool:
         metrics: The metrics of the server.
 
     Attributes:
-        recordings: Number of recordings that are uploaded, waiting or processed.
+        uploads: The uploads that are arriving.
+        recordings: Number of recordings that are waiting or processed.
         streams: Number of open streams.
     """
 
@@ -165,6 +174,7 @@ class WorkerPool:
         self.recognizer, self.limits, self.metrics = recognizer, limits, metrics
         self.context = multiprocessing.get_context("forkserver")
         self.context.set_forkserver_preload(PRELOADED)
+        self.uploads = Uploads(limits, metrics)
         self.recordings = self.streams = 0
         self.mean_job_s = 1.0  # moving average of the time of a job
         self.is_closing = False
@@ -179,17 +189,22 @@ class WorkerPool:
         process.start()
         process.join()
 
+    def require_free_slot(self) -> None:
+        """Raise Refusal (429) if all slots are taken. So a client learns before its upload that the server is busy."""
+        if self.recordings >= self.limits.slots:
+            retry_s = max(1, math.ceil(self.mean_job_s * self.recordings / self.limits.workers))
+            raise Refusal(
+                429, f"the server is busy with {self.recordings} recordings; try again in {retry_s} s", retry_s
+            )
+
     @contextmanager
     def slot(self) -> Iterator[None]:
-        """Context manager: reserve a slot, from the first byte of an upload to its response.
+        """Context manager: take a slot, from the end of an upload to its response.
 
         Raises:
             Refusal: All slots are taken (429).
         """
-        slots = self.limits.workers + self.limits.queue
-        if self.recordings >= slots:
-            retry_s = max(1, math.ceil(self.mean_job_s * self.recordings / self.limits.workers))
-            raise Refusal(429, f"the server is busy with {slots} recordings; try again in {retry_s} s", retry_s)
+        self.require_free_slot()
         self.recordings += 1
         self.metrics.recordings.set(self.recordings)
         try:

@@ -1,10 +1,10 @@
 """Prepare a corpus once: every clip as the microphones of some rooms recorded it, in tar shards.
 
-Which room, and from which place in it, follows from the seed and the clip's name alone: rendering r of a clip sounds
-through the r-th response of a permutation of the bank that is the clip's own, so that no two renderings of a clip are
-alike, and as many renderings as the bank has responses are every clip in every one. Noise is not added: it costs
-nothing to add it anew in each epoch. A shard is made by one process from its number alone: the same seed gives the same
-bytes, whatever the number of processes and however often one was killed.
+The room and the position in it follow from the seed and the clip's name alone. Each clip has its own permutation of the
+bank's responses, and rendering r has the r-th of them. So no two renderings of a clip are alike. With as many
+renderings as the bank has responses, each clip is rendered with every response. Noise is not added, because adding it
+anew in each epoch costs nothing. One process makes a shard, from the number of the shard alone. So the same seed gives
+the same bytes with any number of processes, also if some of them were killed.
 """
 
 from __future__ import annotations
@@ -116,30 +116,30 @@ def make_shard(job: Job, number: int) -> int:
 
 
 def _examples(job: Job, bank: Bank | None, number: int) -> Iterator[tuple[dict[str, Any], Example]]:
-    """Mixed, so that a reader who takes shards as they come meets all speakers."""
+    """In random order: a reader of one shard after another gets all speakers mixed."""
     total = len(job.clips) * job.renderings
     order = np.random.default_rng((job.seed, ORDER)).permutation(total)
     for index in order[number * job.per_shard : (number + 1) * job.per_shard]:
         which, rendering = divmod(int(index), job.renderings)
         clip = job.clips[which]
-        about: dict[str, Any] = {"key": key_of(clip, rendering), "clip": clip.id, "rendering": rendering}
-        about |= {name: getattr(clip, name) for name in ("corpus", "speaker", "emotion", "sentence", "intensity")}
+        facts: dict[str, Any] = {"key": key_of(clip, rendering), "clip": clip.id, "rendering": rendering}
+        facts |= {name: getattr(clip, name) for name in ("corpus", "speaker", "emotion", "sentence", "intensity")}
         audio = None
         if clip.audio is not None and job.recipe.modalities != "video":
             channels, _ = read_files(clip.audio_files, job.recipe.audio.sample_rate, clip.start_s, clip.end_s)
             audio = channels.mean(axis=0, keepdims=True)
-        about |= {"room": "", "position": ""}
+        facts |= {"room": "", "position": ""}
         if bank is not None and audio is not None:
             rng = np.random.default_rng((job.seed, POSITIONS, zlib.crc32(f"{clip.corpus}|{clip.id}".encode())))
             response = int(rng.permutation(len(bank))[rendering])
-            about |= {"room": bank[response].room, "position": bank[response].position}
+            facts |= {"room": bank[response].room, "position": bank[response].position}
             audio = in_room(audio[0], response_of(bank, response, job.mics))
         if clip.video is None or job.recipe.modalities == "audio":
-            yield about, Example(audio)
+            yield facts, Example(audio)
         else:
             footage = face_video_of(clip, job.recipe)
             at_s, frames = footage.all_frames()
-            yield about, Example(audio, frames, at_s, footage.begin_s, footage.end_s)
+            yield facts, Example(audio, frames, at_s, footage.begin_s, footage.end_s)
 
 
 def key_of(clip: Clip, rendering: int) -> str:
@@ -168,13 +168,13 @@ def _require_possible(job: Job, bank: Bank | None) -> dict[str, Any]:
                 "expected each once; rename one, or prepare two corpora"
             )
         met[key_of(clip, 0)] = clip
-    recipe, hears = job.recipe, hashlib.sha256()
+    recipe, digest = job.recipe, hashlib.sha256()
     for clip in job.clips:
-        hears.update(f"{clip.corpus}|{clip.id}|{clip.speaker}|{clip.emotion}|{clip.start_s}|{clip.end_s}\n".encode())
+        digest.update(f"{clip.corpus}|{clip.id}|{clip.speaker}|{clip.emotion}|{clip.start_s}|{clip.end_s}\n".encode())
     return {
         "version": VERSION,
         "clips": len(job.clips),
-        "clips_sha256": hears.hexdigest(),
+        "clips_sha256": digest.hexdigest(),
         "rooms": bank_digest(bank),
         "mics": len(job.mics) if bank else 1,
         "microphones": list(job.mics) if bank else [0],
@@ -188,7 +188,7 @@ def _require_possible(job: Job, bank: Bank | None) -> dict[str, Any]:
 
 
 def bank_digest(bank: Bank | None) -> str:
-    """What tells one bank from another: its table, and how many responses of how many microphones; "" for none."""
+    """A checksum of the bank: its table, and its numbers of responses and microphones; "" where there is no bank."""
     if bank is None:
         return ""
     return hashlib.sha256((bank.path / TABLE).read_bytes() + f"|{len(bank)}|{bank.mics}".encode()).hexdigest()

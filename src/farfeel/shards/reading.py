@@ -27,7 +27,7 @@ def clips_of(shards: Shards) -> list[Clip]:
     return sorted(clips.values(), key=lambda clip: (clip.corpus, clip.speaker, clip.id))
 
 
-def require_heard_alike(shards: Shards, recipe: Recipe, to_train: bool) -> None:
+def require_prepared_for(shards: Shards, recipe: Recipe, to_train: bool) -> None:
     """Raise FarfeelError where the shards were not prepared for this recipe; for a test they may be without video."""
     if shards.sample_rate != recipe.audio.sample_rate:
         raise FarfeelError(

@@ -15,12 +15,14 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import math
 import tarfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +34,7 @@ import soundfile
 from fsspec.core import url_to_fs
 
 from farfeel.support.files import replacing_file
+from farfeel.support.reading import damage, npy_array, read_json, read_parquet, require_fields
 from farfeel.support.text import one_line
 from farfeel.types import EMOTIONS, FarfeelError
 
@@ -40,6 +43,10 @@ INDEX, PARAMETERS, PATTERN = "index.parquet", "parameters.json", "shard-*.tar"
 METADATA = b"farfeel"
 PEAK = 0.9  # of full scale: FLAC holds integers
 MOST_CHANNELS = 8  # of FLAC
+HIGHEST_RATE = 1_000_000  # Hz
+LONGEST_S = 24 * 3600.0  # of an example
+MOST_ROWS, MOST_BYTES = 20_000_000, 1 << 33  # of an index that is read
+ALWAYS = ("key", "clip", "corpus", "speaker", "emotion", "room", "rendering", "shard", "json_at")  # never empty
 AGAIN = "prepare it again"
 READ_BYTES = 1 << 22
 CONNECTIONS = 8
@@ -89,8 +96,11 @@ class Shards:
 
     def __init__(self, address: str, files: fsspec.AbstractFileSystem, folder: str, table: pa.Table) -> None:
         self.address, self._files, self._folder = address, files, folder
-        self.facts: dict[str, Any] = json.loads(table.schema.metadata[METADATA])
-        self.rows: list[dict[str, Any]] = table.to_pylist()
+        with damage(lambda reason: f"{address}/{INDEX} is damaged or no index ({reason}); {AGAIN}"):
+            self.facts: dict[str, Any] = _facts(table)
+            self.rows: list[dict[str, Any]] = table.to_pylist()
+            for row in self.rows:
+                _require_whole(row)
         self.sample_rate, self.mics = int(self.facts["sample_rate"]), int(self.facts["mics"])
 
     @classmethod
@@ -106,18 +116,15 @@ class Shards:
                 remedy = "run the same farfeel prepare again" if started else "make one with farfeel prepare"
                 raise FarfeelError(f"{address} {found}; expected a prepared corpus; {remedy}")
             held = files.cat_file(f"{folder}/{INDEX}")
-        try:
-            table = pq.read_table(io.BytesIO(held))
-            facts = json.loads((table.schema.metadata or {})[METADATA])
-        except (pa.ArrowException, KeyError, ValueError) as error:
-            reason = one_line(error, 80)
-            raise FarfeelError(f"{address}/{INDEX} is damaged or no index ({reason}); {AGAIN}") from None
+        with damage(lambda reason: f"{address}/{INDEX} is damaged or no index ({reason}); {AGAIN}"):
+            table = read_parquet(io.BytesIO(held), MOST_ROWS, MOST_BYTES)
+            facts = require_fields(read_json((table.schema.metadata or {})[METADATA]), {})
         if facts.get("version") != VERSION:
             raise FarfeelError(f"{address} has version {facts.get('version')}, expected {VERSION}; {AGAIN}")
         if table.schema.remove_metadata() != SCHEMA:
             raise FarfeelError(f"{address}/{INDEX} has other columns than version {VERSION}; {AGAIN}")
-        if unknown := sorted(set(table["emotion"].to_pylist()) - set(EMOTIONS)):
-            raise FarfeelError(f"{address} holds the emotions {', '.join(unknown)}; expected farfeel's; {AGAIN}")
+        if unknown := sorted({str(emotion) for emotion in table["emotion"].unique().to_pylist()} - set(EMOTIONS)):
+            raise FarfeelError(f"{address} holds the emotions {', '.join(unknown[:8])}; expected farfeel's; {AGAIN}")
         return cls(address, files, folder, table)
 
     def __len__(self) -> int:
@@ -126,15 +133,23 @@ class Shards:
     def __getitem__(self, index: int) -> Example:
         """The example, decoded. Raises FarfeelError that names the shard where its bytes are not those written."""
         row = self.rows[index]
-        about = json.loads(self._part(row, "json"))
-        audio = None
-        if row["audio_at"] is not None:
-            samples, _ = soundfile.read(io.BytesIO(self._part(row, "audio")), dtype="float32", always_2d=True)
-            audio = np.ascontiguousarray(samples.T) / np.float32(about["gain"])
-        if row["face_at"] is None:
-            return Example(audio)
-        frames = np.load(io.BytesIO(self._part(row, "face")), allow_pickle=False)
-        return Example(audio, frames, np.array(about["face_at_s"]), about["face_begin_s"], about["face_end_s"])
+        with damage(lambda reason: str(self._damaged(row, f"{row['key']}: {reason}"))):
+            about = require_fields(read_json(self._part(row, "json")), {})
+            audio = None
+            if row["audio_at"] is not None:
+                gain = require_fields(about, {"gain": (int, float)})["gain"]
+                if not 0 < gain < math.inf:
+                    raise ValueError(f"gain {gain}")
+                audio = _decoded(self._part(row, "audio"), row["seconds"]) / np.float32(gain)
+            if row["face_at"] is None:
+                return Example(audio)
+            require_fields(about, {"face_at_s": list, "face_begin_s": (int, float), "face_end_s": (int, float)})
+            frames, at_s = npy_array(self._part(row, "face")), np.array(about["face_at_s"], dtype=float)
+            if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[3] != 3 or len(frames) != len(at_s):
+                raise ValueError(f"frames of {frames.dtype} and shape {frames.shape} at {at_s.size} times")
+            if not np.isfinite([about["face_begin_s"], about["face_end_s"], *at_s]).all():
+                raise ValueError("a time that is not finite")
+            return Example(audio, frames, at_s, about["face_begin_s"], about["face_end_s"])
 
     def verify(self, on_progress: Callable[[int, int], None] | None = None) -> list[str]:
         """Read every shard whole; a line for each that is not what was written. Empty: all are."""
@@ -204,7 +219,7 @@ def write_index(folder: Path, shards: Sequence[Path], facts: dict[str, Any]) -> 
         held = shard.read_bytes()
         written.append({"name": shard.name, "bytes": len(held), "sha256": hashlib.sha256(held).hexdigest()})
         rows += _rows(shard.name, held)
-    keys = [row["key"] for row in rows]
+    keys = [row.get("key") for row in rows]
     if len(set(keys)) < len(keys):
         raise ValueError("two examples have one key")
     facts_json = json.dumps({"version": VERSION, **facts, "shards": written}, sort_keys=True)
@@ -214,17 +229,68 @@ def write_index(folder: Path, shards: Sequence[Path], facts: dict[str, Any]) -> 
 
 
 def _rows(name: str, held: bytes) -> list[dict[str, Any]]:
-    """The members of a tar as rows, one for each example."""
+    """The members of a tar as rows, one for each example. Raises FarfeelError where the tar is damaged."""
     rows: dict[str, dict[str, Any]] = {}
-    with tarfile.open(fileobj=io.BytesIO(held)) as tar:
+    with (
+        damage(lambda reason: f"{name} is damaged ({reason}), expected a shard; delete it and {AGAIN}"),
+        tarfile.open(fileobj=io.BytesIO(held), mode="r:") as tar,
+    ):
         for member in tar:
             key, _, suffix = member.name.partition(".")
             part, payload = SUFFIXES[f".{suffix}"], held[member.offset_data : member.offset_data + member.size]
+            if len(payload) != member.size:
+                raise ValueError(f"{member.name} is cut off")
             row = rows.setdefault(key, {"shard": name})
             row |= {f"{part}_at": member.offset_data, f"{part}_bytes": member.size, f"{part}_crc": zlib.crc32(payload)}
             if part == "json":
-                row |= {column: value for column, value in json.loads(payload).items() if column in SCHEMA.names}
+                about = require_fields(read_json(payload), {"key": str})
+                row |= {column: value for column, value in about.items() if column in SCHEMA.names}
+        for key, row in rows.items():
+            if row.get("key") != key:
+                raise ValueError(f"{key} has no description")
     return list(rows.values())
+
+
+def _facts(table: pa.Table) -> dict[str, Any]:
+    """What an index says of all its examples. Raises ValueError or KeyError where it does not say it."""
+    facts = require_fields(
+        read_json(table.schema.metadata[METADATA]), {"sample_rate": int, "mics": int, "shards": list}
+    )
+    if not 1 <= facts["sample_rate"] <= HIGHEST_RATE or not 1 <= facts["mics"] <= MOST_CHANNELS:
+        raise ValueError(f"{facts['sample_rate']} Hz, {facts['mics']} microphones")
+    for shard in facts["shards"]:
+        require_fields(shard, {"name": str, "bytes": int, "sha256": str})
+        _require_shard(shard["name"])
+    return facts
+
+
+def _require_whole(row: dict[str, Any]) -> None:
+    """Raise ValueError where a row of the index lacks what every example has."""
+    if lacking := [name for name in ALWAYS if row[name] is None]:
+        raise ValueError(f"an example without {', '.join(lacking)}")
+    _require_shard(row["shard"])
+    for part in ("audio", "face", "json"):
+        where = [row[f"{part}_{what}"] for what in ("at", "bytes", "crc")]
+        if (None in where and where != [None] * 3) or any(value is not None and value < 0 for value in where):
+            raise ValueError(f"{row['key']} without a position of its {part}")
+    if row["audio_at"] is not None and not 0 < (row["seconds"] or 0.0) <= LONGEST_S:
+        raise ValueError(f"{row['key']} of {row['seconds']} s")
+
+
+def _require_shard(name: str) -> None:
+    """Raise ValueError where a name would lead out of the folder."""
+    if not fnmatch(name, PATTERN) or "/" in name or "\\" in name:
+        raise ValueError(f"a shard with the name {name[:60]!r}")
+
+
+def _decoded(flac: bytes, seconds: float) -> np.ndarray:
+    """(M, T) float32. At most so many seconds are decoded: a few bytes of FLAC can stand for hours of silence."""
+    with soundfile.SoundFile(io.BytesIO(flac)) as file:
+        samples = round(seconds * file.samplerate)
+        sound = file.read(samples + 1, dtype="float32", always_2d=True)
+    if len(sound) != samples:
+        raise ValueError(f"{len(sound)} samples, expected {samples}")
+    return np.ascontiguousarray(sound.T)
 
 
 def _flac(audio: np.ndarray, sample_rate: int) -> tuple[bytes, float]:

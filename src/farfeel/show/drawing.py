@@ -61,7 +61,7 @@ def columns_of(timeline: Timeline) -> list[Column]:
 
 
 def thinning(timeline: Timeline) -> int:
-    """How many intervals one column stands for."""
+    """How many intervals one column shows."""
     return max(1, ceil(len(intervals(timeline)) / MAX_COLUMNS))
 
 
@@ -104,11 +104,11 @@ def _template() -> jinja2.Template:
 def _column(parts: list[Interval]) -> Column:
     """One interval or several as one: silent where most of them are."""
     start_s, end_s = parts[0].start_s, parts[-1].end_s
-    told = [part.prediction for part in parts if part.prediction]
-    if 2 * len(told) < len(parts):
+    predictions = [part.prediction for part in parts if part.prediction]
+    if 2 * len(predictions) < len(parts):
         return Column(start_s, end_s, "", ())
-    label = Counter(prediction.label for prediction in told).most_common(1)[0][0]
-    mean = np.mean([prediction.probabilities for prediction in told], axis=0)
+    label = Counter(prediction.label for prediction in predictions).most_common(1)[0][0]
+    mean = np.mean([prediction.probabilities for prediction in predictions], axis=0)
     return Column(start_s, end_s, label, tuple(mean.tolist()))
 
 

@@ -35,8 +35,8 @@ def intervals(timeline: Timeline) -> list[Interval]:
     """Intervals of one step that tile 0 to `seconds`; the last may be shorter."""
     count = max(1, ceil(timeline.seconds / timeline.step_s - 1e-6)) if timeline.seconds > 0 else 0
     edges = [index * timeline.step_s for index in range(count)] + [timeline.seconds]
-    centres = [(each.start_s + each.end_s) / 2 for each in timeline.predictions]
-    found = []
+    centres = [(window.start_s + window.end_s) / 2 for window in timeline.predictions]
+    tiles = []
     for start_s, end_s in pairwise(edges):
         prediction = None
         if centres:
@@ -45,26 +45,26 @@ def intervals(timeline: Timeline) -> list[Interval]:
             near = [index for index in (right - 1, right) if 0 <= index < len(centres)]
             nearest = timeline.predictions[min(near, key=lambda index: abs(centres[index] - middle_s))]
             prediction = nearest if nearest.probabilities else None
-        found.append(Interval(start_s, end_s, prediction))
-    return found
+        tiles.append(Interval(start_s, end_s, prediction))
+    return tiles
 
 
 def episodes(timeline: Timeline) -> list[Episode]:
     """Episodes that tile 0 to `seconds`, labelled or not."""
-    found = []
-    for label, group in groupby(intervals(timeline), key=lambda each: _label(each.prediction)):
+    joined = []
+    for label, group in groupby(intervals(timeline), key=lambda interval: _label(interval.prediction)):
         parts = list(group)
-        sure = [each.prediction.confidence for each in parts if each.prediction and label]
-        found.append(Episode(parts[0].start_s, parts[-1].end_s, label, float(np.mean(sure)) if sure else 0.0))
-    return found
+        sure = [interval.prediction.confidence for interval in parts if interval.prediction and label]
+        joined.append(Episode(parts[0].start_s, parts[-1].end_s, label, float(np.mean(sure)) if sure else 0.0))
+    return joined
 
 
 def label_seconds(timeline: Timeline) -> dict[str, float]:
     """How long each label lasts in all, in the order in which they first come."""
     lengths: dict[str, float] = {}
-    for each in episodes(timeline):
-        if each.label:
-            lengths[each.label] = lengths.get(each.label, 0.0) + each.end_s - each.start_s
+    for episode in episodes(timeline):
+        if episode.label:
+            lengths[episode.label] = lengths.get(episode.label, 0.0) + episode.end_s - episode.start_s
     return lengths
 
 

@@ -55,8 +55,8 @@ def as_table(predictions: Named) -> str:
             prediction.microphones
         )
         took += ["camera"] * ("video" in prediction.modalities)
-        told = f"{prediction.label or 'undecided'} {prediction.confidence:.0%}"
-        lines.append(f"{path}  ({prediction.end_s:.1f} s, {', '.join(took)}): {told}")
+        decision = f"{prediction.label or 'undecided'} {prediction.confidence:.0%}"
+        lines.append(f"{path}  ({prediction.end_s:.1f} s, {', '.join(took)}): {decision}")
         for emotion, p in zip(prediction.emotions, prediction.probabilities, strict=True):
             lines.append(f"  {emotion:<10} {p:5.1%} {'█' * round(p * BAR)}")
         lines += [f"  warning: {warning}" for warning in prediction.warnings]

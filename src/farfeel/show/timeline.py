@@ -42,15 +42,16 @@ def as_textgrid(path: Path, timeline: Timeline, checkpoint: str) -> str:
             speech += [(last_s, start_s, ""), (start_s, end_s, "speech")]
             last_s = end_s
     speech.append((last_s, timeline.seconds, ""))
-    tiers = {"speech": speech, "emotion": [(each.start_s, each.end_s, each.label) for each in episodes(timeline)]}
+    labels = [(episode.start_s, episode.end_s, episode.label) for episode in episodes(timeline)]
+    tiers = {"speech": speech, "emotion": labels}
     end = _decimal(timeline.seconds)
     lines = ['File type = "ooTextFile"', 'Object class = "TextGrid"', "", "xmin = 0", f"xmax = {end}"]
     lines += ["tiers? <exists>", f"size = {len(tiers)}", "item []:"]
     for number, (name, parts) in enumerate(tiers.items(), start=1):
-        told = [(_decimal(a), _decimal(b), text) for a, b, text in parts if _decimal(a) != _decimal(b)]
+        longer = [(_decimal(a), _decimal(b), text) for a, b, text in parts if _decimal(a) != _decimal(b)]
         lines += [f"    item [{number}]:", '        class = "IntervalTier"', f"        name = {_quoted(name)}"]
-        lines += ["        xmin = 0", f"        xmax = {end}", f"        intervals: size = {len(told)}"]
-        for at, (a, b, text) in enumerate(told, start=1):
+        lines += ["        xmin = 0", f"        xmax = {end}", f"        intervals: size = {len(longer)}"]
+        for at, (a, b, text) in enumerate(longer, start=1):
             lines += [f"        intervals [{at}]:", f"            xmin = {a}", f"            xmax = {b}"]
             lines.append(f"            text = {_quoted(text)}")
     return "\n".join(lines)
@@ -59,18 +60,18 @@ def as_textgrid(path: Path, timeline: Timeline, checkpoint: str) -> str:
 def as_webvtt(path: Path, timeline: Timeline, checkpoint: str) -> str:
     """A cue for each labelled episode, with its confidence."""
     cues = ["WEBVTT"]
-    for each in episodes(timeline):
-        start, end = _vtt_time(each.start_s), _vtt_time(each.end_s)
-        if each.label and start != end:
-            text = each.label.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-            cues.append(f"{start} --> {end}\n{text} {100 * each.confidence:.0f} %")
+    for episode in episodes(timeline):
+        start, end = _vtt_time(episode.start_s), _vtt_time(episode.end_s)
+        if episode.label and start != end:
+            text = episode.label.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+            cues.append(f"{start} --> {end}\n{text} {100 * episode.confidence:.0f} %")
     return "\n\n".join(cues)
 
 
 def as_html(path: Path, timeline: Timeline, checkpoint: str) -> str:
     """One page that needs nothing from any other host: probabilities, labels and speech over time."""
     emotions = timeline.predictions[0].emotions if timeline.predictions else ()
-    labelled = [each for each in episodes(timeline) if each.label]
+    labelled = [episode for episode in episodes(timeline) if episode.label]
     return (
         environment()
         .get_template("timeline.html.j2")
@@ -91,7 +92,7 @@ def as_html(path: Path, timeline: Timeline, checkpoint: str) -> str:
             lengths=label_seconds(timeline),
             episodes=labelled[:MAX_ROWS],
             more=max(0, len(labelled) - MAX_ROWS),
-            warnings=Counter(warning for each in timeline.predictions for warning in dict.fromkeys(each.warnings)),
+            warnings=Counter(warning for window in timeline.predictions for warning in dict.fromkeys(window.warnings)),
         )
     )
 
@@ -117,38 +118,38 @@ def format_of(out: Path) -> str:
     return form
 
 
-def render_timelines(found: Timelines, checkpoint: str, form: str) -> str:
+def render_timelines(timelines: Timelines, checkpoint: str, form: str) -> str:
     """Several timelines as one text; `form` is table, json or csv."""
     if form == "json":
-        return _json(found, checkpoint)
-    return _csv(found, checkpoint) if form == "csv" else "\n".join(_table(*each) for each in found)
+        return _json(timelines, checkpoint)
+    return _csv(timelines, checkpoint) if form == "csv" else "\n".join(_table(*timeline) for timeline in timelines)
 
 
-def _rows(found: Timelines, checkpoint: str) -> list[dict[str, Any]]:
+def _rows(timelines: Timelines, checkpoint: str) -> list[dict[str, Any]]:
     """For each window the row of `predict`, and the share of the window in which somebody speaks."""
     rows = []
-    for path, timeline in found:
-        for each in timeline.predictions:
-            row = as_dict(path, each, checkpoint)
-            share = None if each.speech_share is None else round(each.speech_share, 3)
+    for path, timeline in timelines:
+        for window in timeline.predictions:
+            row = as_dict(path, window, checkpoint)
+            share = None if window.speech_share is None else round(window.speech_share, 3)
             rows.append(row | {"speech_share": share})
     return rows
 
 
-def _json(found: Timelines, checkpoint: str) -> str:
-    return json.dumps(_rows(found, checkpoint), indent=2, ensure_ascii=False, allow_nan=False)
+def _json(timelines: Timelines, checkpoint: str) -> str:
+    return json.dumps(_rows(timelines, checkpoint), indent=2, ensure_ascii=False, allow_nan=False)
 
 
-def _csv(found: Timelines, checkpoint: str) -> str:
+def _csv(timelines: Timelines, checkpoint: str) -> str:
     """The columns of `predict`'s table, and speech_share; a cell without a value is empty."""
-    emotions = next((each.emotions for _, timeline in found for each in timeline.predictions), ())
+    emotions = next((window.emotions for _, timeline in timelines for window in timeline.predictions), ())
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     head = ["path", "start_s", "end_s", "label", *(f"p_{emotion}" for emotion in emotions)]
     writer.writerow([*head, "modalities", "microphones", "warnings", "speech_share"])
-    for row in _rows(found, checkpoint):
-        given = row["probabilities"]
-        shares = [f"{given[emotion]:.6f}" if emotion in given else "" for emotion in emotions]
+    for row in _rows(timelines, checkpoint):
+        probabilities = row["probabilities"]
+        shares = [f"{probabilities[emotion]:.6f}" if emotion in probabilities else "" for emotion in emotions]
         used = ["+".join(row["modalities"]), row["microphones"], "; ".join(row["warnings"]), row["speech_share"]]
         writer.writerow([row["path"], row["start_s"], f"{row['end_s']:.3f}", row["label"], *shares, *used])
     return stream.getvalue().rstrip("\n")
@@ -156,15 +157,14 @@ def _csv(found: Timelines, checkpoint: str) -> str:
 
 def _table(path: Path, timeline: Timeline) -> str:
     """A line for each episode."""
-    labelled = [each for each in episodes(timeline) if each.label]
+    labelled = [episode for episode in episodes(timeline) if episode.label]
     lines = [f"{path}  ({clock(timeline.seconds)}, every {timeline.step_s:g} s)"]
-    for each in labelled:
-        lines.append(
-            f"  {clock(each.start_s, 1):>9} to {clock(each.end_s, 1):<9}  {each.label:<10} {each.confidence:.0%}"
-        )
-    warnings = dict.fromkeys(warning for each in timeline.predictions for warning in each.warnings)
+    for episode in labelled:
+        span = f"{clock(episode.start_s, 1):>9} to {clock(episode.end_s, 1):<9}"
+        lines.append(f"  {span}  {episode.label:<10} {episode.confidence:.0%}")
+    warnings = dict.fromkeys(warning for window in timeline.predictions for warning in window.warnings)
     return "\n".join(
-        [*lines, *(["  no emotion recognised"] * (not labelled)), *(f"  warning: {each}" for each in warnings)]
+        [*lines, *(["  no emotion recognised"] * (not labelled)), *(f"  warning: {warning}" for warning in warnings)]
     )
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from farfeel.support.reading import read_json
 from farfeel.types import FarfeelError
 
 MOST_SHOWN = 4  # parameters in one message
@@ -16,7 +16,7 @@ LONGEST_SHOWN = 40  # characters of a value in a message; a longer one, such as 
 def read_parameters(path: Path) -> dict[str, Any]:
     """The parameters in a JSON file; empty where there is no such file, or it cannot be read."""
     try:
-        parameters = json.loads(path.read_text(encoding="utf-8"))
+        parameters = read_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
     return parameters if isinstance(parameters, dict) else {}

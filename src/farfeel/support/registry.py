@@ -33,17 +33,19 @@ KNOWN_BASES = ("object", "ABC", "Protocol", "nn.Module", "torch.nn.Module")  # w
 MOST_IMPORTS = 8  # from one module to the next, until a definition is found
 MISSING = object()
 
+MOST_TYPED = 100  # characters of a name that are compared: the comparison of long ones takes minutes
+
 
 def nearest(name: str, known: Sequence[str], cutoff: float = 0.6) -> str | None:
-    """The known name that a mistyped one most likely stands for: one that begins with it, or one that is spelt alike.
+    """The known name that a mistyped one most likely means: one that begins with it, or one that is spelt alike.
 
     name: what was typed. known: the names that there are. cutoff: how much alike the two must be, from 0 to 1.
     Returns None where no name is near enough.
     """
-    typed = name.lower()
-    begun = [each for each in known if len(typed) > 1 and each.lower().startswith(typed)]
-    found = begun[:1] if len(begun) == 1 else difflib.get_close_matches(typed, known, n=1, cutoff=cutoff)
-    return found[0] if found else None
+    typed = name.lower()[:MOST_TYPED]
+    begun = [candidate for candidate in known if len(typed) > 1 and candidate.lower().startswith(typed)]
+    matches = begun[:1] if len(begun) == 1 else difflib.get_close_matches(typed, known, n=1, cutoff=cutoff)
+    return matches[0] if matches else None
 
 
 @dataclass(frozen=True)
@@ -66,8 +68,8 @@ class Variant:
         if tree is None:
             text = getattr(self.load(), "__doc__", "") or ""
         else:
-            found = _definition(self.module, self.attribute)
-            own = ast.get_docstring(found[0]) if found and isinstance(found[0], DOCUMENTED) else None
+            definition = _definition(self.module, self.attribute)
+            own = ast.get_docstring(definition[0]) if definition and isinstance(definition[0], DOCUMENTED) else None
             text = own or ast.get_docstring(tree) or ""
         return text.strip().partition("\n")[0]
 
@@ -78,11 +80,11 @@ class Variant:
         name: of the attribute. default: the answer where the class has none. Raises FarfeelError where a plug-in has
         to be imported and cannot be.
         """
-        found = _definition(self.module, self.attribute)
-        if found is None:
+        definition = _definition(self.module, self.attribute)
+        if definition is None:
             return getattr(self.load(), name, default)
         try:
-            return _constant(*found, name, default)
+            return _constant(*definition, name, default)
         except ValueError:  # no literal, or a base class without source
             return getattr(self.load(), name, default)
 
@@ -133,13 +135,13 @@ class Registry(Generic[T]):
     def variant(self, name: str) -> Variant:
         """The variant of that name, not yet imported. Raises FarfeelError where there is none, or more than one."""
         ours = _built_in(self.package).get(name)
-        found = ([ours] if ours else []) + [each for each in _plug_ins(self.group) if each.name == name]
-        if not found:
+        variants = ([ours] if ours else []) + [plug_in for plug_in in _plug_ins(self.group) if plug_in.name == name]
+        if not variants:
             raise FarfeelError(f"{name} is no {self.what}, {self.expected(name)}")
-        if len(found) > 1:
-            brings = " and ".join(each.package or "farfeel" for each in found)
+        if len(variants) > 1:
+            brings = " and ".join(one.package or "farfeel" for one in variants)
             raise FarfeelError(f"{brings} both bring a {self.what} {name}, expected one; uninstall one of them")
-        return found[0]
+        return variants[0]
 
     def get(self, name: str) -> T:
         """The variant of that name, imported. Raises FarfeelError."""
@@ -181,14 +183,14 @@ class Registry(Generic[T]):
 def _built_in(package: str) -> dict[str, Variant]:
     """Name → variant of each public module in a package of ours."""
     spec = _spec(package)
-    found = {}
+    variants = {}
     for module in pkgutil.iter_modules(spec.submodule_search_locations or [] if spec else []):
         if module.name.startswith("_"):
             continue
         name = re.sub(r"_(?=[a-z])", "-", module.name)  # r2plus1d_18 keeps its own
         full = f"{package}.{module.name}"
-        found[name] = Variant(name, full, _attribute_like(full))
-    return found
+        variants[name] = Variant(name, full, _attribute_like(full))
+    return variants
 
 
 def _attribute_like(module: str) -> str:
@@ -211,7 +213,7 @@ def _plug_ins(group: str) -> tuple[Variant, ...]:
 
 @functools.cache
 def _selected(group: str, path: tuple[str, ...]) -> tuple[Variant, ...]:
-    return tuple(_variant(each) for each in _installed(path).select(group=group))
+    return tuple(_variant(entry_point) for entry_point in _installed(path).select(group=group))
 
 
 @functools.cache
@@ -234,7 +236,7 @@ def _definition(module: str, attribute: str) -> tuple[ast.stmt, str] | None:
             if getattr(node, "name", None) == attribute:
                 return node, module
             if isinstance(node, ast.ImportFrom):
-                names = {each.asname or each.name: each.name for each in node.names}
+                names = {alias.asname or alias.name: alias.name for alias in node.names}
                 if attribute in names:
                     module, attribute = _imported(node, module), names[attribute]
                     break
@@ -261,15 +263,15 @@ def _constant(node: ast.stmt, module: str, name: str, default: Any) -> Any:
     for line in node.body:
         targets = line.targets if isinstance(line, ast.Assign) else [getattr(line, "target", None)]
         value = getattr(line, "value", None)
-        if value is not None and any(isinstance(each, ast.Name) and each.id == name for each in targets):
+        if value is not None and any(isinstance(target, ast.Name) and target.id == name for target in targets):
             return ast.literal_eval(value)
     for base in node.bases:
         if ast.unparse(base) in KNOWN_BASES:
             continue
-        found = _definition(module, base.id) if isinstance(base, ast.Name) else None
-        if found is None:
+        definition = _definition(module, base.id) if isinstance(base, ast.Name) else None
+        if definition is None:
             raise ValueError(f"the source does not show {ast.unparse(base)}")
-        value = _constant(*found, name, MISSING)
+        value = _constant(*definition, name, MISSING)
         if value is not MISSING:
             return value
     return default

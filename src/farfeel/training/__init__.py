@@ -65,20 +65,20 @@ def train(
     with silence() if quiet else nullcontext():
         start = None if init is None else DEFAULT if init == "default" else Path(init)
         changes = [*overrides, *([f'data.split="{split}"'] if split else [])]
-        chosen = _recipe(recipe, start, changes)
-        if chosen.train.devices > 1:
+        settings = _recipe(recipe, start, changes)
+        if settings.train.devices > 1:
             raise FarfeelError(
-                f"train.devices is {chosen.train.devices}, expected 1 in a call from Python; use farfeel train"
+                f"train.devices is {settings.train.devices}, expected 1 in a call from Python; use farfeel train"
             )
-        folder = Path(out) if out is not None else Path("runs") / chosen.name
+        folder = Path(out) if out is not None else Path("runs") / settings.name
         require_run_folder(folder, resume)
         loaded, shards, where = loaded_clips(corpus, root, rirs is not None)
-        (learned, validation), absent = selected_clips(loaded, chosen, ("train", "val"), where)
+        (learned, validation), absent = selected_clips(loaded, settings, ("train", "val"), where)
         bank = None
         if rirs is not None:
-            bank = Bank.open(Path(rirs), sample_rate=chosen.audio.sample_rate, min_mics=chosen.microphones.count)
-        note(f"{len(learned)} training clips, {len(validation)} validation clips, split {chosen.data.split}{absent}")
-        return run_training(chosen, learned, validation, bank, folder, resume, start, video_weights, shards=shards)
+            bank = Bank.open(Path(rirs), sample_rate=settings.audio.sample_rate, min_mics=settings.microphones.count)
+        note(f"{len(learned)} training clips, {len(validation)} validation clips, split {settings.data.split}{absent}")
+        return run_training(settings, learned, validation, bank, folder, resume, start, video_weights, shards=shards)
 
 
 def _recipe(recipe: str | os.PathLike[str] | Recipe | None, start: Path | None, changes: Sequence[str]) -> Recipe:

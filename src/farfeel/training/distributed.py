@@ -174,7 +174,7 @@ def _part(tensor: Tensor) -> Tensor:
 
 
 def average_statistics(fabric: Fabric, *models: nn.Module) -> None:
-    """Average the running means and variances over the ranks: each has seen its part of every batch."""
+    """Average the running means and variances over the ranks: each rank computed its part of every batch."""
     if fabric.world_size == 1:
         return
     for model in models:

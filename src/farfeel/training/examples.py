@@ -1,9 +1,9 @@
 """Training examples: clips in rooms → Batch, from dry speech to the microphones and from the video to its frames.
 
-In each epoch a clip is spoken in another room, and its video is filmed by another camera. Every random choice of an
-example is drawn from `default_rng((seed, epoch, index))`. So it does not depend on the order of reading, on the number
-of workers, or on whether the training was resumed. The dataset only reads and draws. Convolution and mixing run in
-batches on the model's device.
+Each epoch draws a new room for each clip, and a new camera for its video. Every random choice of an example is drawn
+from `default_rng((seed, epoch, index))`. So it does not depend on the order of reading, on the number of workers, or on
+whether the training was resumed. The dataset only reads and draws. Convolution and mixing run in batches on the model's
+device.
 """
 
 from __future__ import annotations
@@ -175,14 +175,14 @@ class TrainingSet(Dataset["Unmixed | Batch"]):
         """A clip somewhere in the window, the room that it is spoken in, its noise, and the dead microphones."""
         recipe, video = self.recipe, self.clips.footage(index)
         mics, samples = recipe.microphones.count, recipe.audio.window_samples
-        found = self.clips.dry(index)
-        if found is None:
+        decoded = self.clips.dry(index)
+        if decoded is None:
             samples = 1 if recipe.modalities == "video" else samples  # A model without audio needs no convolution.
             return Drawn.without_audio(np.zeros(samples, np.float32), mics, video)
-        dry, span_s = self._draw_window(*found, rng)
-        room, chosen = self._draw_room(mics, rng)
-        response = self._draw_response(room, chosen, rng)
-        noise, snr_db = self._draw_noise(index, room, chosen, samples, rng)
+        dry, span_s = self._draw_window(*decoded, rng)
+        room, mic_indices = self._draw_room(mics, rng)
+        response = self._draw_response(room, mic_indices, rng)
+        noise, snr_db = self._draw_noise(index, room, mic_indices, samples, rng)
         working = draw_working(mics, recipe.augment.mic_dropout, rng)
         return Drawn(dry, response, noise, snr_db, working, span_s, video)
 
@@ -204,7 +204,7 @@ class TrainingSet(Dataset["Unmixed | Batch"]):
         return window, (start_s, end_s)
 
     def _draw_video(self, drawn: Drawn, rng: np.random.Generator) -> np.ndarray | None:
-        """(N, S, S, 3), filmed by a camera that is drawn; None where there is no video.
+        """(N, S, S, 3), as a random camera would record it; None where there is no video.
 
         It is of the stretch of the clip whose audio is in the window. Without audio, it is of any stretch.
         """
@@ -215,11 +215,11 @@ class TrainingSet(Dataset["Unmixed | Batch"]):
             window_s = min(self.recipe.audio.seconds, video.end_s - video.begin_s)
             start_s = rng.uniform(video.begin_s, video.end_s - window_s)
             span_s = start_s, start_s + window_s
-        found = video.frames(*span_s)
-        if found is None:
+        pictures = video.frames(*span_s)
+        if pictures is None:
             return None
         settings = self.recipe.video
-        frames = simulate_camera(found, settings.size, settings.frames, self.recipe.augment.camera, rng)
+        frames = simulate_camera(pictures, settings.size, settings.frames, self.recipe.augment.camera, rng)
         if settings.train_size is None:
             return frames
         top, left = rng.integers(settings.size - settings.train_size + 1, size=2)
@@ -252,7 +252,7 @@ class TrainingSet(Dataset["Unmixed | Batch"]):
         def draw_talkers() -> tuple[list[np.ndarray], list[np.ndarray]]:
             talkers = rng.choice(self.clips.others(index), size=rng.integers(MIN_TALKERS, MAX_TALKERS + 1))
             responses = draw_positions(len(talkers))
-            return [found[0] for found in map(self.clips.dry, talkers) if found is not None], responses
+            return [speech[0] for speech in map(self.clips.dry, talkers) if speech is not None], responses
 
         rate = self.recipe.audio.sample_rate
         scene = Scene(len(mics), samples, rate, rng, draw_positions, draw_talkers, self.noise_files)
@@ -282,7 +282,7 @@ class EpochOrder(Sampler[int]):
         if self.weights is not None:
             expected = self.weights[order] * self.size / self.weights.sum()
             upto = np.floor(np.cumsum(expected) + rng.random()).astype(int).clip(max=self.size)
-            upto[-1] = self.size  # whatever the sum was rounded to
+            upto[-1] = self.size  # The sum may have been rounded.
             times = np.diff(upto, prepend=0)
             again = np.arange(self.size) - np.repeat(upto - times, times)
             order = rng.permutation(np.repeat(order, times) + again * self.size)

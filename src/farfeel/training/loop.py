@@ -10,7 +10,6 @@ every batch. Only the first validates and writes.
 
 from __future__ import annotations
 
-import io
 import math
 import shutil
 import time
@@ -40,12 +39,13 @@ from farfeel.models.checkpoint import (
     with_temperature,
 )
 from farfeel.models.emotion import EmotionModel
+from farfeel.models.tensor_files import read_tensors, require_finite, write_tensors
 from farfeel.recipe import Augment, Recipe, recipe_from_tree, save_recipe
 from farfeel.recipe import Train as TrainSettings
 from farfeel.recognise.engines.pytorch import TorchEngine
 from farfeel.recognise.recognizer import Recognizer
-from farfeel.support.files import replacing_file
 from farfeel.support.parameters import require_same
+from farfeel.support.reading import damage
 from farfeel.training.distributed import (
     BatchParts,
     average_statistics,
@@ -130,7 +130,8 @@ class _Training:
         self.wrapped, self.kept = set_up(self.fabric, model, self.averaged)
         self.plain_optimizer = _optimizer(model, settings)
         if optimizer_state:  # Restored after the set-up: it goes where the parameters are.
-            restore_optimizer(self.plain_optimizer, optimizer_state)
+            with damage(lambda reason: f"{run_dir / 'last.ckpt'} does not fit its own recipe ({reason}); train again"):
+                restore_optimizer(self.plain_optimizer, optimizer_state)
         self.optimizer: Any = self.fabric.setup_optimizers(self.plain_optimizer)
         if settings.compile and recipe.modalities != "video":
             _compile(model)
@@ -300,8 +301,8 @@ def computes_in_bf16() -> bool:
     return bool(capabilities.get("amx_bf16") or capabilities.get("avx512_bf16"))
 
 
-def _precision(asked: str) -> str:
-    return ("bf16-mixed" if computes_in_bf16() else "32-true") if asked == "auto" else asked
+def _precision(precision: str) -> str:
+    return ("bf16-mixed" if computes_in_bf16() else "32-true") if precision == "auto" else precision
 
 
 def _epoch_seed(seed: int, epoch: int, rank: int) -> int:
@@ -349,10 +350,7 @@ def _keep_top(run_dir: Path, model: EmotionModel, recipe: Recipe, history: list[
 
 def _save_last(run_dir: Path, state: dict[str, Any], recipe: Recipe, history: list[EpochReport]) -> None:
     state = state | {"recipe": recipe.model_dump(mode="json"), "history": [asdict(report) for report in history]}
-    whole = io.BytesIO()  # torch's own writer has a RuntimeError for a full disk
-    torch.save(state, whole)
-    with replacing_file(run_dir / "last.ckpt") as partial:
-        partial.write_bytes(whole.getbuffer())
+    write_tensors(run_dir / "last.ckpt", state)
 
 
 def _restore(
@@ -363,12 +361,14 @@ def _restore(
     path = run_dir / "last.ckpt"
     if not path.exists():
         return [], None
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        raise FarfeelError(f"{path} is damaged ({type(error).__name__}); delete {run_dir} and train again") from None
-    # Read as a recipe, so that a setting that it does not have yet gets its default.
-    theirs = recipe_from_tree(state["recipe"], source=str(path)).model_dump(mode="json")
+    again = f"delete {run_dir} and train again"
+    state = read_tensors(path, again)
+    with damage(lambda reason: f"{path} is damaged ({reason}); {again}"):
+        # Read as a recipe, so that a setting that it does not have yet gets its default.
+        theirs = recipe_from_tree(state["recipe"], source=str(path)).model_dump(mode="json")
+        weights, history = with_temperature(state["model"]), [EpochReport(**row) for row in state["history"]]
+        require_finite(weights, str(path), again)
+        optimizer = state["optimizer"]
     ours = recipe.model_dump(mode="json")
     for settings in (theirs["train"], ours["train"]):
         for how in ("workers", "devices", "strategy"):  # These do not change what is learned.
@@ -379,10 +379,11 @@ def _restore(
         f"{run_dir} was trained with another recipe",
         "resume with the same, or choose another --out",
     )
-    model.load_state_dict(with_temperature(state["model"]))
-    if averaged:
-        averaged.load_state_dict(state["averaged"])
-    return [EpochReport(**row) for row in state["history"]], state["optimizer"]
+    with damage(lambda reason: f"{path} does not fit its own recipe ({reason}); {again}"):
+        model.load_state_dict(weights)
+        if averaged:
+            averaged.load_state_dict(state["averaged"])
+    return history, optimizer
 
 
 def _start_afresh(run_dir: Path, recipe: Recipe) -> None:
@@ -408,17 +409,17 @@ def _write_best(
     states: list[dict[str, Tensor]] = [
         load_checkpoint(_top_folder(run_dir, report.epoch)).state_dict() for report in top
     ]
-    state, chosen = states[0], f"epoch {top[0].epoch}"
-    chosen += ", the last" if learned else f" (validation loss {top[0].val_loss:.3f}, UAR {top[0].val_uar:.3f})"
+    state, weights = states[0], f"epoch {top[0].epoch}"
+    weights += ", the last" if learned else f" (validation loss {top[0].val_loss:.3f}, UAR {top[0].val_uar:.3f})"
     if len(states) > 1:
         model.load_state_dict(average_states(states))
         val_loss, _, val_uar = validate(model, val, device)
         if val_loss < top[0].val_loss:
             epochs = ", ".join(str(report.epoch) for report in top)
             state = model.state_dict()
-            chosen = f"mean of epochs {epochs} (validation loss {val_loss:.3f}, UAR {val_uar:.3f})"
+            weights = f"mean of epochs {epochs} (validation loss {val_loss:.3f}, UAR {val_uar:.3f})"
     model.load_state_dict(state)
-    card = f"{card.rstrip()}\n\nWeights: {chosen}.\n"
+    card = f"{card.rstrip()}\n\nWeights: {weights}.\n"
     if not learned:
         card = card_with(card, calibrate(model, val, device), "the validation clips")
     save_checkpoint(run_dir / "best", model.state_dict(), recipe, card)

@@ -14,7 +14,7 @@ import numpy as np
 from farfeel.media.audio import speech_span
 from farfeel.recipe import Recipe
 from farfeel.rooms.scene import Material, draw_working, no_room
-from farfeel.shards.reading import StoredFaceVideo, examples_of, require_heard_alike
+from farfeel.shards.reading import StoredFaceVideo, examples_of, require_prepared_for
 from farfeel.shards.store import Shards
 from farfeel.training.examples import Drawn, TrainingSet, material_of
 from farfeel.types import Clip, FarfeelError
@@ -27,7 +27,7 @@ class PreparedTrainingSet(TrainingSet):
     """
 
     def __init__(self, clips: Sequence[Clip], recipe: Recipe, shards: Shards) -> None:
-        require_heard_alike(shards, recipe, to_train=True)
+        require_prepared_for(shards, recipe, to_train=True)
         if shards.mics < recipe.microphones.count:
             raise FarfeelError(
                 f"{shards.address} has {shards.mics} microphones, the recipe asks for {recipe.microphones.count}; "
@@ -49,12 +49,12 @@ class PreparedTrainingSet(TrainingSet):
         if example.audio is None or recipe.modalities == "video":
             silence = np.zeros((mics, 1 if recipe.modalities == "video" else samples), np.float32)
             return Drawn.without_audio(silence, mics, video)
-        chosen = rng.permutation(self.shards.mics)[:mics]
-        audio, first = example.audio[chosen], 0
+        mic_indices = rng.permutation(self.shards.mics)[:mics]
+        audio, first = example.audio[mic_indices], 0
         if recipe.audio.trim_silence:
             first, last = speech_span(audio, recipe.audio.sample_rate)
             audio = audio[:, first:last]
         window, span_s = self._draw_window(audio, first / recipe.audio.sample_rate, rng)
-        noise, snr_db = self._draw_noise(index, None, chosen, samples, rng)
+        noise, snr_db = self._draw_noise(index, None, mic_indices, samples, rng)
         working = draw_working(mics, recipe.augment.mic_dropout, rng)
         return Drawn(window, no_room(mics), noise, snr_db, working, span_s, video)

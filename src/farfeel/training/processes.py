@@ -66,7 +66,7 @@ def run_together(work: Callable[[], None], processes: int) -> None:
             sender.close()
             ranks.append(process)
             receivers.append(receiver)
-        # First ask which run, then how the others ended: one that ends in between is noticed either way.
+        # First which processes run, then how the others ended. One that ends in between is noticed in either order.
         while (alive := _alive(ranks)) and not any(process.exitcode for process in ranks):
             wait(alive)
         deadline = time.monotonic() + GRACE_S

@@ -9,7 +9,7 @@ import torch
 
 from farfeel.corpora import corpus_of
 from farfeel.corpora.corpus import SURROGATE
-from farfeel.corpora.labels import about as about_labels
+from farfeel.corpora.labels import label_details
 from farfeel.evaluate.prepared_test_set import PreparedEvaluationSet
 from farfeel.evaluate.test_set import EvaluationItem, EvaluationSet
 from farfeel.models.checkpoint import load_checkpoint
@@ -136,7 +136,7 @@ def training_card(recipe: Recipe, train: Sequence[Clip], val: Sequence[Clip], ba
             f"microphones: {recipe.microphones.strategy}.",
             "",
             *parts,
-            *(f"- {what}: {fact}" for what, fact in about_labels(recipe.data).items()),
+            *(f"- {what}: {fact}" for what, fact in label_details(recipe.data).items()),
             *([f"- drawn: {weights}"] if weights else []),
             f"- rooms: {rooms}",
             *(["- the videos are surrogates, made of stills of other people"] if surrogate else []),

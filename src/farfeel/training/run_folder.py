@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from farfeel.support.files import require_folder_place, require_replaceable
+from farfeel.support.files import require_replaceable, require_writable_folder
 from farfeel.types import FarfeelError
 
 
@@ -13,7 +13,7 @@ def require_run_folder(out: Path, resume: bool) -> None:
 
     A fresh start removes top/ and best/, which must not be somebody's own.
     """
-    require_folder_place(out / "best")
+    require_writable_folder(out / "best")
     if (out / "last.ckpt").exists():
         if not resume:
             raise FarfeelError(

@@ -34,12 +34,13 @@ from __future__ import annotations
 import csv
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
 
 from farfeel.corpora.corpus import Corpus, Vote
 from farfeel.media.audio import AUDIO_SUFFIXES
+from farfeel.support.reading import damage
 from farfeel.types import Clip, FarfeelError
 
 _SENTENCES = {
@@ -136,10 +137,10 @@ def _perceived(clips: Sequence[Clip], presented: str) -> dict[str, Vote]:
             share, letters = float(row["agreement"]), row["emoVote"].split(":")
             emotions = [_LETTERS[letter] for letter in letters]
         except (ValueError, KeyError):
-            found = f"emoVote {row['emoVote'][:40]!r} and agreement {row['agreement'][:40]!r}"
+            values = f"emoVote {row['emoVote'][:40]!r} and agreement {row['agreement'][:40]!r}"
             expected = f"letters of {', '.join(_LETTERS)} and a share"
             raise FarfeelError(
-                f"{table}, row {number}: {found}, expected {expected}; copy the table again from {_SOURCE}"
+                f"{table}, row {number}: {values}, expected {expected}; copy the table again from {_SOURCE}"
             ) from None
         if row[""].startswith(_PRESENTED[presented]):
             votes[row["fileName"]] = Vote(emotions[0] if len(emotions) == 1 else "", share)
@@ -152,7 +153,7 @@ def _people(clips: Sequence[Clip]) -> str:
     table = _table_above(clips, _PEOPLE)
     rows = {row["ActorID"]: row for row in _rows(table, ("ActorID", "Age", "Sex"))} if table else {}
     sexes = Counter(rows[actor]["Sex"].lower() if actor in rows else _sex(actor) for actor in actors)
-    ages = sorted(int(rows[actor]["Age"]) for actor in actors if actor in rows and rows[actor]["Age"].isdigit())
+    ages = sorted(int(rows[actor]["Age"]) for actor in actors if actor in rows and rows[actor]["Age"].isdecimal())
     return f"{sexes['female']} women and {sexes['male']} men" + (f", {ages[0]} to {ages[-1]} years old" if ages else "")
 
 
@@ -163,16 +164,17 @@ def _table_above(clips: Sequence[Clip], name: Path) -> Path | None:
     return next((folder / name for folder in folders if (folder / name).is_file()), None)
 
 
-def _rows(table: Path, columns: Sequence[str]) -> Iterator[dict[str, str]]:
-    with table.open(encoding="utf-8-sig", errors="replace", newline="") as file:
+def _rows(table: Path, columns: Sequence[str]) -> list[dict[str, str]]:
+    message = f"{table} is no CSV"
+    with (
+        damage(lambda reason: f"{message} ({reason}), expected the published table; copy it again"),
+        table.open(encoding="utf-8-sig", errors="replace", newline="") as file,
+    ):
         rows = csv.DictReader(file, restval="")
         if lacking := [column for column in columns if column not in (rows.fieldnames or ())]:
-            found = f"{table} has no column {', '.join(map(repr, lacking))}"
-            raise FarfeelError(f"{found}, expected those of the published table; copy it again from {_SOURCE}")
-        try:
-            yield from rows
-        except csv.Error as error:
-            raise FarfeelError(f"{table} is no CSV ({error}), expected the published table; copy it again") from None
+            problem = f"{table} has no column {', '.join(map(repr, lacking))}"
+            raise FarfeelError(f"{problem}, expected those of the published table; copy it again from {_SOURCE}")
+        return list(rows)
 
 
 CREMA_D = Corpus(

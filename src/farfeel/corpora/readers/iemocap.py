@@ -105,11 +105,11 @@ def _labelled(clips: Sequence[Clip]) -> dict[str, str]:
 def _read_dialogue(folder: Path, name: str) -> _Dialogue:
     labels, texts = {}, {}
     for line in _lines(folder / "EmoEvaluation" / f"{name}.txt"):
-        if found := _LABEL.match(line):
-            labels[found[2]] = float(found[1]), found[3]
+        if match := _LABEL.match(line):
+            labels[match[2]] = float(match[1]), match[3]
     for line in _lines(folder / "transcriptions" / f"{name}.txt"):
-        if found := _TEXT.fullmatch(line):
-            texts[found[1]] = found[2]
+        if match := _TEXT.fullmatch(line):
+            texts[match[1]] = match[2]
     video = folder / "avi" / "DivX" / f"{name}.avi"
     return _Dialogue(labels, texts, video if video.is_file() else None)
 

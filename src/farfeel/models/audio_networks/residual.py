@@ -20,7 +20,7 @@ from farfeel.types import FarfeelError
 CHANNEL_DROPOUT = 0.1
 VARIANCE_FLOOR = 1e-5
 ATTENTION_UNITS = 64
-STEM_BINS = 32  # on the frequency axis after the stem, whose kernel sees single harmonics of a voice
+STEM_BINS = 32  # on the frequency axis after the stem; its kernel is as narrow as a harmonic of a voice
 STRIDES = (
     (2, 2),
     (2, 1),

@@ -39,10 +39,10 @@ class TorchEngine:
     ) -> np.ndarray:
         video = None if frames is None else to_frames(self._on_device(frames))
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.in_bf16):
-            found = self.model.probabilities(
+            result = self.model.probabilities(
                 self._on_device(audio), self._on_device(mic_mask), video, self._on_device(seen)
             )
-        return found.double().cpu().numpy()
+        return result.double().cpu().numpy()
 
     def _on_device(self, array: np.ndarray) -> torch.Tensor:
         return torch.from_numpy(np.ascontiguousarray(array)).to(self.device)

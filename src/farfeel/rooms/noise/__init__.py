@@ -49,8 +49,8 @@ class Noise:
 
 def kind_of(name: str) -> Noise:
     """The kind of noise of that name. Raises FarfeelError where there is none."""
-    found: Noise = NOISES.get(name)()
-    return found
+    kind: Noise = NOISES.get(name)()
+    return kind
 
 
 def usable(names: Sequence[str], material: Material, remedy: str) -> tuple[list[str], dict[str, str]]:

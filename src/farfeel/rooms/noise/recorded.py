@@ -50,5 +50,5 @@ def _read_stretch(path: Path, scene: Scene, samples: int) -> np.ndarray:
     except (soundfile.LibsndfileError, OSError) as error:
         raise FarfeelError(f"{path} cannot be read as audio ({error}); convert it or remove it") from None
     if not len(audio) or not np.isfinite(audio).all():
-        raise FarfeelError(f"{path} is empty or holds NaN, expected noise; remove it from the noise folder")
+        raise FarfeelError(f"{path} is empty or contains NaN, expected noise; remove it from the noise folder")
     return resample(audio.T, info.sample_rate, scene.sample_rate)
