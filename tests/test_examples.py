@@ -46,6 +46,8 @@ def folder(tmp_path: Path, voices: Path, small: Callable[..., Recipe], monkeypat
     soundfile.write(tmp_path / "clip.wav", dry, rate)
     shutil.copy(sad / "1.mp4", tmp_path / "clip.mp4")
     shutil.copy(sad / "1.mp4", tmp_path / "camera.mp4")
+    for number, level in enumerate((1.0, 0.7, 0.5), start=1):
+        soundfile.write(tmp_path / f"mic{number}.wav", level * dry, rate)
     soundfile.write(tmp_path / "array.wav", np.stack([dry, 0.5 * dry], axis=1)[rate // 5 :], rate)
     meeting = np.concatenate([dry, np.zeros(2 * rate, np.float32), dry])
     soundfile.write(tmp_path / "meeting.wav", np.outer(meeting, [1.0, 0.8, 0.6, 0.4]), rate)

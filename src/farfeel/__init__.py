@@ -10,6 +10,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from farfeel.support.user import allow_users_without_a_name
+
 if TYPE_CHECKING:
     from farfeel.evaluate import evaluate
     from farfeel.recipe import Recipe, load_recipe
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
     from farfeel.recognise.recognizer import Recognizer
     from farfeel.training import train
     from farfeel.types import FarfeelError, Prediction, Timeline
+
+allow_users_without_a_name()
 
 __version__ = "0.1.0"
 __all__ = [

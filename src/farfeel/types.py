@@ -60,6 +60,7 @@ class Clip:
 
     `start_s` and `end_s` are its span in its audio file (in its video, where there is no audio); `end_s` None means to
     the end. `video_offset_s` is the time in the video at which the audio file begins. `face` is one of FACES.
+    `more_audio` are further files of the same recording, where each microphone has a file of its own.
     """
 
     id: str
@@ -74,6 +75,12 @@ class Clip:
     intensity: str = ""
     video_offset_s: float = 0.0
     face: str = "largest"
+    more_audio: tuple[Path, ...] = ()
+
+    @property
+    def audio_files(self) -> tuple[Path, ...]:
+        """All files of its audio; () for a clip without audio."""
+        return () if self.audio is None else (self.audio, *self.more_audio)
 
 
 @dataclass(frozen=True)

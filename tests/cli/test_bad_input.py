@@ -448,7 +448,8 @@ def test_a_file_is_not_put_in_the_place_of_a_folder_or_of_a_recording(
     predict = ("predict", clip, "--checkpoint", checkpoint, "--out")
     assert "is a folder, expected a file or a new name" in complain(*predict, theirs)
     assert "is an audio or video file, expected the name of a table" in complain(*predict, clip)
-    assert "is no file on a disk" in complain(*predict, "/dev/null")
+    assert "is no file on a disk" in complain("scan", "synthetic", "--root", voices, "--out", "/dev/null")
+    assert "--out - is standard output" in complain("scan", "synthetic", "--root", voices, "--out", "-")
 
 
 def test_the_folder_one_is_in_is_not_replaced(

@@ -1,18 +1,24 @@
 """Your own clips: folders and tables give emotion and speaker; faults are named, and what is unknown is reported."""
 
+import unicodedata
 from collections.abc import Callable
 from pathlib import Path
 
+import av
 import pytest
 import soundfile
 
+from farfeel.corpora.decoded import DecodedClips
 from farfeel.corpora.readers.folder import FOLDER, speaker_note
 from farfeel.corpora.scan import load_clips, read_manifest, scan, write_manifest
 from farfeel.corpora.splits import split_clips
+from farfeel.media.microphone_files import read_files
+from farfeel.recipe import Recipe
 from farfeel.types import FarfeelError
 
 Write = Callable[..., Path]
 Film = Callable[..., Path]
+Small = Callable[..., Recipe]
 
 
 @pytest.fixture
@@ -228,3 +234,132 @@ def test_a_telephones_recordings_are_clips(write: Write, tmp_path: Path) -> None
         container.mux(stream.encode(None))
     (clip,) = scan(FOLDER, tmp_path).clips
     assert (clip.id, clip.emotion, clip.speaker) == ("sad/ben/1", "sad", "ben")
+
+
+def spelled(name: str, form: str) -> str:
+    return unicodedata.normalize(form, name)
+
+
+@pytest.mark.parametrize("name", ["Jörg", "Zoë", "Ångström", "한국", "für"])
+def test_a_name_composed_and_decomposed_is_one_speaker_and_one_clip(write: Write, tmp_path: Path, name: str) -> None:
+    composed, decomposed = (spelled(name, form) for form in ("NFC", "NFD"))
+    write(tmp_path / "happy" / composed / f"{composed}.wav")
+    write(tmp_path / "happy" / decomposed / f"{decomposed}.wav")
+    write(tmp_path / "sad" / decomposed / "other.wav")
+    listing = FOLDER.listing(tmp_path)
+    assert {clip.speaker for clip in listing.clips} == {composed}
+    assert [clip.id for clip in listing.clips] == [f"happy/{composed}/{composed}", f"sad/{composed}/other"]
+    assert len(listing.duplicates) == 1
+    unknown = write(tmp_path / "angry" / f"{decomposed}.wav")
+    (clip,) = (clip for clip in FOLDER.clips(tmp_path) if clip.audio == unknown)
+    assert clip.speaker == f"unknown-angry/{composed}"
+    write_manifest(listing.clips, tmp_path / "mine.parquet", tmp_path)
+    assert read_manifest(tmp_path / "mine.parquet") == list(listing.clips)
+
+
+@pytest.mark.parametrize(("in_table", "on_disk"), [("NFC", "NFD"), ("NFD", "NFC")])
+def test_a_table_and_its_files_may_spell_a_name_differently(
+    write: Write, tmp_path: Path, in_table: str, on_disk: str
+) -> None:
+    there = write(tmp_path / spelled("Björk", on_disk) / spelled("schön.wav", on_disk))
+    name = spelled("Björk", in_table)
+    rows = f"path,emotion,speaker\n{name}/{spelled('schön.wav', in_table)},happy,{name}\n"
+    (tmp_path / "clips.csv").write_text(rows, encoding="utf-8")
+    (clip,) = FOLDER.clips(tmp_path)
+    assert (clip.audio, clip.speaker) == (there, spelled("Björk", "NFC"))
+
+
+def test_linked_folders_are_followed_and_litter_is_passed_over(write: Write, tmp_path: Path) -> None:
+    write(tmp_path / "disk" / "1.wav")
+    root = tmp_path / "root"
+    (root / "angry").mkdir(parents=True)
+    (root / "angry" / "anna").symlink_to(tmp_path / "disk")
+    (root / "angry" / "again").symlink_to(root)
+    (root / "angry" / "._1.wav").write_bytes(b"\0\5\x16\7 Mac OS X")
+    write(root / "__MACOSX" / "angry" / "anna" / "1.wav")
+    report = scan(FOLDER, root)
+    assert [(clip.id, clip.speaker) for clip in report.clips] == [("angry/anna/1", "anna")]
+    assert (report.unreadable, report.skipped, report.foreign) == ((), {}, ())
+
+
+def test_recordings_of_any_suffix_are_clips_and_what_is_left_out_is_counted_and_named(
+    write: Write, tmp_path: Path
+) -> None:
+    for number, suffix in enumerate((".au", ".caf", ".oga", ".aifc")):
+        form = {".au": "AU", ".caf": "CAF", ".oga": "OGG", ".aifc": "AIFF"}[suffix]
+        samples, rate = soundfile.read(write(tmp_path / "x.wav"))
+        (tmp_path / "sad" / "ben").mkdir(parents=True, exist_ok=True)
+        soundfile.write(tmp_path / "sad" / "ben" / f"{number}{suffix}", samples, rate, format=form)
+    (tmp_path / "x.wav").rename(tmp_path / "sad" / "ben" / "recorder.dat")
+    (tmp_path / "sad" / "notes.txt").write_text("no sound")
+    (tmp_path / "sad" / "bare.raw").write_bytes(b"\1\2" * 999)
+    report = scan(FOLDER, tmp_path)
+    assert [clip.id for clip in report.clips] == [*(f"sad/ben/{n}" for n in range(4)), "sad/ben/recorder"]
+    assert "2 files left out, not of this corpus: sad/bare.raw, sad/notes.txt" in report.summary()
+    notes: list[str] = []
+    load_clips("folder", tmp_path, notes.append)
+    assert notes == ["left out: 1 file, not known to be recordings: sad/bare.raw"]
+
+
+def test_a_video_file_without_a_picture_is_a_clip_of_audio(write: Write, tmp_path: Path) -> None:
+    samples, rate = soundfile.read(write(tmp_path / "x.wav", seconds=1.0, sample_rate=48000), dtype="int16")
+    path = tmp_path / "calm" / "ben" / "memo.mp4"
+    path.parent.mkdir(parents=True)
+    with av.open(str(path), "w") as output:
+        stream = output.add_stream("aac", rate=rate, layout="mono")
+        frame = av.AudioFrame.from_ndarray(samples[None], format="s16", layout="mono")
+        frame.sample_rate = rate
+        output.mux([*stream.encode(frame), *stream.encode(None)])
+    (clip,) = scan(FOLDER, tmp_path).clips
+    assert (clip.audio, clip.video) == (path, None)
+
+
+# --- one file for each microphone ----------------------------------------------------------------------------------
+
+
+def test_several_paths_of_a_row_are_one_recording(table: Callable[..., Path], write: Write, small: Small) -> None:
+    root = table("path,emotion,speaker", '"a.wav;deep/c.wav; b.wav",sad,ben')
+    write(root / "deep" / "c.wav", channels=2, seconds=0.9)
+    report = scan(FOLDER, root)
+    (clip,) = report.clips
+    assert clip.audio_files == (root / "a.wav", root / "deep" / "c.wav", root / "b.wav")
+    assert (clip.id, clip.video, clip.end_s) == ("a", None, 1.0)
+    assert (report.channels, report.skipped, report.foreign) == ({4: 1}, {}, ())
+    assert report.remarks == (f"{root / 'deep' / 'c.wav'} ends 0.10 s before {root / 'a.wav'}; it is continued with "
+                              "silence",)  # fmt: skip
+    assert report.remarks[0] in report.summary()
+    write_manifest(report.clips, root / "mine.parquet", root)
+    assert read_manifest(root / "mine.parquet") == [clip]
+    dry = DecodedClips([clip], small(), trim=False).dry(0)
+    assert dry is not None
+    expected = read_files(clip.audio_files, 16000)[0].mean(axis=0)
+    assert (dry[0] == expected[: len(dry[0])]).all()
+
+
+def test_a_name_with_a_semicolon_is_a_name(table: Callable[..., Path], write: Write) -> None:
+    root = table("path,emotion", '"a;b.wav",sad')
+    there = write(root / "a;b.wav")
+    (clip,) = scan(FOLDER, root).clips
+    assert clip.audio_files == (there,)
+    write_manifest([clip], root / "mine.parquet", root)
+    assert read_manifest(root / "mine.parquet") == [clip]
+
+
+@pytest.mark.parametrize(
+    ("cell", "told"),
+    [("a.wav;none.wav", "none.wav does not exist"), ("a.wav;b.wav;a.wav", "names a.wav twice")],
+)
+def test_a_microphone_that_is_not_there_is_named(table: Callable[..., Path], cell: str, told: str) -> None:
+    with pytest.raises(FarfeelError, match=told):
+        FOLDER.listing(table("path,emotion", f'"{cell}",sad'))
+
+
+def test_files_of_very_different_lengths_are_no_clip(table: Callable[..., Path], write: Write) -> None:
+    root = table("path,emotion", '"a.wav;long.wav",sad', "b.wav,sad")
+    write(root / "long.wav", seconds=3.0)
+    report = scan(FOLDER, root)
+    assert [clip.id for clip in report.clips] == ["b"]
+    assert [reason for _, reason in report.unreadable] == [
+        f"{root / 'long.wav'} lasts 3.0 s, {root / 'a.wav'} 1.0 s, expected the same length of all files of one "
+        "recording; name the files of one recording, or cut them alike"
+    ]

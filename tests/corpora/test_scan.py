@@ -206,7 +206,8 @@ def test_a_manifest_returns_the_same_clips(write: Write, video: Write, tmp_path:
     write_manifest(clips, tmp_path / "clips.parquet", root)
     assert read_manifest(tmp_path / "clips.parquet") == clips
     assert load_clips(str(tmp_path / "clips.parquet")) == clips
-    assert pq.read_schema(tmp_path / "clips.parquet").names == [field.name for field in fields(Clip)]
+    columns = [field.name for field in fields(Clip) if field.name != "more_audio"]  # these are in the column audio
+    assert pq.read_schema(tmp_path / "clips.parquet").names == columns
 
 
 def test_a_manifest_moves_with_its_data(write: Write, tmp_path: Path) -> None:

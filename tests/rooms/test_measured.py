@@ -5,6 +5,7 @@ import pytest
 import soundfile
 from generated import exponential
 
+from farfeel.media.audio import files_in
 from farfeel.rooms.importers.ace import ARRAYS, ROOMS
 from farfeel.rooms.measured import read_response
 from farfeel.types import FarfeelError
@@ -163,3 +164,84 @@ def test_complaints_about_files_are_one_line_that_names_them(tmp_path):
     write(tmp_path / f"{name}.wav", 7)
     write(tmp_path / "again" / f"{name}.flac.wav".replace(".flac", ""), 7)
     assert "one response" in complaint(import_r3vival, tmp_path)
+
+
+def imported(rirs) -> set[tuple[str, str]]:
+    return {(rir.room, rir.position) for rir in rirs}
+
+
+@pytest.mark.parametrize("kind", ["nan", "silent", "text", "cut", "empty"])
+def test_a_damaged_response_is_named_and_left_out_and_the_others_are_imported(tmp_path, capsys, kind):
+    for name in "abc":
+        write(tmp_path / "room" / f"{name}.wav", 2)
+    bad = tmp_path / "room" / "b.wav"
+    taps = exponential(0.3, 0.2, np.random.default_rng(0), 2)
+    taps[:, -10:] = np.nan if kind == "nan" else 0.0
+    if kind in ("nan", "silent"):
+        write(bad, taps=taps if kind == "nan" else 0 * taps)
+    else:
+        content = bad.read_bytes()
+        bad.write_bytes({"text": b"no audio" * 99, "cut": content[: len(content) // 2], "empty": b""}[kind])
+    assert imported(import_folder(tmp_path)) == {("room", "a"), ("room", "c")}
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"left out: 1 of 3 responses cannot be used: {bad} ")
+
+
+def test_without_a_good_response_the_first_fault_is_the_error(tmp_path):
+    for name in "ab":
+        write(tmp_path / "room" / f"{name}.wav", taps=np.zeros((2, 4800)))
+    text = complaint(import_folder, tmp_path)
+    assert text.startswith(f"{tmp_path / 'room' / 'a.wav'} is silent")
+    assert "1 more file" in text
+
+
+def test_litter_is_passed_over_links_are_followed_and_other_files_are_counted(tmp_path, capsys):
+    write(tmp_path / "disk" / "far.wav", 2)
+    root = tmp_path / "root"
+    write(root / "hall" / "near.wav", 2)
+    (root / "kitchen").symlink_to(tmp_path / "disk")
+    (root / "hall" / "loop").symlink_to(root)
+    for name in ("hall/._near.wav", "__MACOSX/hall/._near.wav", ".DS_Store"):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(b"\0\5\x16\7")
+    (root / "readme.txt").write_text("no audio")
+    (root / "plan.pdf").write_text("no audio")
+    assert imported(import_folder(root)) == {("hall", "near"), ("kitchen", "far")}
+    assert files_in(root) == [root / "hall" / "near.wav", root / "kitchen" / "far.wav"]  # what noise folders give
+    assert capsys.readouterr().err == "left out: 2 of 4 files are no responses: plan.pdf, readme.txt\n"
+
+
+@pytest.mark.parametrize("condition", ["000", "X", "Y", "half_open", "050-B"])
+def test_any_condition_of_r3vival_is_a_room(tmp_path, capsys, condition):
+    for position in ("S000-150", "SBG1"):
+        write(tmp_path / f"RLRVarAcLab_Absorptive_{condition}_{position}_R1_FRL10cm.wav", 7)
+    assert imported(import_r3vival(tmp_path)) == {(f"r3vival_{condition}", p) for p in ("S000-150", "SBG1")}
+    assert capsys.readouterr().err == ""
+
+
+def test_what_is_no_response_of_r3vival_is_counted_and_named(tmp_path, capsys):
+    for name in (
+        "Absorptive_000_S000-150_R1_FRL10cm",
+        "Reflective_S000-150_R1_FRL10cm",
+        "Absorptive_000_S000-150_R2_FRL10cm",
+    ):
+        write(tmp_path / f"RLRVarAcLab_{name}.wav", 7)
+    write(tmp_path / "calibration.wav", 7)
+    (tmp_path / "LICENSE").write_text("text")
+    places = {("r3vival_000", "S000-150"), ("r3vival_Reflective", "S000-150"), ("r3vival_000", "S000-150-R2")}
+    assert imported(import_r3vival(tmp_path)) == places
+    assert capsys.readouterr().err == "left out: 2 of 5 files are no responses: LICENSE, calibration.wav\n"
+
+
+def test_an_unknown_room_of_ace_is_a_room_and_other_names_are_counted(ace, capsys):
+    folder = ace / "ACE_Corpus_RIRN_Mobile" / "Mobile" / "Annexe" / "1"
+    write(folder / "Mobile_Annexe_2_1_RIR.wav", 3, seconds=0.1)
+    write(folder / "Mobile_508_near_RIR.wav", 3, seconds=0.1)
+    write(folder / "Kinect_508_1_RIR.wav", 4, seconds=0.1)
+    (folder / "readme.txt").write_text("text")
+    found = imported(import_ace(ace))
+    assert len(found) == 2 * len(ROOMS) + 2
+    assert {("Annexe_2", "1"), ("Lecture_Room_1", "near")} <= found
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("left out: 1 of 17 files are no responses: ")
+    assert line.endswith("Kinect_508_1_RIR.wav")

@@ -299,3 +299,23 @@ def test_a_folder_is_replaced_only_where_all_that_it_holds_is_of_the_same_kind(t
         require_replaceable(folder, ("model",), "a checkpoint")
     with pytest.raises(FarfeelError, match=r"is a file, expected"):
         require_replaceable(folder / "model", ("model",), "a checkpoint")
+
+
+@pytest.mark.parametrize("name", ["x" * 250, "x" * 255, "ö" * 127, "한" * 85])
+def test_any_legal_name_can_be_written_and_its_leftovers_are_removed(tmp_path: Path, name: str) -> None:
+    for text in ("old", "new"):
+        with replacing_file(tmp_path / name) as partial:
+            partial.write_text(text)
+    assert (tmp_path / name).read_text() == "new"
+    left = partial.with_name(partial.name.replace(f".{os.getpid()}-", ".999999999-"))  # of a process that is gone
+    left.write_text("half")
+    other = f"{name[:-1]}y"  # the same beginning, but another file
+    with replacing_file(tmp_path / other) as partial:
+        partial.write_text("other")
+    assert left.exists()
+    with replacing_file(tmp_path / name) as partial:
+        partial.write_text("newest")
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == sorted([name, other])
+    with replacing_folder(tmp_path / "sub" / name) as partial:
+        (partial / "a").touch()
+    assert (tmp_path / "sub" / name / "a").is_file()

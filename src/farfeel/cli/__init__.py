@@ -28,7 +28,7 @@ from farfeel.cli import (
     serve,
     train,
 )
-from farfeel.cli.common import Command, print_error
+from farfeel.cli.common import Command, Once, print_error
 from farfeel.cli.examples import epilog_of
 from farfeel.support.console import note
 from farfeel.types import FarfeelError
@@ -94,6 +94,8 @@ def _dispatch(words: list[str]) -> int:
     parser = argparse.ArgumentParser(
         prog=f"farfeel {command.name}", description=command.help, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    for kind in ("store", None):  # None: what argparse uses if no action is named
+        parser.register("action", kind, Once)
     command.arguments(parser)
     parser.epilog = epilog_of(command.name, parser.epilog)
     # Intermixed: overrides and files may come before, between and after options.

@@ -86,9 +86,9 @@ def _calibrate(args: argparse.Namespace) -> None:
 
 def _calibrate_on_corpus(args: argparse.Namespace, model: EmotionModel) -> tuple[list[Fitted], str]:
     """Calibrate on the clips of --corpus. Returns the results, and a description of the clips for the card."""
-    from farfeel.corpora.corpus import few
     from farfeel.evaluate.calibrate import calibrate
     from farfeel.evaluate.test_set import EvaluationSet
+    from farfeel.support.text import few
 
     recipe, device_name = model.recipe, device(args.device)
     (clips,), absent = chosen_clips(args, recipe, args.split, to_train=False)

@@ -69,6 +69,27 @@ def mic_list(text: str) -> list[int]:
     return mics
 
 
+class Once(argparse._StoreAction):
+    """Stores the value of an option. A second value would silently replace the first, so that it is refused."""
+
+    given: Any = None
+
+    def __call__(
+        self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, option: str | None = None
+    ) -> None:
+        if option is not None:
+            if self.given not in (None, values):
+                raise FarfeelError(
+                    f"{option} is given twice ({_text(self.given)} and {_text(values)}), expected one value; remove one"
+                )
+            self.given = values
+        setattr(namespace, self.dest, values)
+
+
+def _text(values: Any) -> str:
+    return " ".join(map(str, values)) if isinstance(values, list) else str(values)
+
+
 class _InOrder(argparse.Action):
     """Records options in their order in `sources`: a --root belongs to the --corpus before it."""
 

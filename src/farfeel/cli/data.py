@@ -42,9 +42,9 @@ def _stills_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _stills(args: argparse.Namespace) -> None:
-    from farfeel.corpora.corpus import few
     from farfeel.corpora.stills import unpack
     from farfeel.support.files import require_writable_folder
+    from farfeel.support.text import few
 
     require_writable_folder(args.out)
     with progress("unpacking", "stills") as advance:

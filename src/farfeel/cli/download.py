@@ -175,8 +175,8 @@ def _require_licence(source: Source, plan: Plan, is_accepted: bool) -> None:
 
 
 def _verify(source: Source, root: Path) -> None:
-    from farfeel.corpora.corpus import few
     from farfeel.download.record import Record
+    from farfeel.support.text import few
 
     with progress("verifying", "files") as advance:
         wrong = Record.read(root, source.name).verify(advance)

@@ -89,7 +89,6 @@ def _evaluate_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _evaluate(args: argparse.Namespace) -> None:
-    from farfeel.corpora.corpus import few
     from farfeel.corpora.labels import label_details, require_classes
     from farfeel.evaluate.report import require_report_folder
     from farfeel.evaluate.run import run_evaluation
@@ -98,6 +97,7 @@ def _evaluate(args: argparse.Namespace) -> None:
     from farfeel.recipe import recipe_from_tree
     from farfeel.recognise.recognizer import Recognizer
     from farfeel.support.files import require_writable_folder
+    from farfeel.support.text import few
 
     require_report_folder(require_writable_folder(args.out))
     require_at_least(0, dead_mics=args.dead_mics)

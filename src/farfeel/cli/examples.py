@@ -8,6 +8,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "farfeel predict clip.wav",
         "farfeel predict recordings/ --mics 0,2 --format json --out result.json",
         "farfeel predict talk.mp4 --timeline --out talk.html",
+        "farfeel predict --audio mic1.wav mic2.wav mic3.wav",
     ),
     "listen": ("farfeel listen --list", "farfeel listen --input 2 --step 1"),
     "serve": ("farfeel serve --port 8000 --max-mb 50",),

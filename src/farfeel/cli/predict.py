@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -30,16 +32,20 @@ if TYPE_CHECKING:
 MOST_WORKERS = 16
 FEW = 4  # up to this many files, one process is faster than starting others
 OF_TIMELINES = ("html", "textgrid", "vtt")  # formats that only a timeline has
+STANDARD_OUTPUT = ("-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1")
+OPEN_FILE = re.compile(r"/dev/stderr|/dev/fd/\d+|/proc/self/fd/\d+")
+LONGEST_NAME = 200  # bytes; a name of a file may have 255, with a number and a suffix
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "files",
-        nargs="+",
+        nargs="*",
         metavar="FILE|FOLDER|GLOB",
         help="audio or video files, folders of them, or patterns such as 'day*/*.wav'; audio may have any number of "
-        "channels, one for each microphone",
+        "channels, one for each microphone; not needed with --audio",
     )
+    parser.set_defaults(usage_error=parser.error)
     _model_arguments(parser)
     _audio_arguments(parser)
     _video_arguments(parser)
@@ -92,8 +98,11 @@ def _audio_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--audio",
         type=Path,
+        nargs="+",
+        action="extend",
         metavar="AUDIO",
-        help="audio file to use instead of the audio in the video FILE, for example of a microphone array",
+        help="audio file to use instead of the audio in the video FILE, for example of a microphone array; several "
+        "files are one recording with one file for each microphone, in this order; write FILE before --audio",
     )
     group.add_argument(
         "--audio-offset",
@@ -150,12 +159,13 @@ def _output_arguments(parser: argparse.ArgumentParser) -> None:
         "--format",
         choices=["table", "json", "csv", *OF_TIMELINES],
         help="output format; only with --timeline: html (a web page with a plot), textgrid (for Praat), vtt (WebVTT "
-        "subtitles) (default: table, or with --timeline the suffix of --out)",
+        "subtitles) (default: the suffix of --out, or table)",
     )
     group.add_argument(
         "--out",
         type=Path,
-        help="file to write instead of standard output; with --timeline and several recordings a folder",
+        help="file to write instead of standard output (-: standard output); with --timeline and several recordings "
+        "a folder",
     )
 
 
@@ -165,23 +175,14 @@ def _predict(args: argparse.Namespace) -> int:
     from farfeel.recognise.options import Options
     from farfeel.recognise.recognizer import Recognizer
     from farfeel.show.predictions import render
-    from farfeel.show.timeline import format_of
-    from farfeel.support.files import require_writable_file, require_writable_folder
+    from farfeel.support.files import require_writable_folder
 
     if args.out and args.out.suffix.lower() in (*SPEECH_SUFFIXES, *VIDEO_SUFFIXES):
         raise FarfeelError(f"--out {args.out} is an audio or video file, expected the name of a table; choose another")
     if args.format in OF_TIMELINES and not args.timeline:
         raise FarfeelError(f"--format {args.format} shows time; add --timeline or remove --format")
-    files = recordings(args.files)
-    if args.timeline and len(files) > 1:
-        if args.format in OF_TIMELINES and not args.out:
-            raise FarfeelError(f"--format {args.format} is one file each for {len(files)} recordings; add --out FOLDER")
-        if args.out:
-            require_writable_folder(args.out)
-    elif args.out:
-        require_writable_file(args.out)
-        if args.timeline and not args.format:
-            format_of(args.out)
+    files = _files_of(args)
+    form = _form_of(args, len(files))
     if args.debug_dir:
         require_writable_folder(args.debug_dir)
     if args.audio_offset and not args.audio:
@@ -206,7 +207,7 @@ def _predict(args: argparse.Namespace) -> int:
     )
     checkpoint = ", ".join(map(str, args.checkpoint or ["default"]))
     if args.timeline:
-        return _timelines(args, recognizer, files, options, checkpoint)
+        return _timelines(args, recognizer, files, options, checkpoint, form)
     found, failures = [], []
     predict = _with_pictures if args.debug_dir else _predictions
     for path, result in zip(files, predict(args, recognizer, files, options), strict=True):
@@ -214,31 +215,102 @@ def _predict(args: argparse.Namespace) -> int:
             failures.append(str(result))
         else:
             found.append((path, result))
-    if found or (args.format == "json" and not args.out):
-        _put(args.out, render(found, checkpoint, args.format or "table"))
+    if found or (form == "json" and is_stream(args.out)):
+        _put(args.out, render(found, checkpoint, form))
     return _report(failures, len(files))
 
 
+def _files_of(args: argparse.Namespace) -> list[Path]:
+    """The recordings. Without FILE, the files of --audio are one recording of audio."""
+    from farfeel.media.recordings import kind_of
+
+    if args.files:
+        return recordings(args.files)
+    if not args.audio:
+        args.usage_error("the following arguments are required: FILE|FOLDER|GLOB, or --audio")
+    *before, last = args.audio
+    if before and kind_of(last) == "video" and not any(kind_of(file) == "video" for file in before):
+        args.audio = before  # `--audio ARRAY FILE`: the only video is the FILE
+        return [last]
+    if args.modalities == "video":
+        raise FarfeelError("--modalities is video, but only --audio is given; name the video FILE before --audio")
+    args.modalities = "audio"
+    return [args.audio[0]]
+
+
+def _form_of(args: argparse.Namespace, recordings: int) -> str:
+    """The output format. Raises FarfeelError where --out is no place for it, or its suffix is not known."""
+    from farfeel.show.timeline import FORMATS, format_of
+    from farfeel.support.files import require_writable_file, require_writable_folder
+
+    form, known = args.format, ".csv, .json, .txt"
+    if is_stream(args.out):
+        if form in OF_TIMELINES and recordings > 1:
+            raise FarfeelError(f"--format {form} is one file each for {recordings} recordings; add --out FOLDER")
+        return form or "table"
+    if args.timeline and recordings > 1:
+        require_writable_folder(args.out)
+        if not form and args.out.suffix.lower()[1:] in FORMATS and not args.out.is_dir():
+            raise FarfeelError(
+                f"--out {args.out} is named like a file, expected a folder for the timelines of {recordings} "
+                "recordings; name a folder, or add --format"
+            )
+        return "csv" if form in (None, "table") else form
+    require_writable_file(args.out)
+    if form:
+        return form
+    if args.timeline:
+        return format_of(args.out)
+    suffix = args.out.suffix.lower()
+    if suffix[1:] in OF_TIMELINES:
+        raise FarfeelError(f"--out {args.out} shows time; add --timeline, or choose a name that ends in {known}")
+    if suffix not in ("", ".csv", ".json", ".txt"):
+        raise FarfeelError(
+            f"--out {args.out} ends in {suffix}, expected {known} (with --timeline also .html, .TextGrid, .vtt); "
+            "choose another name, or add --format"
+        )
+    return suffix[1:] if suffix in (".csv", ".json") else "table"
+
+
 def recordings(words: Sequence[str]) -> list[Path]:
-    """Files, folders and patterns → files, each once."""
-    from glob import glob
+    """Files, folders and patterns → files, each once. A note counts the files of folders that are no recordings."""
+    from farfeel.media.recordings import folder_content
+    from farfeel.support.text import few
 
-    from farfeel.media.audio import SPEECH_SUFFIXES, files_in
-    from farfeel.media.video import VIDEO_SUFFIXES
-
-    suffixes = (*SPEECH_SUFFIXES, *VIDEO_SUFFIXES)
     files: list[Path] = []
     for word in words:
         path = Path(word)
-        inside = None
+        inside: Sequence[Path] | None = None
+        others: Sequence[Path] = ()
         if path.is_dir():
-            inside = files_in(path, suffixes)
+            content = folder_content(path)
+            inside, others = content.recordings, content.others
+            for folder, reason in content.unread:
+                note(f"{folder} cannot be read ({reason}); what is in it was left out")
         elif not path.exists() and any(sign in word for sign in "*?["):  # a pattern that no shell has expanded
-            inside = [found for found in sorted(map(Path, glob(word, recursive=True))) if found.is_file()]
-        if inside == []:
-            raise FarfeelError(f"{word} has no recording ({', '.join(suffixes)}); name another folder or file")
+            inside = _matches(word)
+        if inside is not None and not inside:
+            found = f", found {few([other.name for other in others])}" if others else ""
+            raise FarfeelError(f"{word} has no recording (.wav, .mp3, .mp4 …){found}; name another folder or file")
+        if others:
+            names = few([other.relative_to(path) for other in others])
+            note(f"{len(others)} of {len(others) + len(inside or ())} files were not recordings: {names}")
         files += [path] if inside is None else inside
     return list(dict.fromkeys(files))
+
+
+def _matches(pattern: str) -> list[Path]:
+    """The files that a pattern names, without litter. A file that is reached by several links is taken once."""
+    from glob import glob
+
+    from farfeel.support.folders import is_litter
+
+    named = set(Path(pattern).parts)
+    found: dict[str, Path] = {}
+    for path in sorted(map(Path, glob(pattern, recursive=True)), key=lambda path: (len(path.parts), path)):
+        if path.is_file() and not any(is_litter(part) for part in path.parts if part not in named):
+            found.setdefault(os.path.realpath(path), path)
+    return sorted(found.values())
 
 
 def _predictions(
@@ -275,13 +347,14 @@ def _with_pictures(
 ) -> Iterator[Prediction | FarfeelError]:
     """The same, one file after the other; what the model saw of each video is written as pictures."""
     from farfeel.media.face_video import FaceVideo
+    from farfeel.media.microphone_files import named
     from farfeel.recognise.decoding import model_input, open_recording
     from farfeel.show.predictions import write_views
 
     for index, path in enumerate(files):
         try:
             recording, notes = open_recording(path, recognizer.recipe, options)
-            decoded = model_input(recording, notes, recognizer.recipes, options.mics, str(options.audio or path))
+            decoded = model_input(recording, notes, recognizer.recipes, options.mics, named(options.audio_files(path)))
         except FarfeelError as error:  # the other files are still worth recognising
             yield error
             continue
@@ -295,11 +368,15 @@ def _with_pictures(
 
 
 def _put(out: Path | None, text: str) -> None:
-    """To a file, whole or not at all, or to standard output."""
+    """To a file, whole or not at all, or to standard output, a pipe or a device."""
     from farfeel.support.files import replacing_file
 
-    if out is None:
+    if out is None or str(out) in STANDARD_OUTPUT:
         print(text)
+        return
+    if is_stream(out):
+        with out.open("a", encoding="utf-8") as stream:  # what a shell has put there before is kept
+            stream.write(text + "\n")
         return
     with replacing_file(out) as partial:
         partial.write_text(text + "\n", encoding="utf-8")
@@ -316,14 +393,12 @@ def _report(failures: list[str], files: int) -> int:
 
 
 def _timelines(
-    args: argparse.Namespace, recognizer: Recognizer, files: list[Path], options: Options, checkpoint: str
+    args: argparse.Namespace, recognizer: Recognizer, files: list[Path], options: Options, checkpoint: str, form: str
 ) -> int:
-    from farfeel.show.timeline import FORMATS, format_of, render_timelines
+    from farfeel.show.timeline import FORMATS, render_timelines
 
-    into = args.out if args.out and len(files) > 1 else None  # a folder, a file in it for each recording
-    form = args.format or ("table" if args.out is None else "csv" if into else format_of(args.out))
-    if into and form == "table":
-        form = "csv"
+    into = args.out if len(files) > 1 and not is_stream(args.out) else None  # a file in it for each recording
+    names = _names_of(files)
     found: list[tuple[Path, Timeline]] = []
     failures: list[str] = []
     for path in files:
@@ -340,8 +415,7 @@ def _timelines(
             continue
         if into:
             into.mkdir(parents=True, exist_ok=True)
-            stem = "-".join(path.with_suffix("").parts[-2:]) if _is_twice(path, files) else path.stem
-            out = into / f"{stem}.{'TextGrid' if form == 'textgrid' else form}"
+            out = into / f"{names[path]}.{'TextGrid' if form == 'textgrid' else form}"
             _put(out, FORMATS[form](path, line, checkpoint))
         else:
             found.append((path, line))
@@ -352,8 +426,25 @@ def _timelines(
     return _report(failures, len(files))
 
 
-def _is_twice(path: Path, files: list[Path]) -> bool:
-    return sum(other.stem == path.stem for other in files) > 1
+def _names_of(files: list[Path]) -> dict[Path, str]:
+    """A name for the timeline of each recording: its own, with its folder where two are alike, numbered if need be."""
+    names: dict[Path, str] = {}
+    counts = Counter(path.stem.casefold() for path in files)
+    taken: Counter[str] = Counter()
+    for path in files:
+        name = "-".join(path.with_suffix("").parts[-2:]) if counts[path.stem.casefold()] > 1 else path.stem
+        name = os.fsdecode(os.fsencode(name)[:LONGEST_NAME])
+        taken[name.casefold()] += 1
+        number = taken[name.casefold()]
+        names[path] = f"{name}-{number}" if number > 1 else name
+    return names
+
+
+def is_stream(out: Path | None) -> bool:
+    """Whether the text goes to standard output, a pipe or a device, and not to a file."""
+    if out is None or str(out) in STANDARD_OUTPUT or OPEN_FILE.fullmatch(str(out)):
+        return True
+    return out.exists() and not out.is_file() and not out.is_dir()
 
 
 COMMANDS = (Command("predict", "Recognise the emotion in recordings: audio, video or both.", _arguments, _predict),)

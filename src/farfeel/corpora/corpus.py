@@ -7,13 +7,14 @@ Where labels are in files (IEMOCAP), the module finds these files from the recor
 
 from __future__ import annotations
 
-import os
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from farfeel.support.files import require_folder
+from farfeel.support.folders import files_under
+from farfeel.support.text import nfc
 from farfeel.types import Clip
 
 SURROGATE = "-surrogate"
@@ -28,12 +29,14 @@ LOSSY_SUFFIXES = (
 class Listing:
     """What is under a folder.
 
-    clips: by speaker and id. skipped: reason → files of the corpus that are left out. duplicates: surplus copies.
+    clips: by speaker and id. Composed and decomposed characters in a name are one name (NFC). skipped: reason → files
+    of the corpus that are left out. duplicates: surplus copies. foreign: files that are not of this corpus.
     """
 
     clips: tuple[Clip, ...]
     skipped: dict[str, int]
     duplicates: tuple[Path, ...]
+    foreign: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -96,31 +99,23 @@ class Corpus:
         require_folder(root, f"the folder of {self.title}", f"get it from {self.source} or correct --root")
         skipped: Counter[str] = Counter()
         files_of: dict[str, list[Clip]] = defaultdict(list)
-        for path in media_files(root):
+        foreign: list[Path] = []
+        unread: list[tuple[Path, str]] = []
+        for path in files_under(root, lambda folder, reason: unread.append((folder, reason))):
             decoded = self.decode(path)
             if isinstance(decoded, str):
                 skipped[decoded] += 1
-            elif decoded is not None:
+            elif decoded is None:
+                foreign.append(path)
+            else:
+                decoded = replace(decoded, id=nfc(decoded.id), speaker=nfc(decoded.speaker))
                 files_of[decoded.id].append(decoded)
+        for folder, reason in unread:
+            skipped[f"the folder {folder} cannot be read ({reason})"] += 1
         joined = [_join(files) for files in files_of.values()]
         clips = sorted((clip for clip, _ in joined), key=lambda clip: (clip.speaker, clip.id))
         duplicates = sorted(path for _, copies in joined for path in copies)
-        return Listing(tuple(clips), dict(sorted(skipped.items())), tuple(duplicates))
-
-
-def few(names: Sequence[object], limit: int = 5) -> str:
-    """The first names, and how many more there are."""
-    more = f" and {len(names) - limit} more" if len(names) > limit else ""
-    return ", ".join(str(name) for name in names[:limit]) + more
-
-
-def media_files(root: Path) -> Iterator[Path]:
-    """All files under `root` in sorted order, without hidden ones (unfinished files, macOS's `._` files)."""
-    for folder, subfolders, names in os.walk(root):
-        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
-        for name in sorted(names):
-            if not name.startswith("."):
-                yield Path(folder, name)
+        return Listing(tuple(clips), dict(sorted(skipped.items())), tuple(duplicates), tuple(foreign))
 
 
 def _join(files: list[Clip]) -> tuple[Clip, list[Path]]:

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from farfeel.media.audio import read_audio, speech_span
+from farfeel.media.audio import speech_span
 from farfeel.media.face_video import FaceVideo, face_video_of
+from farfeel.media.microphone_files import read_files
 from farfeel.recipe import Recipe
 from farfeel.types import Clip, FarfeelError
 
@@ -40,7 +41,8 @@ class DecodedClips:
         audio_and_start = self._dry.get(index)
         if audio_and_start is None:
             # Five published RAVDESS files are stereo, with the same voice in both channels.
-            audio = read_audio(clip.audio, self.recipe.audio.sample_rate, clip.start_s, clip.end_s).mean(axis=0)
+            channels, _ = read_files(clip.audio_files, self.recipe.audio.sample_rate, clip.start_s, clip.end_s)
+            audio = channels.mean(axis=0)
             first, last = speech_span(audio[None], self.recipe.audio.sample_rate) if self.trim else (0, len(audio))
             audio_and_start = audio[first:last], first / self.recipe.audio.sample_rate
             if self._fits(audio_and_start[0].nbytes):

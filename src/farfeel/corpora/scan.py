@@ -1,13 +1,15 @@
 """What is in a corpus folder, from the headers of its files; and the manifest, a Parquet table with one row per clip.
 
-A manifest has the columns of `Clip`, in that order. Files under the root are stored relative to it. The root and the
-version of the format are in the table's metadata. So data and manifest can be moved to another machine.
+A manifest has the columns of `Clip`, in that order. Files under the root are stored relative to it. The audio files of
+one recording, one for each microphone, are one entry, separated by ";". The root and the version of the format are in
+the table's metadata. So data and manifest can be moved to another machine.
 """
 
 from __future__ import annotations
 
 import json
 import math
+import os
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -19,13 +21,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from farfeel.corpora import Corpus, get_corpus
-from farfeel.corpora.corpus import few
-from farfeel.corpora.readers.folder import FOLDER, is_unknown, nothing_here, speaker_note
+from farfeel.corpora.readers.folder import FOLDER, SEPARATOR, is_unknown, nothing_here, speaker_note
 from farfeel.media.audio import MIN_SECONDS, audio_info
+from farfeel.media.microphone_files import length_notes
+from farfeel.media.recordings import is_other
 from farfeel.media.video import media_info
 from farfeel.support.files import replacing_file, require_folder
 from farfeel.support.reading import damage, read_json, read_parquet, require_fields
 from farfeel.support.registry import nearest
+from farfeel.support.text import few, nfc
 from farfeel.types import EMOTIONS, FACES, Clip, FarfeelError
 from farfeel.variants import CORPORA
 
@@ -61,12 +65,14 @@ _STILL_END = 64  # Some programs append a few bytes.
 
 @dataclass(frozen=True)
 class _Header:
-    """What a file holds. video_s: None for a still or for no video. channels: 0 for no audio."""
+    """What a file holds. video_s: None for a still or for no video. channels: 0 for no audio. has_video: of a file that
+    was taken for a video."""
 
     video_s: float | None = None
     audio_s: float = 0.0
     sample_rate: int = 0
     channels: int = 0
+    has_video: bool = True
 
 
 @dataclass(frozen=True)
@@ -78,7 +84,8 @@ class ScanReport:
     seconds: length of all clips. sample_rates, channels: value → clips with audio. absent_speakers: speakers of the
     whole corpus without a clip here. missing: ids of expected clips that are not here, of the speakers that are.
     unreadable: file and reason. skipped: reason → files. duplicates: files that repeat a clip. people: a line about the
-    speakers, where the corpus has one.
+    speakers, where the corpus has one. foreign: files that are not of this corpus. remarks: lines about clips whose
+    files have slightly different lengths.
     """
 
     corpus: str
@@ -93,6 +100,8 @@ class ScanReport:
     skipped: dict[str, int]
     duplicates: tuple[Path, ...]
     people: str = ""
+    foreign: tuple[Path, ...] = ()
+    remarks: tuple[str, ...] = ()
 
     @property
     def counts(self) -> dict[str, dict[str, int]]:
@@ -142,6 +151,10 @@ class ScanReport:
         if self.duplicates:
             lines.append(f"{_counted(len(self.duplicates), 'duplicate file')} left out: {few(self.duplicates)}")
         lines += [f"{_counted(files, 'file')} left out: {reason}" for reason, files in self.skipped.items()]
+        if self.foreign:
+            names = few([path.relative_to(self.root) for path in self.foreign])
+            lines.append(f"{_counted(len(self.foreign), 'file')} left out, not of this corpus: {names}")
+        lines += self.remarks[:_MOST_LINES]
         lines += [f"unreadable: {reason}" for _, reason in self.unreadable[:_MOST_LINES]]
         if len(self.unreadable) > _MOST_LINES:
             lines.append(f"unreadable: {len(self.unreadable) - _MOST_LINES} more")
@@ -179,7 +192,7 @@ def scan(
 
     headers: dict[Path, _Header | str] = {}  # each file once: a video may hold many clips
     videos = {clip.video for clip in chosen if clip.video}
-    files = sorted(videos | {clip.audio for clip in chosen if clip.audio})
+    files = sorted(videos | {file for clip in chosen for file in clip.audio_files})
     with ThreadPoolExecutor(_READERS) as pool:
         read = pool.map(lambda file: _header(file, file in videos), files)
         for done, (file, header) in enumerate(zip(files, read, strict=True), start=1):
@@ -188,9 +201,15 @@ def scan(
                 progress(done, len(files))
     readable = {file: header for file, header in headers.items() if isinstance(header, _Header)}
     clips, audios, lengths_s, beyond = [], [], [], []
+    remarks: list[str] = []
     for clip in chosen:
-        audio = readable.get(clip.audio) if clip.audio else _Header()
+        try:
+            audio = _of_clip(clip, readable, remarks)
+        except FarfeelError as error:
+            beyond.append((clip.audio or root, str(error)))
+            continue
         video = readable.get(clip.video) if clip.video else None
+        video = video if video and video.has_video else None
         if audio is None or not (audio.channels or video):
             continue
         file_s = audio.audio_s if audio.channels else video.video_s if video else None
@@ -202,7 +221,8 @@ def scan(
         if audio.channels:
             audios.append(audio)
         with_audio, with_video = clip.audio if audio.channels else None, clip.video if video else None
-        clips.append(replace(clip, audio=with_audio, video=with_video, end_s=end_s))
+        more_audio = clip.more_audio if with_audio else ()
+        clips.append(replace(clip, audio=with_audio, more_audio=more_audio, video=with_video, end_s=end_s))
 
     present = {clip.speaker for clip in listing.clips}
     return ScanReport(
@@ -218,6 +238,8 @@ def scan(
         skipped=dict(sorted(skipped.items())),
         duplicates=listing.duplicates,
         people=corpus.people(clips) if corpus.people and clips else "",
+        foreign=listing.foreign,
+        remarks=tuple(remarks),
     )
 
 
@@ -225,8 +247,8 @@ def write_manifest(clips: Sequence[Clip], path: Path, root: Path) -> None:
     """Clips → the Parquet file `path`; files under `root` are stored relative to it."""
     root = Path(root).resolve()
     columns = {name: [getattr(clip, name) for clip in clips] for name in _SCHEMA.names}
-    for name in ("audio", "video"):
-        columns[name] = [None if file is None else _relative(Path(file), root) for file in columns[name]]
+    columns["audio"] = [SEPARATOR.join(_relative(file, root) for file in clip.audio_files) or None for clip in clips]
+    columns["video"] = [None if clip.video is None else _relative(Path(clip.video), root) for clip in clips]
     facts = {"version": MANIFEST_VERSION, "root": root.as_posix()}
     table = pa.table(columns, schema=_SCHEMA.with_metadata({_METADATA_KEY: json.dumps(facts).encode()}))
     with replacing_file(Path(path)) as partial:
@@ -267,9 +289,19 @@ def read_manifest(path: Path, root: Path | None = None) -> list[Clip]:
     if rows:
         require_folder(folder, f"the folder that the files of {path.name} are in", "name it with --root")
     for row in rows:
-        for name in ("audio", "video"):
-            row[name] = None if row[name] is None else folder / row[name]
+        row["video"] = None if row["video"] is None else folder / row["video"]
+        row["audio"], *row["more_audio"] = _audio_of(row["audio"], folder)
+        row |= {"more_audio": tuple(row["more_audio"]), "id": nfc(row["id"]), "speaker": nfc(row["speaker"])}
     return [Clip(**row) for row in rows]
+
+
+def _audio_of(entry: str | None, folder: Path) -> list[Path | None]:
+    """The audio files of an entry of a manifest, which are separated by ";" if they are several."""
+    if entry is None:
+        return [None]
+    if SEPARATOR not in entry or os.path.isfile(folder / entry):  # a name may contain the separator
+        return [folder / entry]
+    return [folder / name for name in entry.split(SEPARATOR)]
 
 
 def _require_usable(row: dict[str, Any]) -> None:
@@ -306,6 +338,11 @@ def load_clips(
         clips = list(report.clips)
         notes += [f"left out: {reason}" for _, reason in report.unreadable]
         notes += [f"left out: {_counted(files, 'file')}: {reason}" for reason, files in report.skipped.items()]
+        unknown_files = [path.relative_to(root) for path in report.foreign if not is_other(path)]
+        if corpus is FOLDER and unknown_files:
+            what = _counted(len(unknown_files), "file")
+            notes.append(f"left out: {what}, not known to be recordings: {few(unknown_files)}")
+        notes += report.remarks
     if unknown := speaker_note(clips):
         notes.append(unknown)
     if on_unreadable:
@@ -362,6 +399,23 @@ def _header(file: Path, is_video: bool) -> _Header | str:
         return _pointer_line(file) or str(error)
 
 
+def _of_clip(clip: Clip, headers: dict[Path, _Header], remarks: list[str]) -> _Header | None:
+    """What the audio files of a clip hold together; None where one of them cannot be read. Adds to the remarks.
+
+    Raises FarfeelError where the files have very different lengths.
+    """
+    found = [headers.get(file) for file in clip.audio_files]
+    read = [header for header in found if header is not None]
+    if len(found) < 2:
+        return _Header() if not found else found[0]
+    if len(read) < len(found):
+        return None
+    lengths_s = [header.audio_s for header in read]
+    remarks += length_notes(clip.audio_files, lengths_s)
+    channels = sum(header.channels for header in read)
+    return _Header(None, max(lengths_s), max(header.sample_rate for header in read), channels)
+
+
 def _beyond(clip: Clip, file_s: float) -> str:
     span = f"{clip.start_s:g} s to " + ("its end" if clip.end_s is None else f"{clip.end_s:g} s")
     return f"{clip.id} is from {span}, the file lasts {file_s:.2f} s; correct the times"
@@ -375,6 +429,9 @@ def _audio_header(file: Path) -> _Header:
 
 def _video_header(file: Path) -> _Header:
     info = media_info(file)
+    if info.video is None and info.audio is not None:  # An MP4 or WebM file may hold a voice alone.
+        _require_length(file, "audio", info.audio.seconds)
+        return _Header(None, info.audio.seconds, info.audio.sample_rate, info.audio.channels, has_video=False)
     if info.video is None:
         raise FarfeelError(f"{file} has no picture, expected a video; copy or convert it again")
     video_s = None if info.video.is_still else info.video.seconds

@@ -24,9 +24,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from farfeel.corpora import corpus_of
-from farfeel.corpora.corpus import SURROGATE, few
+from farfeel.corpora.corpus import SURROGATE
 from farfeel.corpora.readers.stills import SPLITS as STILL_PARTS
 from farfeel.support.registry import nearest
+from farfeel.support.text import few
 from farfeel.types import Clip, FarfeelError
 
 PARTS = ("train", "val", "test")

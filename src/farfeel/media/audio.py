@@ -21,10 +21,19 @@ import soxr
 from farfeel.media.audio_track import audio_track_blocks, audio_track_info, read_header
 from farfeel.media.container import is_complete
 from farfeel.media.sound_headers import MAX_SHORTFALL, is_for_libsndfile, require_whole_mp3
+from farfeel.support.folders import files_under
 from farfeel.types import FarfeelError
 
-AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".mp3", ".aiff", ".aif", ".w64")
-SPEECH_SUFFIXES = (*AUDIO_SUFFIXES, ".m4a", ".aac", ".opus", ".wma")  # also what telephones record
+AUDIO_SUFFIXES = (
+    ".wav", ".flac", ".ogg", ".mp3", ".aiff", ".aif", ".w64", ".aifc", ".au", ".snd", ".caf", ".sph", ".oga", ".rf64",
+    ".bw64", ".bwf", ".voc", ".wave",
+)  # fmt: skip
+"""What libsndfile reads."""
+SPEECH_SUFFIXES = (
+    *AUDIO_SUFFIXES, ".m4a", ".aac", ".opus", ".wma", ".amr", ".awb", ".3ga", ".m4b", ".m4r", ".mp2", ".mpa", ".mka",
+    ".weba", ".spx", ".wv", ".ape", ".tta", ".ac3", ".eac3", ".dts", ".gsm", ".ra",
+)  # fmt: skip
+"""What FFmpeg reads, too: recordings of telephones, messengers and cameras."""
 TRIM_DB = 40.0  # A frame this far below the loudest is silence. In RAVDESS, pauses are at -55 dB, speech above -35 dB.
 TRIM_FRAME_S = 0.025
 TRIM_MARGIN_S = 0.1
@@ -60,8 +69,8 @@ class AudioInfo:
 
 
 def files_in(folder: Path, suffixes: Sequence[str] = AUDIO_SUFFIXES) -> list[Path]:
-    """All files under a folder that have one of the suffixes, sorted. Subfolders are searched too."""
-    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in suffixes and path.is_file())
+    """All files under a folder that have one of the suffixes, sorted. See `files_under` for what is passed over."""
+    return sorted(path for path in files_under(folder) if path.suffix.lower() in suffixes and path.is_file())
 
 
 def audio_info(path: Path) -> AudioInfo:

@@ -47,7 +47,11 @@ from farfeel.media.container import (
 )
 from farfeel.types import FarfeelError
 
-VIDEO_SUFFIXES = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".flv", ".m4v", ".mpg", ".mpeg", ".ts", ".wmv", ".gif")
+VIDEO_SUFFIXES = (
+    ".mp4", ".mov", ".mkv", ".webm", ".avi", ".flv", ".m4v", ".mpg", ".mpeg", ".ts", ".wmv", ".gif", ".3gp", ".3g2",
+    ".mts", ".m2ts", ".vob", ".ogv", ".asf", ".mxf", ".dv", ".f4v", ".qt", ".m2v", ".m1v", ".divx", ".h264", ".264",
+    ".hevc", ".h265", ".265", ".ivf", ".mjpeg", ".mjpg", ".y4m", ".nut", ".rm", ".rmvb", ".wtv",
+)  # fmt: skip
 MIN_SIDE = 16  # Smallest side in pixels: one block of H.264. A smaller picture shows no face.
 MAX_PIXEL_ASPECT = 4  # Pixels are nearly square. A header that states a larger aspect ratio is wrong.
 TIME_TOLERANCE_S = 0.001  # A frame may be this late: Matroska and FLV round times to milliseconds.

@@ -14,9 +14,10 @@ from typing import TypeVar
 
 import numpy as np
 
-from farfeel.media.audio import SPEECH_SUFFIXES, read_audio
+from farfeel.media.audio import SPEECH_SUFFIXES
 from farfeel.media.face import FaceDetector
 from farfeel.media.face_video import FaceVideo
+from farfeel.media.microphone_files import named, read_files
 from farfeel.media.video import media_info
 from farfeel.recipe import Recipe
 from farfeel.recognise.inputs import Source, source_file
@@ -49,7 +50,7 @@ def decode(source: Source, recipes: Sequence[Recipe], options: Options = DEFAULT
     """Decode a recording for the networks of all recipes. Raises FarfeelError."""
     with source_file(source) as file:
         recording, notes = open_recording(file.path, recipes[0], options)
-        found = model_input(recording, notes, recipes, options.mics, str(options.audio or file.path))
+        found = model_input(recording, notes, recipes, options.mics, named(options.audio_files(file.path)))
         return ModelInput(found.views, file.named(found.draft))
 
 
@@ -59,12 +60,15 @@ def open_recording(path: str | Path, recipe: Recipe, options: Options = DEFAULTS
     Where the recipe takes audio and video and one of them cannot be used, the other is returned alone.
     """
     rate = recipe.audio.sample_rate
+    notes_on_files: list[str] = []
 
-    def read(file: Path) -> tuple[np.ndarray, float]:
-        audio = read_audio(file, rate)
+    def read(files: Sequence[Path]) -> tuple[np.ndarray, float]:
+        audio, found = read_files(files, rate)
+        notes_on_files.extend(found)
         return audio, audio.shape[1] / rate
 
     audio, video, notes = open_parts(path, recipe, options, read)
+    notes = notes_on_files + notes
     if video and audio is not None and not video.is_still:
         surplus_s = video.video_end_s - audio.shape[1] / rate
         if abs(surplus_s) > MISMATCH_S:
@@ -77,21 +81,23 @@ def open_parts(
     path: str | Path,
     recipe: Recipe,
     options: Options,
-    read: Callable[[Path], tuple[T, float]],
+    read: Callable[[Sequence[Path]], tuple[T, float]],
     by_window: bool = False,
 ) -> tuple[T | None, FaceVideo | None, list[str]]:
     """The audio as `read` returns it, the video, and notes on what cannot be used.
 
-    `read` takes the file that holds the audio; it returns what it read and its length in seconds. Raises FarfeelError
+    `read` takes the files that hold the audio; it returns what it read and its length in seconds. Raises FarfeelError
     where neither audio nor video can be used.
     """
-    wanted = wanted_parts(recipe, options.modalities)
-    path, problems = Path(path), Problems()
+    path, problems, files = Path(path), Problems(), options.audio_files(path)
+    # Where the recording is one of the files of its microphones, there is no video to look for.
+    of_microphones = len(files) > 1 and path in files
+    wanted = wanted_parts(recipe, "audio" if of_microphones else options.modalities)
     info = problems.avoid("video", lambda: media_info(path)) if "video" in wanted else None
     video_info = info.video if info else None
     found = video = None
     if "audio" in wanted and (options.audio or info is None or info.audio or video_info is None):
-        found = problems.avoid("audio", lambda: read(Path(options.audio or path)))
+        found = problems.avoid("audio", lambda: read(files))
     audio, end_s = found or (None, None)
     offset_s = options.audio_offset_s if options.audio else 0.0  # A video's own audio begins with it.
     if video_info or (

@@ -27,7 +27,8 @@ class Options:
     """How a recording is read, and when a prediction has no label.
 
     mics: the microphones to use, counted from 0; None: all that the checkpoint takes.
-    audio: another file that holds the audio of a video, for instance of a microphone array.
+    audio: another file that holds the audio of a video, for instance of a microphone array. Several files are one
+        recording with one file for each microphone; its channels are those of the files, in their order.
     audio_offset_s: seconds from the start of the video to the start of `audio`.
     face: which face of the video to use: largest, left, right, or whole for the whole picture.
     modalities: audio, video or both; audio and video use that part of the recording alone.
@@ -43,7 +44,7 @@ class Options:
     """
 
     mics: Sequence[int] | None = None
-    audio: FilePath | None = None
+    audio: FilePath | Sequence[FilePath] | None = None
     audio_offset_s: float = 0.0
     face: str = "largest"
     modalities: str = "both"
@@ -52,9 +53,8 @@ class Options:
     abstain_below: float = 0.0
 
     def __post_init__(self) -> None:
-        for name in ("audio", "face_model"):
-            value = getattr(self, name)
-            object.__setattr__(self, name, None if value is None else Path(value))
+        object.__setattr__(self, "audio", None if self.audio is None else _audio(self.audio))
+        object.__setattr__(self, "face_model", None if self.face_model is None else Path(self.face_model))
         object.__setattr__(self, "mics", None if self.mics is None else _mics(self.mics))
         if not math.isfinite(self.audio_offset_s):
             raise FarfeelError(f"audio_offset_s is {self.audio_offset_s}, expected a finite number; correct it")
@@ -66,6 +66,12 @@ class Options:
             )
         if not 0 <= self.abstain_below <= 1:
             raise FarfeelError(f"abstain_below is {self.abstain_below}, expected a number from 0 to 1; correct it")
+
+    def audio_files(self, recording: FilePath) -> tuple[Path, ...]:
+        """The files that hold the audio: `audio`, or the recording itself."""
+        if self.audio is None:
+            return (Path(recording),)
+        return (Path(self.audio),) if isinstance(self.audio, str | os.PathLike) else tuple(map(Path, self.audio))
 
 
 class StreamChanges(TypedDict, total=False):
@@ -82,7 +88,7 @@ class OptionChanges(StreamChanges, total=False):
     """The fields of `Options` as keywords, for type checkers and editors."""
 
     mics: Sequence[int] | None
-    audio: FilePath | None
+    audio: FilePath | Sequence[FilePath] | None
     audio_offset_s: float
 
 
@@ -96,6 +102,20 @@ def options_of(options: Options | None, **changes: Any) -> Options:
             f"the options are {_named(options)}, expected farfeel.Options; name single options, as in mics=[0, 2]"
         )
     return replace(options or DEFAULTS, **changes)
+
+
+def _audio(audio: FilePath | Sequence[FilePath]) -> Path | tuple[Path, ...]:
+    if isinstance(audio, str | os.PathLike):
+        return Path(audio)
+    try:
+        files = [Path(file) for file in audio]
+    except TypeError:
+        raise FarfeelError(f"audio is {_named(audio)}, expected a path or several paths; correct it") from None
+    if not files:
+        raise FarfeelError("audio is an empty list, expected a path or several paths; correct it")
+    if twice := next((file for file in files if files.count(file) > 1), None):
+        raise FarfeelError(f"{twice} is named twice as audio, expected one file for each microphone; remove one")
+    return files[0] if len(files) == 1 else tuple(files)
 
 
 def _mics(mics: object) -> tuple[int, ...]:

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Unpack
 
 import numpy as np
 
-from farfeel.media.audio import AudioInfo, audio_blocks, audio_info
+from farfeel.media.audio import AudioInfo
 from farfeel.media.face_video import FaceVideo
+from farfeel.media.microphone_files import files_blocks, files_info, named
 from farfeel.recipe import Recipe
 from farfeel.recognise.decoding import (
     ModelInput,
@@ -284,16 +285,17 @@ class Recognizer:
 
     def _timeline(self, path: Path, step_s: float, options: Options, on_progress: OnProgress | None) -> Timeline:
         recipe = self._one_window()
-        info, video, notes = open_parts(path, recipe, options, _described, by_window=True)
-        if info is None:
+        found_audio, video, notes = open_parts(path, recipe, options, _described, by_window=True)
+        if found_audio is None:
             assert video is not None
             return self._video_timeline(video, notes, step_s, options, on_progress)
-        file = Path(options.audio or path)
-        mics = default_mics(self.recipes, info.channels, str(file)) if options.mics is None else options.mics
-        mics = require_mics(mics, info.channels, str(file))
+        info, notes = found_audio[0], [*found_audio[1], *notes]
+        files = options.audio_files(path)
+        mics = default_mics(self.recipes, info.channels, named(files)) if options.mics is None else options.mics
+        mics = require_mics(mics, info.channels, named(files))
         stream = Stream(self._classify, recipe, info.sample_rate, len(mics), step_s, video, options)
         predictions: list[Prediction] = []
-        for block in audio_blocks(file):
+        for block in files_blocks(files):
             predictions += stream.push(block[mics])
             if on_progress:
                 on_progress(min(stream.seconds, info.seconds), info.seconds)
@@ -412,6 +414,6 @@ def _video_form(recipe: Recipe) -> str:
     return f"{video.frames} frames of {video.size} pixels in {recipe.audio.seconds:g} s, {crop}"
 
 
-def _described(file: Path) -> tuple[AudioInfo, float]:
-    info = audio_info(file)
-    return info, info.seconds
+def _described(files: Sequence[Path]) -> tuple[tuple[AudioInfo, list[str]], float]:
+    info, notes = files_info(files)
+    return (info, notes), info.seconds

@@ -21,8 +21,8 @@ from typing import Any
 
 import numpy as np
 
-from farfeel.media.audio import read_audio
 from farfeel.media.face_video import face_video_of
+from farfeel.media.microphone_files import read_files
 from farfeel.recipe import Recipe
 from farfeel.rooms.bank import TABLE, Bank
 from farfeel.rooms.scene import in_room, response_of
@@ -126,7 +126,7 @@ def _examples(job: Job, bank: Bank | None, number: int) -> Iterator[tuple[dict[s
         facts |= {name: getattr(clip, name) for name in ("corpus", "speaker", "emotion", "sentence", "intensity")}
         audio = None
         if clip.audio is not None and job.recipe.modalities != "video":
-            channels = read_audio(clip.audio, job.recipe.audio.sample_rate, clip.start_s, clip.end_s)
+            channels, _ = read_files(clip.audio_files, job.recipe.audio.sample_rate, clip.start_s, clip.end_s)
             audio = channels.mean(axis=0, keepdims=True)
         facts |= {"room": "", "position": ""}
         if bank is not None and audio is not None:

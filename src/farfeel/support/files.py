@@ -129,6 +129,8 @@ def require_folder(path: Path, what: str, remedy: str) -> Path:
 
 
 def _resolved(path: Path) -> Path:
+    if str(path) == "-":
+        raise FarfeelError("--out - is standard output, expected a file or folder on a disk; choose another --out")
     absolute = Path(path).resolve()
     above = next(folder for folder in absolute.parents if folder.exists())
     if not above.is_dir():

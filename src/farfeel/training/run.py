@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from farfeel.corpora import corpus_of
-from farfeel.corpora.corpus import SURROGATE, few
+from farfeel.corpora.corpus import SURROGATE
 from farfeel.corpora.labels import label_details
 from farfeel.evaluate.prepared_test_set import PreparedEvaluationSet
 from farfeel.evaluate.test_set import EvaluationItem, EvaluationSet
@@ -20,6 +20,7 @@ from farfeel.recipe import Recipe
 from farfeel.rooms.bank import Bank
 from farfeel.shards.store import Shards
 from farfeel.support.console import note, progress
+from farfeel.support.text import few
 from farfeel.training.examples import TrainingSet, divide_rooms
 from farfeel.training.loop import fit
 from farfeel.training.prepared_examples import PreparedTrainingSet

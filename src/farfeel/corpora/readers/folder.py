@@ -6,12 +6,14 @@ Without a table, the folders give emotion and speaker. Deeper folders have no me
     angry/door.wav          the speaker is not known
 
 An emotion is one of farfeel's eight or its noun (anger, fear, joy …), in upper or lower case. Audio and video of one
-name in one folder are one clip, and begin together. The name of a file has no meaning.
+name in one folder are one clip, and begin together. The name of a file has no meaning. Recordings are known by their
+suffix or, where that says nothing, by their first bytes. "ö" as one character and as two is one letter in names.
 
 Where the root has a `clips.csv` (UTF-8; commas, semicolons or tabs), its rows are the clips. Folders then have no
 meaning:
 
-    path             audio or video, relative to the root
+    path             audio or video, relative to the root; several audio files, separated by ";", are one recording
+                     with one file for each microphone, as in mic1.wav;mic2.wav
     emotion          as above
     speaker          empty or absent: not known
     start_s, end_s   the clip in its file, in seconds; empty or absent: the whole file
@@ -25,6 +27,7 @@ wherever such clips are scanned, trained on or tested with.
 from __future__ import annotations
 
 import csv
+import functools
 import io
 import math
 import os
@@ -32,15 +35,18 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from farfeel.corpora.corpus import SURROGATE, Corpus, Listing, few, media_files
-from farfeel.media.audio import MIN_SECONDS, SPEECH_SUFFIXES
-from farfeel.media.video import VIDEO_SUFFIXES
+from farfeel.corpora.corpus import SURROGATE, Corpus, Listing
+from farfeel.media.audio import MIN_SECONDS
+from farfeel.media.recordings import kind_of
 from farfeel.support.files import require_folder
+from farfeel.support.folders import files_under
 from farfeel.support.registry import nearest
+from farfeel.support.text import few, nfc
 from farfeel.types import EMOTIONS, Clip, FarfeelError
 
 TABLE = "clips.csv"
 UNKNOWN = "unknown"
+SEPARATOR = ";"  # between the files of one recording
 COLUMNS = ("path", "emotion", "speaker", "start_s", "end_s", "video")
 _NOUNS = {
     "neutral": ("neutrality",),
@@ -59,39 +65,40 @@ _NO_EMOTION = "in the folder "
 
 def _decode(path: Path) -> Clip | None:
     """A path relative to the root → its clip; None where its folder is no emotion."""
+    return _decode_as(path, kind_of(path))
+
+
+def _decode_as(path: Path, kind: str) -> Clip | None:
     emotion = _EMOTION_OF.get(path.parts[0].strip().lower())
-    if emotion is None or len(path.parts) < 2 or not _is_recording(path):
+    if emotion is None or len(path.parts) < 2 or not kind:
         return None
-    return _clip(path, emotion, path.parts[1] if len(path.parts) > 2 else "", path.with_suffix("").as_posix())
+    return _clip(path, kind, emotion, path.parts[1] if len(path.parts) > 2 else "", path.with_suffix("").as_posix())
 
 
 def _decode_placed(path: Path, root: Path) -> Clip | str | None:
     """A path under the root → its clip; or the reason why a recording is left out."""
     inside = path.relative_to(root)
-    clip = _decode(inside)
+    kind = kind_of(path)
+    if not kind:
+        return None
+    clip = _decode_as(inside, kind)
     if clip:
         return replace(clip, audio=path, video=path if clip.video else None)
-    if not _is_recording(path):
-        return None
     if len(inside.parts) < 2:
         return "outside the emotions' folders"
     return f"{_NO_EMOTION}{inside.parts[0]}, which is no emotion"
 
 
-def _is_recording(path: Path) -> bool:
-    return path.suffix.lower() in (*SPEECH_SUFFIXES, *VIDEO_SUFFIXES)
-
-
-def _clip(path: Path, emotion: str, speaker: str, name: str) -> Clip:
+def _clip(path: Path, kind: str, emotion: str, speaker: str, name: str) -> Clip:
     known = speaker.strip().lower() not in ("", UNKNOWN)
     return Clip(
-        id=name,
+        id=nfc(name),
         corpus="folder",
         # The name of the file, not of the clip: two stretches of one file may be of one person.
-        speaker=speaker.strip() if known else f"{UNKNOWN}-{path.with_suffix('').as_posix()}",
+        speaker=nfc(speaker.strip() if known else f"{UNKNOWN}-{path.with_suffix('').as_posix()}"),
         emotion=emotion,
         audio=path,  # videos have audio too
-        video=path if path.suffix.lower() in VIDEO_SUFFIXES else None,
+        video=path if kind == "video" else None,
     )
 
 
@@ -182,10 +189,12 @@ def _of_table(root: Path) -> Listing:
         clips.append(clip)
     if not clips:
         raise FarfeelError(f"{root / TABLE} has no row, expected one for each clip; fill it in or remove it")
-    named = {file for clip in clips for file in (clip.audio, clip.video)}
-    others = sum(_is_recording(file) and file not in named for file in media_files(root))
+    named = {file for clip in clips for file in (*clip.audio_files, clip.video)} | {root / TABLE}
+    others = [file for file in files_under(root) if file not in named]
+    recordings = [file for file in others if kind_of(file)]
     clips.sort(key=lambda clip: (clip.speaker, clip.id))
-    return Listing(tuple(clips), {f"not in {TABLE}": others} if others else {}, ())
+    skipped = {f"not in {TABLE}": len(recordings)} if recordings else {}
+    return Listing(tuple(clips), skipped, (), tuple(file for file in others if file not in recordings))
 
 
 def _rows(table: Path) -> Iterator[tuple[int, dict[str, str]]]:
@@ -243,7 +252,7 @@ def _read_row(row: dict[str, str], root: Path, where: str) -> Clip:
         near = nearest(row["emotion"], tuple(_EMOTION_OF))
         remedy = f"did you mean {near}?" if near else "choose one of them, or remove the row"
         raise FarfeelError(f"{where}: emotion {row['emotion'][:40]!r} is none of {_KNOWN}; {remedy}")
-    path = _file(row["path"], "path", root, where)
+    path, *more = _files(row["path"], root, where)
     start_s = _seconds(row, "start_s", where)
     end_s = _seconds(row, "end_s", where)
     if end_s is not None and end_s - (start_s or 0.0) < MIN_SECONDS:
@@ -254,12 +263,23 @@ def _read_row(row: dict[str, str], root: Path, where: str) -> Clip:
     name = path.with_suffix("").as_posix()
     if start_s is not None or end_s is not None:
         name += f"@{start_s or 0:g}" + ("" if end_s is None else f"-{end_s:g}")
-    clip = _clip(path, emotion, row.get("speaker", ""), name)
-    video = clip.video
+    clip = _clip(path, kind_of(root / path), emotion, row.get("speaker", ""), name)
+    video = None if more else clip.video
     if row.get("video"):
         video = _file(row["video"], "video", root, where)
-    clip = replace(clip, audio=root / path, video=None if video is None else root / video)
-    return replace(clip, start_s=start_s or 0.0, end_s=end_s)
+    clip = replace(clip, audio=root / path, more_audio=tuple(root / file for file in more))
+    return replace(clip, video=None if video is None else root / video, start_s=start_s or 0.0, end_s=end_s)
+
+
+def _files(cell: str, root: Path, where: str) -> list[Path]:
+    """The audio or video file of a cell, or its audio files: one for each microphone."""
+    names = [name.strip() for name in cell.split(SEPARATOR)]
+    if len(names) == 1 or _named(cell, Path(os.path.abspath(root))) is not None:  # a name may contain the separator
+        return [_file(cell, "path", root, where)]
+    files = [_file(name, "path", root, where) for name in names if name]
+    if twice := next((file for file in files if files.count(file) > 1), None):
+        raise FarfeelError(f"{where}: path names {twice} twice, expected one file for each microphone; remove one")
+    return files
 
 
 def _file(cell: str, column: str, root: Path, where: str) -> Path:
@@ -267,13 +287,39 @@ def _file(cell: str, column: str, root: Path, where: str) -> Path:
     if not cell:
         raise FarfeelError(f"{where}: no {column}, expected a file under {root}; fill it in or remove the row")
     base = Path(os.path.abspath(root))
-    file = Path(os.path.normpath(base / cell.replace("\\", "/")))  # a table may come from Windows
+    file = _place(cell, base)
     if not file.is_relative_to(base):
         raise FarfeelError(f"{where}: {column} {cell[:200]} is outside {root}, expected a file in it; move it there")
-    if not os.path.isfile(file):  # Path.is_file raises for a name that is too long, such as one with a missing quote.
-        found = "is a folder" if os.path.isdir(file) else "does not exist"
-        raise FarfeelError(f"{where}: {column} {cell[:200]} {found}; expected a file under {root}; correct the row")
-    return file.relative_to(base)
+    found = _named(cell, base)
+    if found is None:
+        problem = "is a folder" if os.path.isdir(file) else "does not exist"
+        raise FarfeelError(f"{where}: {column} {cell[:200]} {problem}; expected a file under {root}; correct the row")
+    return found.relative_to(base)
+
+
+def _place(cell: str, base: Path) -> Path:
+    return Path(os.path.normpath(base / cell.replace("\\", "/")))  # a table may come from Windows
+
+
+def _named(cell: str, base: Path) -> Path | None:
+    """The file under `base` that a cell names, whether its letters are composed or decomposed; None: no such file."""
+    file = _place(cell, base)
+    if os.path.isfile(file):  # Path.is_file raises for a name that is too long, such as one with a missing quote.
+        return file
+    if not file.is_relative_to(base):
+        return None
+    found = base
+    for part in file.relative_to(base).parts:
+        alike = [part] if os.path.exists(found / part) else [name for name in _names(found) if nfc(name) == nfc(part)]
+        if not alike:
+            return None
+        found /= alike[0]
+    return found if os.path.isfile(found) else None
+
+
+@functools.lru_cache(maxsize=64)
+def _names(folder: Path) -> tuple[str, ...]:
+    return tuple(sorted(os.listdir(folder))) if os.path.isdir(folder) else ()
 
 
 def _seconds(row: dict[str, str], column: str, where: str) -> float | None:

@@ -2,7 +2,8 @@
 
     RLRVarAcLab_Absorptive_<panels>_S<azimuth>-<distance in cm>_R1_FRL10cm.<wav|flac>
 
-or SBG1 to SBG4 for sources in the corners. The position of the array in its room is not published, so `geometry` is
+or SBG1 to SBG4 for sources in the corners. Any condition is a room: also one whose name is no number, and one of
+another kind than Absorptive. The position of the array in its room is not published, so `geometry` is
 None.
 """
 
@@ -15,7 +16,7 @@ from farfeel.rooms.measured import Position, positions_in, responses_at
 from farfeel.support.files import require_folder
 from farfeel.types import Rir
 
-_NAME = re.compile(r"RLRVarAcLab_Absorptive_(\d+)_(S\d+-\d+|SBG\d)_R\d+_FRL10cm")
+_NAME = re.compile(r"RLRVarAcLab_(?:Absorptive_)?(.+)_(S[^_]*)_R(\d+)_FRL10cm", re.IGNORECASE)
 
 
 def r3vival(root: Path, sample_rate: int = 16000, array: str | None = None) -> list[Rir]:
@@ -31,4 +32,7 @@ def r3vival(root: Path, sample_rate: int = 16000, array: str | None = None) -> l
 
 def _position(path: Path) -> Position | None:
     match = _NAME.fullmatch(path.stem)
-    return (f"r3vival_{match[1]}", match[2]) if match else None
+    if not match:
+        return None
+    receiver = "" if match[3] == "1" else f"-R{match[3]}"
+    return f"r3vival_{match[1]}", match[2] + receiver
