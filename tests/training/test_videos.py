@@ -144,7 +144,16 @@ def test_the_frames_shown_are_those_of_the_stretch_that_is_heard(
         soundfile.write(tmp_path / f"{seconds}.wav", ramp, 16000, subtype="FLOAT")
         film = clock(tmp_path / f"{seconds}.mp4", whole_s + offset_s)
         clip = Clip(
-            "a", "own", "1", "happy", tmp_path / f"{seconds}.wav", film, start_s, whole_s, video_offset_s=offset_s
+            "a",
+            "own",
+            "1",
+            "happy",
+            tmp_path / f"{seconds}.wav",
+            film,
+            start_s,
+            whole_s,
+            video_offset_s=offset_s,
+            face="whole",
         )
         clips = TrainingSet([clip], recipe, None)
         for epoch in range(12):
@@ -164,7 +173,7 @@ def test_silence_that_is_trimmed_off_is_not_shown_either(tmp_path: Path, filmed:
     ramp = 0.1 + 0.1 * np.arange(4 * 16000) / 16000
     ramp[: 2 * 16000] = 0
     soundfile.write(tmp_path / "late.wav", ramp, 16000, subtype="FLOAT")
-    clip = Clip("a", "own", "1", "happy", tmp_path / "late.wav", clock(tmp_path / "late.mp4", 4))
+    clip = Clip("a", "own", "1", "happy", tmp_path / "late.wav", clock(tmp_path / "late.mp4", 4), face="whole")
     clips = TrainingSet([clip], recipe, None)
     for epoch in range(6):
         clips.set_epoch(epoch)
