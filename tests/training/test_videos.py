@@ -144,7 +144,16 @@ def test_the_frames_are_of_the_same_stretch_as_the_audio(
         soundfile.write(tmp_path / f"{seconds}.wav", ramp, 16000, subtype="FLOAT")
         video = clock(tmp_path / f"{seconds}.mp4", whole_s + offset_s)
         clip = Clip(
-            "a", "own", "1", "happy", tmp_path / f"{seconds}.wav", video, start_s, whole_s, video_offset_s=offset_s
+            "a",
+            "own",
+            "1",
+            "happy",
+            tmp_path / f"{seconds}.wav",
+            video,
+            start_s,
+            whole_s,
+            video_offset_s=offset_s,
+            face="whole",
         )
         clips = TrainingSet([clip], recipe, None)
         for epoch in range(12):
@@ -164,7 +173,7 @@ def test_frames_of_trimmed_silence_are_not_used_either(tmp_path: Path, audiovisu
     ramp = 0.1 + 0.1 * np.arange(4 * 16000) / 16000
     ramp[: 2 * 16000] = 0
     soundfile.write(tmp_path / "late.wav", ramp, 16000, subtype="FLOAT")
-    clip = Clip("a", "own", "1", "happy", tmp_path / "late.wav", clock(tmp_path / "late.mp4", 4))
+    clip = Clip("a", "own", "1", "happy", tmp_path / "late.wav", clock(tmp_path / "late.mp4", 4), face="whole")
     clips = TrainingSet([clip], recipe, None)
     for epoch in range(6):
         clips.set_epoch(epoch)

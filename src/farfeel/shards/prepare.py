@@ -139,7 +139,10 @@ def _examples(job: Job, bank: Bank | None, number: int) -> Iterator[tuple[dict[s
         else:
             footage = face_video_of(clip, job.recipe)
             at_s, frames = footage.all_frames()
-            yield facts, Example(audio, frames, at_s, footage.begin_s, footage.end_s)
+            if len(frames):
+                yield facts, Example(audio, frames, at_s, footage.begin_s, footage.end_s)
+            else:  # no face in it
+                yield facts, Example(audio)
 
 
 def key_of(clip: Clip, rendering: int) -> str:
