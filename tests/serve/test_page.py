@@ -78,7 +78,10 @@ def test_the_page_refuses_larger_files_than_the_limits(paged: Served) -> None:
 def test_an_exception_of_gradio_is_one_line_of_the_log(
     paged: Served, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    joined = {"data": None, "fn_index": 0, "session_hash": "any"}
+    """A wrong value for one of the functions of the page, here the one with six inputs."""
+    functions = httpx.get(f"{paged.url}/ui/config").json()["dependencies"]
+    function = next(each["id"] for each in functions if len(each["inputs"]) == 6)
+    joined = {"data": [5, None, "", "largest", "both", "x"], "fn_index": function, "session_hash": "any"}
     with caplog.at_level(logging.INFO, "farfeel.serve"):
         assert httpx.post(f"{paged.url}/ui/gradio_api/queue/join", json=joined).status_code == 200
         for _ in range(500):
