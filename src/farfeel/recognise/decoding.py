@@ -14,7 +14,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from farfeel.media.audio import SPEECH_SUFFIXES, read_audio
+from farfeel.media.audio import SPEECH_SUFFIXES, read_audio, unused_audio
 from farfeel.media.face import FaceDetector
 from farfeel.media.face_video import FaceVideo
 from farfeel.media.video import media_info
@@ -80,6 +80,8 @@ def open_recording(
         return audio, audio.shape[1] / rate
 
     sound, footage, notes = open_parts(path, recipe, options, hear, detector)
+    if sound is not None and (unused := unused_audio(Path(options.audio or path))):
+        notes.append(unused)
     if footage and sound is not None and not footage.is_still:
         rest_s = footage.video_end_s - sound.shape[1] / rate
         if abs(rest_s) > MISMATCH_S:

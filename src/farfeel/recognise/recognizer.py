@@ -212,6 +212,7 @@ class Recognizer:
             assert footage is not None
             return self._film_timeline(footage, notes, step_s, abstain_below, on_progress)
         sound = Path(options.audio or path)
+        notes += [heard.unused] * bool(heard.unused)
         chosen = default_mics(self.recipes, heard.channels, str(sound)) if options.mics is None else options.mics
         chosen = require_mics(chosen, heard.channels, str(sound))
         stream = Stream(self._classify, recipe, heard.sample_rate, len(chosen), step_s, footage, abstain_below)
