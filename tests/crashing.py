@@ -3,9 +3,10 @@ workers import this."""
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from pathlib import Path
 
+from farfeel.media.isolation import isolated, isolated_blocks
 from farfeel.recipe import Recipe
 from farfeel.recognise.decoding import Options, Prepared, prepare
 from farfeel.training.processes import here
@@ -22,3 +23,19 @@ def fail_or_wait() -> None:
     if here().rank == 1:
         raise FarfeelError("sad.wav is damaged")
     time.sleep(600)
+
+
+@isolated
+def decode(path: Path, signal: int = 0) -> int:
+    """The process that decodes; with a signal it dies of that."""
+    if signal:
+        os.kill(os.getpid(), signal)
+    return os.getpid()
+
+
+@isolated_blocks
+def decode_blocks(path: Path, count: int, signal: int = 0) -> Generator[int]:
+    """`count` numbers, and then the signal."""
+    yield from range(count)
+    if signal:
+        os.kill(os.getpid(), signal)

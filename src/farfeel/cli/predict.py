@@ -96,10 +96,10 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 
 def _predict(args: argparse.Namespace) -> int:
     from farfeel.media.audio import SPEECH_SUFFIXES
+    from farfeel.media.isolation import isolated_decoding
     from farfeel.media.video import VIDEO_SUFFIXES
     from farfeel.recognise.decoding import Options
     from farfeel.recognise.recognizer import Recognizer
-    from farfeel.show.predictions import render
     from farfeel.show.timeline import format_of
     from farfeel.support.files import require_file_place, require_folder_place
 
@@ -127,9 +127,20 @@ def _predict(args: argparse.Namespace) -> int:
     if args.engine == "ray" and (args.timeline or args.debug_dir):
         raise FarfeelError("--engine ray takes no --timeline and no --debug-dir; leave them out, or leave it out")
     engine = "onnx" if args.engine == "onnx" else "torch"
-    recognizer = Recognizer.load(args.checkpoint, where, args.precision, engine, args.front_end)
     options = Options(args.mics, args.audio, args.audio_offset, args.face, args.modalities, args.face_model)
     checkpoint = ", ".join(map(str, args.checkpoint or ["default"]))
+    # A few files are decoded beside this process: one of them may crash the decoder, the others get their answers.
+    beside = len(files) <= FEW and any(path.suffix.lower() not in (".wav", ".flac") for path in files)
+    with isolated_decoding(early=beside):
+        recognizer = Recognizer.load(args.checkpoint, where, args.precision, engine, args.front_end)
+        return _recognise(args, recognizer, files, options, checkpoint)
+
+
+def _recognise(
+    args: argparse.Namespace, recognizer: Recognizer, files: list[Path], options: Options, checkpoint: str
+) -> int:
+    from farfeel.show.predictions import render
+
     if args.timeline:
         return _timelines(args, recognizer, files, options, checkpoint)
     found, failures = [], []

@@ -21,7 +21,8 @@ import soxr
 
 from farfeel.media.audio_track import audio_track_blocks, audio_track_info, read_header
 from farfeel.media.container import is_complete
-from farfeel.media.sound_headers import MAX_SHORTFALL, is_for_libsndfile, require_whole_mp3
+from farfeel.media.isolation import isolated
+from farfeel.media.sound_headers import MAX_SHORTFALL, is_for_libsndfile, is_sound_only, require_whole_mp3
 from farfeel.types import FarfeelError
 
 AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".mp3", ".aiff", ".aif", ".w64")
@@ -83,6 +84,14 @@ def audio_info(path: Path) -> AudioInfo:
         codec = track.codec.upper()
         return AudioInfo(track.sample_rate, track.channels, track.seconds, codec, by_ffmpeg=True, unused=track.unused)
     return info
+
+
+def sound_info(path: Path) -> AudioInfo | None:
+    """Describe a file whose format cannot contain a video and which libsndfile reads. Returns None for all others."""
+    try:
+        return _exact_info(path) if is_sound_only(Path(path)) else None
+    except (FarfeelError, OSError, ValueError):
+        return None
 
 
 def unused_audio(path: Path) -> str:
@@ -229,6 +238,7 @@ def _clip_samples(path: Path, start_s: float, end_s: float | None) -> tuple[np.n
     return samples, info.sample_rate
 
 
+@isolated
 def _clip_by_ffmpeg(path: Path, start_s: float, end_s: float | None) -> tuple[np.ndarray, int]:
     header = read_header(path)
     if header is None:

@@ -41,6 +41,7 @@ from farfeel.media.container import (
     tick_s,
     video_stream,
 )
+from farfeel.media.isolation import isolated, isolated_blocks
 from farfeel.types import FarfeelError
 
 PREROLL_S = 0.25  # Audio to decode before the first sample is correct. AAC and MP3 need two packets, Opus needs 80 ms.
@@ -96,6 +97,7 @@ class Lengths:
     video_s: float | None
 
 
+@isolated
 def audio_track_info(path: Path) -> AudioTrackInfo | None:
     """Describe only the audio of a media file. Returns None if there is none.
 
@@ -116,6 +118,7 @@ def track_info(path: Path, container: InputContainer) -> AudioTrackInfo | None:
     return AudioTrackInfo(channels, main.rate, lengths.audio_s or 0.0, main.name or "", _unused(container))
 
 
+@isolated
 def read_header(path: Path) -> Header | None:
     """The header of the main audio track. None: the file has no audio."""
     with open_container(path, kind="audio") as container:
@@ -151,6 +154,7 @@ def read_audio_track(path: Path, start_s: float = 0.0, end_s: float | None = Non
     return np.concatenate([block for block, _ in blocks], axis=1), blocks[0][1]
 
 
+@isolated_blocks
 def audio_track_blocks(
     path: Path, start_s: float = 0.0, end_s: float | None = None
 ) -> Generator[tuple[np.ndarray, int]]:
