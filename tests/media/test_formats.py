@@ -1,6 +1,7 @@
 """Laws of formats: what FFmpeg reads safely is read, and everything else is one line that lists what is expected."""
 
 import os
+import re
 import struct
 from collections.abc import Callable
 from fractions import Fraction
@@ -174,6 +175,15 @@ def one_line(read: Callable[[Path], object], path: Path) -> str:
 def test_no_accepted_format_refers_to_other_files() -> None:
     assert not set(FORMATS.split(",")) & set(REFERRING)
     assert len(set(FORMATS.split(","))) == FORMATS.count(",") + 1
+
+
+def test_the_documents_list_every_accepted_format_and_no_other() -> None:
+    table = (Path(__file__).parents[2] / "docs" / "formats.md").read_text(encoding="utf-8")
+    rows = [
+        row.split("|")[2] for row in table.splitlines() if row.startswith(("| audio |", "| video,", "| pictures |"))
+    ]
+    words = re.sub(r"\([^)]*\)", "", " ".join(rows)).split()
+    assert sorted(words) == sorted(FORMATS.split(","))
 
 
 def with_exif(path: Path, orientation: int) -> Path:

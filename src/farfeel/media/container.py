@@ -21,7 +21,7 @@ from av.audio.stream import AudioStream
 from av.container import InputContainer
 from av.error import FFmpegError
 from av.sidedata.sidedata import Type as SideDataType
-from av.stream import Discard, Disposition, Stream
+from av.stream import Disposition, Stream
 from av.video.stream import VideoStream
 
 from farfeel.types import FarfeelError
@@ -278,10 +278,13 @@ class PacketEnd:
 
 def discard_others(container: InputContainer, *streams: Stream) -> None:
     """Skip the packets of all other streams while the file is read."""
+    discard = getattr(av.stream, "Discard", None)
+    if discard is None:  # before PyAV 18: the packets are read, and `read_packets` leaves them out
+        return
     kept = {stream.index for stream in streams}
     for stream in container.streams:
         if stream.index not in kept:
-            stream.discard = Discard.all
+            stream.discard = discard.all
 
 
 def seek(container: InputContainer, stream: Stream, tick: int) -> bool:
