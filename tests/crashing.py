@@ -33,6 +33,12 @@ def decode(path: Path, signal: int = 0) -> int:
     return os.getpid()
 
 
+@isolated
+def exhaust(path: Path) -> None:
+    """More memory than any machine has."""
+    bytearray(2**60)
+
+
 @isolated_blocks
 def decode_blocks(path: Path, count: int, signal: int = 0) -> Generator[int]:
     """`count` numbers, and then the signal."""

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from crashing import decode, decode_blocks
+from crashing import decode, decode_blocks, exhaust
 from farfeel.corpora.video_files import write_film
 from farfeel.media.audio import audio_blocks, audio_info, read_audio
 from farfeel.media.isolation import isolated_decoding
@@ -65,6 +65,11 @@ def test_errors_are_the_same(tmp_path: Path) -> None:
     with isolated_decoding(), pytest.raises(FarfeelError) as isolated:
         media_info(path)
     assert str(isolated.value) == str(plain.value)
+
+
+def test_a_lack_of_memory_is_one_line() -> None:
+    with isolated_decoding(), pytest.raises(FarfeelError, match=r"^talk.mp4 needs more memory than there is"):
+        exhaust(FILE)
 
 
 @pytest.mark.parametrize("reason", [signal.SIGSEGV, signal.SIGABRT, signal.SIGKILL])

@@ -22,6 +22,11 @@ RATE = 16000
 FPS = 25
 
 
+before_pyav_19 = pytest.mark.skipif(
+    int(av.__version__.split(".")[0]) >= 19, reason="this FFmpeg writes AAC with at most 8 channels"
+)
+
+
 def tones(channels: int = 1, seconds: float = 2.0, rate: int = RATE, first_hz: float = 300.0) -> np.ndarray:
     """(M, T) float32: each channel is a tone of its own, 50 Hz above the one before."""
     time = np.arange(round(seconds * rate)) / rate
@@ -211,6 +216,17 @@ def matroska_stating(path: Path, seconds: float) -> Path:
     return patched(path, mark + 3, struct.pack(">d", 1000 * seconds))
 
 
+@pytest.mark.parametrize("stated_s", [20.0, 1e9])
+def test_a_whole_matroska_file_is_not_cut_off_whatever_duration_it_states(tmp_path: Path, stated_s: float) -> None:
+    path = write_tracks(tmp_path / "talk.mkv", [tones(seconds=3)], "pcm_s16le", picture_s=Fraction(0))
+    matroska_stating(path, stated_s)
+    assert_all_is_read(path, 3)
+    assert read_frames(path, [0.5, 2.9]).pixels.shape == (2, 48, 64, 3)
+    path.write_bytes(path.read_bytes()[:-30000])
+    with pytest.raises(FarfeelError, match="is cut off"):
+        read_audio(path, RATE)
+
+
 def test_a_length_in_a_header_is_no_limit(tmp_path: Path) -> None:
     path = matroska_stating(write_tracks(tmp_path / "short.mkv", [tones(seconds=5)], "pcm_s16le"), 1.0)
     assert_all_is_read(path, 5)
@@ -314,7 +330,8 @@ def test_joined_streams_whose_times_begin_again_are_read_whole(tmp_path: Path) -
 @pytest.mark.parametrize(
     ("name", "codec", "layout", "channels", "rate"),
     [
-        *[("a.m4a", "aac", "7.1", 8, RATE), ("b.m4a", "aac", "hexadecagonal", 16, RATE)],
+        ("a.m4a", "aac", "7.1", 8, RATE),
+        pytest.param(*("b.m4a", "aac", "hexadecagonal", 16, RATE), marks=before_pyav_19),
         *[("c.opus", "libopus", "7.1", 8, 48000), ("d.mkv", "libopus", "7.1", 8, 48000)],
         *[("e.wv", "wavpack", "7.1", 8, RATE), ("f.wv", "wavpack", "24 channels", 24, RATE)],
         *[("g.m4a", "alac", "7.1(wide)", 8, RATE), ("h.mkv", "pcm_s16le", "32 channels", 32, RATE)],

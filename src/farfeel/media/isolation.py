@@ -131,6 +131,8 @@ class _Child:
             except BaseException:  # As of Ctrl-C: the answer that is still to come would be taken for the next one.
                 self.stop()
                 raise
+        if kind == "error" and isinstance(answer, MemoryError):
+            raise FarfeelError(f"{path} needs more memory than there is to decode it; cut it into clips")
         if kind == "error":
             raise answer
         return answer
