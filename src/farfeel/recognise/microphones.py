@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 FRAME_S = 0.03
-LOW_HZ = 120.0  # Hum of the mains and rumble are below.
+LOW_HZ = 80.0  # Below are rumble and the mains, and no voice.
 SILENCE_DB = -90.0  # of a frame above LOW_HZ, or of a whole channel's peak: no signal
 ACTIVE_DB = 25.0  # A frame is active where some microphone is within this of the loudest frame of all.
 MISSING = 0.1  # share of the active frames in which a microphone may be silent more than the best one

@@ -56,7 +56,7 @@ def recording_windows(recording: Recording, recipe: Recipe) -> Windows:
         whole = judged(levels)
         audio = enhanced(without_nan(audio), whole.usable, recipe)
         if recipe.audio.trim_silence:
-            first, last = speech_span(audio, rate)
+            first, last = speech_span(audio[whole.usable] if whole.usable.any() else audio, rate)
             audio = audio[:, first:last]
         length = audio.shape[1]
     surplus = max(0, length - samples)
