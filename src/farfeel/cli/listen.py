@@ -154,7 +154,7 @@ def _sound_cards() -> Any:
 def _card(wanted: str | None, mics: int | None) -> Iterator[tuple[int, int, Iterator[np.ndarray]]]:
     """Sample rate in Hz, number of microphones M, and blocks (M, T) as the card records them."""
     cards = _sound_cards()
-    which = int(wanted) if wanted and wanted.isdigit() else wanted
+    which = int(wanted) if wanted and wanted.isdecimal() else wanted
     try:
         about = cards.query_devices(which, "input")
     except (ValueError, cards.PortAudioError) as error:
