@@ -193,6 +193,29 @@ def test_a_damaged_state_is_one_clear_line(tmp_path: Path, split: Split, small: 
         train(small(), split, None, tmp_path / "run", resume=True)
 
 
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.9, 0.9999])
+def test_one_flipped_bit_of_a_state_is_found(tmp_path: Path, split: Split, small: Small, share: float) -> None:
+    train(small(), split, None, tmp_path / "run", epochs=1)
+    last = tmp_path / "run" / "last.ckpt"
+    content = bytearray(last.read_bytes())
+    content[int(share * len(content))] ^= 4
+    last.write_bytes(content)
+    with pytest.raises(FarfeelError, match=r"last\.ckpt is damaged, .*its checksum is another"):
+        train(small(), split, None, tmp_path / "run", resume=True)
+
+
+def test_a_state_from_before_checksums_resumes_to_the_same_weights(tmp_path: Path, split: Split, small: Small) -> None:
+    train(small(), split, None, tmp_path / "whole", epochs=2)
+    train(small(), split, None, tmp_path / "run", epochs=1)
+    last = tmp_path / "run" / "last.ckpt"
+    with_checksum = last.read_bytes()
+    torch.save(torch.load(last, weights_only=True), last)
+    assert last.read_bytes() != with_checksum
+    train(small(), split, None, tmp_path / "run", epochs=2, resume=True)
+    one, other = weights(tmp_path / "whole"), weights(tmp_path / "run")
+    assert all(torch.equal(tensor, other[name]) for name, tensor in one.items())
+
+
 def test_a_loss_that_explodes_is_one_clear_line(tmp_path: Path, split: Split, small: Small) -> None:
     with pytest.raises(FarfeelError, match="no longer finite"):
         train(small("train.learning_rate=1e30", "train.clip_norm=0"), split, None, tmp_path / "run")

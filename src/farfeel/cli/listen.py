@@ -154,7 +154,7 @@ def _sound_cards() -> Any:
 def _card(wanted: str | None, mics: int | None) -> Iterator[tuple[int, int, Iterator[np.ndarray]]]:
     """Sample rate in Hz, number of microphones M, and blocks (M, T) as the card records them."""
     cards = _sound_cards()
-    card = int(wanted) if wanted and wanted.isdigit() else wanted
+    card = int(wanted) if wanted and wanted.isdecimal() else wanted
     try:
         info = cards.query_devices(card, "input")
     except (ValueError, cards.PortAudioError) as error:

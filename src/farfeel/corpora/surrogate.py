@@ -22,6 +22,7 @@ import zlib
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -37,6 +38,7 @@ from farfeel.corpora.video_files import write_video
 from farfeel.media.audio import audio_info
 from farfeel.media.camera import simulate_camera
 from farfeel.recipe import Camera
+from farfeel.support.console import quiet_libraries
 from farfeel.support.files import replacing_file, require_replaceable
 from farfeel.support.parameters import read_parameters, require_same
 from farfeel.types import Clip, FarfeelError
@@ -186,7 +188,9 @@ def _make_video(pairing: Pair, video: Path, seed: int) -> None:
     if video.exists():
         return
     path = _path(pairing.still)
-    still = cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), cv2.IMREAD_COLOR_RGB)
+    still = None
+    with suppress(cv2.error), quiet_libraries():
+        still = cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), cv2.IMREAD_COLOR_RGB)
     if still is None:
         raise FarfeelError(f"{path} cannot be decoded, expected a JPEG or PNG; copy it again or remove it")
     clip = pairing.clip
