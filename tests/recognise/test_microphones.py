@@ -59,6 +59,12 @@ def test_a_microphone_that_records_the_voice_stays(change: str) -> None:
     assert judged(frame_levels(audio, RATE)).usable.all()
 
 
+def test_a_word_in_a_minute_of_digital_silence_is_not_silence() -> None:
+    audio = np.zeros((1, 60 * RATE), np.float32)
+    audio[:, 30 * RATE : 31 * RATE] = voice(1, 1.0)
+    assert judged(frame_levels(audio, RATE)).usable.all()
+
+
 def test_the_order_of_microphones_does_not_matter() -> None:
     audio = voice(5)
     audio[3] = 1e-4 * np.random.default_rng(2).standard_normal(audio.shape[1])

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 
 FRAME_S = 0.03
-LOW_HZ = 80.0  # Below are rumble and the mains, and no voice.
-SILENCE_DB = -90.0  # of a frame above LOW_HZ, or of a whole channel's peak: no signal
+LOW_HZ = 20.0  # Below are offsets and rumble.
+EMPTY_DB = -120.0  # A frame below this is digital silence or a constant; the noise of 16 bits is at -98 dB.
+SILENCE_DB = -90.0  # A microphone records nothing if none of its frames is louder.
 ACTIVE_DB = 25.0  # A frame is active where some microphone is within this of the loudest frame of all.
 MISSING = 0.1  # share of the active frames in which a microphone may be silent more than the best one
 MOVING_DB = 15.0  # range of levels of a microphone that records something that comes and goes
@@ -26,7 +27,7 @@ BLOCK = 2000  # frames in one Fourier transform: bounds the memory of a long rec
 def frame_levels(audio: np.ndarray, sample_rate: int) -> np.ndarray:
     """The level of each frame of FRAME_S above LOW_HZ, without any constant part.
 
-    audio: (M, T) float; NaN and infinity count as silence. Returns (M, F) in dB of full scale, SILENCE_DB or less where
+    audio: (M, T) float; NaN and infinity count as silence. Returns (M, F) in dB of full scale, EMPTY_DB or less where
     nothing is recorded; at least one frame.
     """
     length = max(1, round(FRAME_S * sample_rate))
@@ -73,14 +74,14 @@ def judged(levels: np.ndarray, before: Microphones | None = None) -> Microphones
     levels: (M, F) of `frame_levels`. before: what was known of them earlier, or of the whole recording. It counts where
     nothing in this stretch rises and falls: there, a microphone cannot be told from an input without one.
     """
-    empty = levels <= SILENCE_DB
-    silent = np.asarray(empty.all(axis=1))
+    empty = levels <= EMPTY_DB
+    quiet, loud = np.percentile(np.maximum(levels, EMPTY_DB), [10, 95], axis=1)
+    silent = np.asarray(levels.max(axis=1) <= SILENCE_DB)
     if (~silent).sum() < 2:
         return Microphones(silent, np.zeros_like(silent))
     active = levels.max(axis=0) >= levels.max() - ACTIVE_DB
     missing = empty[:, active].mean(axis=1)
     silent = np.asarray(silent | (missing > missing[~silent].min() + MISSING), dtype=bool)
-    quiet, loud = np.percentile(np.maximum(levels, SILENCE_DB), [10, 95], axis=1)
     moving = ~silent & (loud - quiet >= MOVING_DB)
     if not moving.any():
         known = np.zeros_like(silent) if before is None else before.only_noise & ~silent
