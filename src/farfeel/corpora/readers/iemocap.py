@@ -31,6 +31,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -106,7 +107,8 @@ def _read_dialogue(folder: Path, name: str) -> _Dialogue:
     labels, texts = {}, {}
     for line in _lines(folder / "EmoEvaluation" / f"{name}.txt"):
         if found := _LABEL.match(line):
-            labels[found[2]] = float(found[1]), found[3]
+            with suppress(ValueError):  # A damaged line labels nothing: its utterance is reported as one without.
+                labels[found[2]] = float(found[1]), found[3]
     for line in _lines(folder / "transcriptions" / f"{name}.txt"):
         if found := _TEXT.fullmatch(line):
             texts[found[1]] = found[2]
