@@ -192,3 +192,10 @@ def test_the_published_votes_are_read_whole(real: Callable[[str], Path]) -> None
         assert notes[1:] == [f"left out: {len(whole) - len(voted)} clips of crema-d with tied votes"]
     assert CREMA_D.people
     assert CREMA_D.people(whole) == "43 women and 48 men, 20 to 74 years old"
+
+
+@pytest.mark.parametrize("age", ["²", "9" * 5000, "-1", "", "unknown"])
+def test_an_age_that_is_none_is_passed_over(repository: Path, age: str) -> None:
+    table = repository / "VideoDemographics.csv"
+    table.write_text(table.read_text().replace("1001,51,", f"1001,{age},"))
+    assert "21 to 21 years old" in scan(CREMA_D, repository).people

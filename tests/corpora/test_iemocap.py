@@ -7,7 +7,7 @@ import pytest
 
 from farfeel.cli import main
 from farfeel.corpora.labels import label_set, relabelled
-from farfeel.corpora.readers.iemocap import IEMOCAP
+from farfeel.corpora.readers.iemocap import IEMOCAP, _read_dialogue
 from farfeel.corpora.scan import load_clips, read_manifest, scan
 from farfeel.corpora.splits import split_clips
 from farfeel.recipe import Data
@@ -148,3 +148,17 @@ def test_an_utterance_of_two_channels_is_one_clip(release: Path, write: Write) -
     write(release / "Session1/sentences/wav/Ses01F_impro01/Ses01F_impro01_F000.wav", channels=2, seconds=0.6)
     report = scan(IEMOCAP, release)
     assert (len(report.clips), report.channels) == (7, {1: 6, 2: 1})
+
+
+def test_a_damaged_line_labels_nothing(release: Path) -> None:
+    """Of two lines that were written over each other, the first time is no number."""
+    before = scan(IEMOCAP, release)
+    labels = release / "Session1/dialog/EmoEvaluation/Ses01F_impro01.txt"
+    lines = labels.read_text().splitlines()
+    at = next(number for number, line in enumerate(lines) if line.startswith("[") and before.clips[0].id in line)
+    lines[at] = lines[at].replace("[", "[1.2.", 1)
+    labels.write_text("\n".join(lines))
+    _read_dialogue.cache_clear()
+    after = scan(IEMOCAP, release)
+    assert before.clips[0].id not in {clip.id for clip in after.clips}
+    assert len(after.clips) == len(before.clips) - 1

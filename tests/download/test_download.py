@@ -974,6 +974,13 @@ def test_a_record_with_other_values_is_one_line(tmp_path: Path, key: str, value:
         record.Record.read(tmp_path, "ravdess")
 
 
+def test_a_record_with_a_name_that_no_disk_allows_is_one_of_a_missing_file(tmp_path: Path) -> None:
+    held = {"x": {"checksum": "md5:" + "0" * 32, "etag": "", "files": {"ü" * 200: [1, None]}}}
+    whole = {"version": 1, "source": "ravdess", "complete": {}, "pointers": {}, "held": held}
+    (tmp_path / record.RECORD).write_text(json.dumps(whole))
+    assert not record.Record.read(tmp_path, "ravdess").is_intact("x")
+
+
 def test_the_record_describes_the_download(run: Run, host: Host, ravdess: dict[str, bytes], tmp_path: Path) -> None:
     run("ravdess", OK)
     held = record.Record.read(tmp_path / "data", "ravdess").held[f"{UNPACKED}.zip"]

@@ -218,4 +218,7 @@ def _crc(path: Path) -> int:
 
 
 def _size(path: Path) -> int | None:
-    return path.stat().st_size if path.is_file() else None
+    try:
+        return path.stat().st_size if path.is_file() else None
+    except OSError:  # A name from a damaged record may be longer than the disk allows.
+        return None

@@ -76,6 +76,7 @@ _UNPUBLISHED = (  # actor, sentence, emotions
 _SOURCE = "https://github.com/CheyneyComputerScience/CREMA-D"
 _VOTES = Path("processedResults/tabulatedVotes.csv")
 _PEOPLE = Path("VideoDemographics.csv")
+_DIGITS = 3  # of an age
 _PRESENTED = {"audio": "1", "video": "2", "both": "3"}
 _LETTERS = {name[0]: emotion for name, emotion in _EMOTIONS.items()}
 _MUTE = "1076_MTI_SAD_XX"
@@ -136,6 +137,8 @@ def _perceived(clips: Sequence[Clip], presented: str) -> dict[str, Vote]:
         try:
             share, letters = float(row["agreement"]), row["emoVote"].split(":")
             emotions = [_LETTERS[letter] for letter in letters]
+            if not 0 <= share <= 1:
+                raise ValueError
         except (ValueError, KeyError):
             values = f"emoVote {row['emoVote'][:40]!r} and agreement {row['agreement'][:40]!r}"
             expected = f"letters of {', '.join(_LETTERS)} and a share"
@@ -153,7 +156,8 @@ def _people(clips: Sequence[Clip]) -> str:
     table = _table_above(clips, _PEOPLE)
     rows = {row["ActorID"]: row for row in _rows(table, ("ActorID", "Age", "Sex"))} if table else {}
     sexes = Counter(rows[actor]["Sex"].lower() if actor in rows else _sex(actor) for actor in actors)
-    ages = sorted(int(rows[actor]["Age"]) for actor in actors if actor in rows and rows[actor]["Age"].isdecimal())
+    told = [rows[actor]["Age"] for actor in actors if actor in rows]
+    ages = sorted(int(age) for age in told if age.isdecimal() and len(age) <= _DIGITS)
     return f"{sexes['female']} women and {sexes['male']} men" + (f", {ages[0]} to {ages[-1]} years old" if ages else "")
 
 

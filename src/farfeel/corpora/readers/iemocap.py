@@ -31,6 +31,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -106,7 +107,8 @@ def _read_dialogue(folder: Path, name: str) -> _Dialogue:
     labels, texts = {}, {}
     for line in _lines(folder / "EmoEvaluation" / f"{name}.txt"):
         if match := _LABEL.match(line):
-            labels[match[2]] = float(match[1]), match[3]
+            with suppress(ValueError):  # A damaged line labels nothing: its utterance is reported as one without.
+                labels[match[2]] = float(match[1]), match[3]
     for line in _lines(folder / "transcriptions" / f"{name}.txt"):
         if match := _TEXT.fullmatch(line):
             texts[match[1]] = match[2]
