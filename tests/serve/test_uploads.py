@@ -63,6 +63,16 @@ def test_when_all_places_of_uploads_are_taken_the_slowest_upload_ends(serve: Ser
         served.require_nothing_left()
 
 
+def test_slow_uploads_that_come_again_at_once_keep_nobody_out(serve: Serve, array: Path) -> None:
+    """There are more of them than places, so some of them always wait for the next place."""
+    with serve(replace(LIMITS, uploads=32)) as served:
+        with tricklers(served, 48):
+            time.sleep(0.3)  # until they are slow
+            statuses = [served.post(file=array).status_code for _ in range(10)]
+            assert statuses.count(200) >= 9, statuses
+        served.require_nothing_left()
+
+
 def test_slow_uploads_to_the_page_take_no_place_of_recordings(serve: Serve, array: Path) -> None:
     with (
         serve(replace(LIMITS, uploads=3, stall_s=2.0), page=True) as served,

@@ -48,7 +48,7 @@ class Limits:
     channels: int = 16
     workers: int = 2
     queue: int = 8
-    uploads: int = 64
+    uploads: int = 256
     windows: int = 1200
     decode_s: float = 60.0
     memory_mb: int = 2048

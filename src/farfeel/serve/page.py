@@ -40,6 +40,7 @@ from farfeel.types import FACES, FarfeelError
 if TYPE_CHECKING:
     from farfeel.serve.schema import CheckpointInfo
 
+SESSIONS = 100  # Gradio keeps a state of so many sessions (default 10,000). The page uses none, and it takes memory.
 EXAMPLES = ("happy", "sad", "angry")
 STYLE = """
 .ff-row {display: grid; grid-template-columns: 6em 1fr 3em; gap: .6em; align-items: center; margin: .2em 0}
@@ -157,6 +158,7 @@ def _build_page(gr: Any, pool: WorkerPool, checkpoint: CheckpointInfo, examples:
         )
 
     with gr.Blocks(title="farfeel", analytics_enabled=False) as page:
+        page.state_session_capacity = SESSIONS
         gr.Markdown(INTRODUCTION)
         with gr.Row():
             with gr.Column():

@@ -18,7 +18,9 @@ from farfeel.serve.metrics import Metrics
 
 T = TypeVar("T")
 MARKS = 100  # A pace has one mark for each such part of its span, at most.
-SLOW_SHARE = 0.1  # An upload is slow when the amount required for a span takes longer than this share of the span.
+# An upload is slow when the amount required for a span takes longer than this share of the span. The share is small, so
+# that slow clients that come again at once cannot fill all places with uploads that are too young to be slow.
+SLOW_SHARE = 0.01
 RETRY_S = 5
 
 
