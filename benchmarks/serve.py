@@ -56,10 +56,11 @@ async def _load(
         return time.perf_counter() - began, [answer for answers in found for answer in answers]
 
 
-def _start(words: Sequence[str], folder: Path) -> tuple[subprocess.Popen[str], str]:
+def start(words: Sequence[str], folder: Path) -> tuple[subprocess.Popen[str], str]:
+    """Start a server whose temporary files are in a folder → its process and its address."""
     environment = os.environ | {"TMPDIR": str(folder)}
     server = subprocess.Popen(
-        [*COMMAND, "--port", "0", "--no-page", *words],
+        [*COMMAND, "--port", "0", *words],
         stderr=subprocess.PIPE,
         text=True,
         env=environment,
@@ -72,7 +73,8 @@ def _start(words: Sequence[str], folder: Path) -> tuple[subprocess.Popen[str], s
     sys.exit("the server did not start")
 
 
-def _processes(group: int) -> list[int]:
+def processes(group: int) -> list[int]:
+    """The processes of a process group."""
     found = []
     for entry in Path("/proc").iterdir():
         if entry.name.isdecimal():
@@ -84,7 +86,8 @@ def _processes(group: int) -> list[int]:
     return found
 
 
-def _memory_mb(pid: int) -> int:
+def memory_mb(pid: int) -> int:
+    """Memory of a process."""
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     return round(next(int(line.split()[1]) for line in lines if line.startswith("VmRSS")) / 1024)
 
@@ -104,16 +107,16 @@ def _row(name: str, seconds: float, found: Sequence[tuple[int, float, float]]) -
 def run(clips: Sequence[Path], words: Sequence[str], clients: int, each: int) -> None:
     contents = [(clip.name, clip.read_bytes()) for clip in clips]
     with tempfile.TemporaryDirectory() as folder:
-        server, url = _start(words, Path(folder))
+        server, url = start(["--no-page", *words], Path(folder))
         # The log must be read, because the server stops when the pipe is full.
         reader = subprocess.Popen(["cat"], stdin=server.stderr, stdout=subprocess.DEVNULL)
         try:
             asyncio.run(_load(url, contents, 1, 2))
-            idle = len(_processes(server.pid))
+            idle = len(processes(server.pid))
             rows = [_row("1", *asyncio.run(_load(url, contents, 1, ALONE)))]
             rows.append(_row(str(clients), *asyncio.run(_load(url, contents, clients, each))))
             time.sleep(1)
-            memory, later = _memory_mb(server.pid), len(_processes(server.pid))
+            memory, later = memory_mb(server.pid), len(processes(server.pid))
             files = [path for path in Path(folder).rglob("*") if path.is_file()]
             descriptors = [os.readlink(link) for link in Path(f"/proc/{server.pid}/fd").iterdir()]
             unnamed = [target for target in descriptors if target.endswith("(deleted)")]
@@ -127,7 +130,7 @@ def run(clips: Sequence[Path], words: Sequence[str], clients: int, each: int) ->
         print(
             f"\n{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}. After the load: {later - idle} more processes, "
             f"{len(files)} files, {len(unnamed)} unnamed files open, {memory} MB in the server. "
-            f"After SIGTERM: exit code {code}, {len(_processes(server.pid))} processes, "
+            f"After SIGTERM: exit code {code}, {len(processes(server.pid))} processes, "
             f"left: {', '.join(path.name for path in Path(folder).iterdir()) or 'nothing'}."
         )
 

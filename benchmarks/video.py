@@ -37,13 +37,13 @@ def run() -> None:
     print("| video | 8 frames, ms | all frames, ms | ratio | face crop to 112, ms |")
     print("|---|---|---|---|---|")
     with tempfile.TemporaryDirectory() as folder:
-        films = []
+        videos = []
         for content in (head, pan):
             for arrangement, options in ARRANGEMENTS.items():
                 path = Path(folder) / f"{content.__name__}, {arrangement}.mp4"
                 write(path, content(), options)
-                films.append(path)
-        for path in [*films, *sorted((DATA / "ravdess-av").rglob("*.mp4"))]:
+                videos.append(path)
+        for path in [*videos, *sorted((DATA / "ravdess-av").rglob("*.mp4"))]:
             row(path)
 
 

@@ -8,6 +8,7 @@ import subprocess
 import threading
 import tomllib
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -16,6 +17,8 @@ from pathlib import Path
 import pytest
 
 from farfeel.cli import serve
+from farfeel.serve.run import require_access
+from farfeel.types import FarfeelError
 
 PROJECT = Path(__file__).parents[1]
 DOCKERFILE = (PROJECT / "Dockerfile").read_text(encoding="utf-8")
@@ -260,6 +263,17 @@ def test_the_port_and_the_health_check_of_a_target_are_those_of_its_command(targ
     assert of(steps, "EXPOSE")[-1].text == str(args.port)
     assert f"http://127.0.0.1:{args.port}/v1/health" in of(steps, "HEALTHCHECK")[-1].text
     assert '@app.get("/v1/health"' in (PROJECT / "src/farfeel/serve/app.py").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_a_container_serves_nobody_without_a_key_unless_its_user_adds_open(target: str) -> None:
+    words = json.loads(of(chain(read(DOCKERFILE), target), "CMD")[-1].text)
+    parser = argparse.ArgumentParser()
+    serve.COMMANDS[0].arguments(parser)
+    for added, key, is_served in (([], None, False), ([], "secret", True), (["--open"], None, True)):
+        args = parser.parse_args([*words[2:], *added])
+        with nullcontext() if is_served else pytest.raises(FarfeelError, match="there is no key"):
+            require_access(args.host, key, args.open)
 
 
 def test_only_targets_are_final_and_they_write_only_to_tmp_and_send_no_telemetry() -> None:

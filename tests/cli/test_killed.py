@@ -58,11 +58,16 @@ def running(*words: object) -> Iterator[subprocess.Popen[str]]:
 
 def require_gone(process: subprocess.Popen[str], by: int, processes: int) -> None:
     """Kill a command once it has started so many processes; these must end too."""
-    wait_until(
-        lambda: process.poll() is not None or len(descendants(process.pid)) >= processes, 90, "no process was started"
-    )
+    family: set[int] = set()
+
+    def has_started() -> bool:
+        family.clear()
+        family.update(descendants(process.pid))
+        return process.poll() is not None or len(family) >= processes
+
+    wait_until(has_started, 90, "no process was started")
     time.sleep(1)
-    family = descendants(process.pid)
+    wait_until(has_started, 30, "no process was started again")  # A data loader's processes end with each epoch.
     assert process.poll() is None, process.communicate()[1]
     os.kill(process.pid, by)
     process.wait(GONE_S)
@@ -96,6 +101,7 @@ def many(voices: Path, tmp_path: Path) -> Path:
         ("train --devices", signal.SIGKILL),
         ("train --devices", signal.SIGTERM),
         ("train.workers", signal.SIGTERM),
+        ("train.workers", signal.SIGKILL),
     ],
 )
 def test_no_process_outlives_a_killed_command(

@@ -119,7 +119,7 @@ def repository(write: Write, tmp_path: Path) -> Path:
         ("both", {"1001_DFA_HAP_XX": "happy", "1002_DFA_SAD_XX": "sad"}),
     ],
 )
-def test_a_perceived_label_is_that_of_people_who_were_given_as_much(
+def test_a_perceived_label_is_that_of_people_with_the_same_modalities(
     repository: Path, modalities: str, expected: dict[str, str]
 ) -> None:
     found, notes = relabelled(load_clips("crema-d", repository), Data(labels="perceived"), modalities)
@@ -129,7 +129,7 @@ def test_a_perceived_label_is_that_of_people_who_were_given_as_much(
     assert (tied in notes) == (modalities != "video")
 
 
-def test_a_perceived_label_needs_the_agreement_that_is_asked_for(repository: Path) -> None:
+def test_a_perceived_label_needs_the_requested_agreement(repository: Path) -> None:
     clips = load_clips("crema-d", repository)
     found, notes = relabelled(clips, Data(labels="perceived", agreement=0.7), "audio")
     assert [clip.id for clip in found] == ["1001_DFA_ANG_XX"]
@@ -172,7 +172,7 @@ def test_votes_that_are_missing_or_none_are_one_line(
     assert "\n" not in str(caught.value)
 
 
-def test_a_scan_tells_sexes_and_where_the_table_is_there_ages(repository: Path) -> None:
+def test_a_scan_reports_sexes_and_with_the_table_ages(repository: Path) -> None:
     assert "1 women and 1 men, 21 to 51 years old" in scan(CREMA_D, repository).summary()
     (repository / "VideoDemographics.csv").unlink()
     assert scan(CREMA_D, repository).people == "1 women and 1 men"

@@ -27,7 +27,7 @@ def expressions(emotion: str) -> np.ndarray:
 
 
 @pytest.mark.parametrize("pair", PAIRS, ids="-".join)
-def test_two_emotions_look_alike_only_where_it_is_said(pair: tuple[str, str]) -> None:
+def test_two_emotions_look_alike_only_where_it_is_documented(pair: tuple[str, str]) -> None:
     first, second = map(expressions, pair)
     assert np.array_equal(first, second) == (pair in SAME_FACE)
     # Elsewhere the means of at least one action lie apart by more than a clip deviates.

@@ -59,7 +59,7 @@ def test_without_a_map_clips_stay_the_same_objects() -> None:
     assert (found, notes, label_details(Data())) == (clips, [], {})
 
 
-def test_what_was_merged_is_told() -> None:
+def test_what_was_merged_is_reported() -> None:
     clips = clips_of(["calm", "neutral", "calm", "surprised"])
     _, notes = relabelled(clips, Data(**label_set("common-6")), "audio")
     assert notes == ["merged: 2 clips of calm count as neutral"]
@@ -109,7 +109,7 @@ def test_recipes_from_before_maps_are_what_they_were() -> None:
     assert recipe_from_tree(tree, "an old recipe") == load_recipe("tiny")
 
 
-def test_a_checkpoint_can_be_asked_for_what_it_tells_and_no_more() -> None:
+def test_a_checkpoint_answers_only_with_emotions_that_it_knows() -> None:
     for name in LABEL_SETS:
         require_classes(Data(**label_set(name)), EMOTIONS)
     require_classes(Data(**label_set("iemocap-4")), LABEL_SETS["common-6"].emotions)
@@ -117,7 +117,7 @@ def test_a_checkpoint_can_be_asked_for_what_it_tells_and_no_more() -> None:
         require_classes(Data(), LABEL_SETS["common-6"].emotions)
 
 
-def test_excited_is_left_out_where_that_is_asked_for() -> None:
+def test_excited_is_left_out_on_request() -> None:
     happy = clip_of("happy", corpus="iemocap", speaker="Ses01F")
     clips = [happy, replace(happy, id="excited", intensity="excited")]
     assert relabelled(clips, Data(**label_set("iemocap-4")), "audio")[0] == clips
@@ -125,7 +125,7 @@ def test_excited_is_left_out_where_that_is_asked_for() -> None:
     assert (found, notes) == ([happy], ["left out: 1 excited clips"])
 
 
-def test_a_corpus_without_votes_keeps_what_was_intended_and_says_so() -> None:
+def test_a_corpus_without_votes_keeps_the_intended_labels_with_a_note() -> None:
     clips = clips_of(["happy"])
     found, notes = relabelled(clips, Data(labels="perceived"), "audio")
     assert (found, notes) == (clips, ["ravdess has no perceived labels: the intended ones count"])
@@ -142,7 +142,7 @@ def test_several_corpora_are_read_each_under_its_root(write: Write, tmp_path: Pa
         load_corpora([*sources, ("emodb", tmp_path / "emodb")])
 
 
-def test_people_and_clips_of_two_corpora_keep_apart() -> None:
+def test_people_and_clips_of_two_corpora_stay_separate() -> None:
     one, other = (Clip("a", corpus, "03", "happy", Path("a.wav")) for corpus in ("ravdess", "emodb"))
     named = named_with_corpus([one, other])
     assert [(clip.id, clip.speaker) for clip in named] == [("ravdess/a", "ravdess/03"), ("emodb/a", "emodb/03")]

@@ -84,7 +84,7 @@ def test_a_corpus_of_a_plug_in_with_another_name_is_one_line(monkeypatch: pytest
 
 
 @pytest.mark.parametrize("name", CORPORA)
-def test_a_corpus_says_where_it_is_from_and_maps_to_known_emotions(name: str) -> None:
+def test_a_corpus_names_its_source_and_maps_to_known_emotions(name: str) -> None:
     corpus = get_corpus(name)
     assert all((corpus.title, corpus.source, corpus.citation, corpus.licence))
     assert set(corpus.emotions) <= set(EMOTIONS)

@@ -95,7 +95,7 @@ def test_clips_of_two_corpora_are_split_each_by_its_own_speakers() -> None:
         assert any(clip.corpus == "emodb" for clip in getattr(both, part))
 
 
-def test_an_empty_part_says_who_is_wanted_and_who_is_here() -> None:
+def test_an_empty_part_names_the_expected_and_the_present_speakers() -> None:
     parts = split_clips(clips_of("ravdess", ("01", "19")), "paper")
     assert parts.part("train") == parts.train
     assert parts.part("all") == parts.train + parts.val

@@ -96,6 +96,27 @@ def test_bad_rows_are_left_out_and_named(tmp_path: Path, capsys: pytest.CaptureF
     assert "2 stills: 1 happy, 1 fearful" in said.out
 
 
+def test_a_damaged_picture_is_named_without_words_of_a_library(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    png = bytearray(cv2.imencode(".png", np.arange(2304, dtype=np.uint8).reshape(48, 48))[1].tobytes())
+    png[-30] ^= 255  # in the compressed data: libpng prints what it finds
+    table = parquet(tmp_path / "faces.parquet", [*ROWS, (bytes(png), "sad", "train")])
+    capfd.readouterr()
+    unpack(table, tmp_path / "faces")
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(
+    "marker", ["[]", "{}", "null", '{"stills": {"../..": {"x": 1}}, "bad": [], "copies": {}}', "["]
+)
+def test_a_marker_that_is_none_is_no_reason_to_keep_or_to_delete(tmp_path: Path, marker: str) -> None:
+    table, out = parquet(tmp_path / "faces.parquet", ROWS), tmp_path / "faces"
+    first = unpack(table, out)
+    (out / "stills.json").write_text(marker)
+    assert unpack(table, out) == first
+
+
 def test_an_unpacked_folder_is_kept_until_it_is_no_longer_whole(tmp_path: Path) -> None:
     table, out = parquet(tmp_path / "faces.parquet", ROWS), tmp_path / "faces"
     first = unpack(table, out)

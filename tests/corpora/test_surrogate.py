@@ -94,7 +94,7 @@ def test_an_emotion_without_stills_is_one_line(speech: list[Clip], faces: list[C
         pair(speech, [still for still in faces if still.emotion == "neutral"], SPLIT, seed=1)
 
 
-def test_the_corpus_is_called_surrogate_and_plays_like_its_sound(
+def test_the_corpus_is_called_surrogate_and_videos_are_as_long_as_their_audio(
     speech: list[Clip], faces: list[Clip], tmp_path: Path
 ) -> None:
     speech = [*speech[:-1], Clip(**{**vars(speech[-1]), "start_s": 0.1, "end_s": 0.4})]
@@ -118,7 +118,7 @@ def test_the_corpus_is_called_surrogate_and_plays_like_its_sound(
     assert split_clips(clips, SPLIT).test
 
 
-def test_a_killed_run_goes_on_and_gives_the_same_bytes(speech: list[Clip], faces: list[Clip], tmp_path: Path) -> None:
+def test_a_killed_run_resumes_to_the_same_bytes(speech: list[Clip], faces: list[Clip], tmp_path: Path) -> None:
     def killed(done: int, total: int) -> None:
         if done == 5:
             raise KeyboardInterrupt
@@ -157,7 +157,7 @@ def test_a_folder_of_other_videos_or_files_is_refused(speech: list[Clip], faces:
         make_surrogate(speech, faces, SPLIT, tmp_path / "speech")
 
 
-def test_the_command_says_what_it_made_and_what_it_is_not(
+def test_the_command_reports_what_it_made_and_warns(
     speech: list[Clip], faces: list[Clip], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = ["surrogate", "--corpus", "ravdess", "--root", tmp_path / "speech", "--stills", tmp_path / "faces"]

@@ -145,7 +145,7 @@ def test_a_lost_clip_is_made_again(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("counts", [(0, 1), (100, 1), (1, 0), (1, 100)])
-def test_counts_beyond_the_names_are_refused(tmp_path: Path, counts: tuple[int, int]) -> None:
+def test_counts_above_two_digits_are_refused(tmp_path: Path, counts: tuple[int, int]) -> None:
     with pytest.raises(FarfeelError, match="expected 1 to 99"):
         generate(tmp_path, *counts)
 
@@ -162,6 +162,6 @@ def test_some_emotions_of_unknown_speakers_are_recognised_from_audio_not_all(cor
         emotions.append(clip.emotion)
         speakers.append(clip.speaker)
     model = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=1000))
-    told = cross_val_predict(model, np.array(features), np.array(emotions), groups=speakers, cv=GroupKFold(3))
-    accuracy = np.mean(told == np.array(emotions))
+    predicted = cross_val_predict(model, np.array(features), np.array(emotions), groups=speakers, cv=GroupKFold(3))
+    accuracy = np.mean(predicted == np.array(emotions))
     assert 4 / len(EMOTIONS) <= accuracy < 0.85  # chance is one in eight; two pairs have the same voice

@@ -85,7 +85,7 @@ def test_an_epoch_draws_each_clip_by_its_weight_to_within_one(weights: list[floa
     assert list(order) == drawn
 
 
-def test_the_shares_of_corpora_are_those_that_were_asked_for() -> None:
+def test_the_shares_of_corpora_are_those_requested() -> None:
     sizes, weights = (300, 100), (1.0, 0.5)
     of_clip = np.repeat(weights, sizes)
     draws = []
@@ -107,7 +107,7 @@ def both(voices: Path, emodb: Path, small: Small, *overrides: str) -> tuple[Trai
     return TrainingSet(parts.train, recipe, None), EvaluationSet(parts.val, recipe), recipe
 
 
-def test_a_clip_drawn_again_meets_another_room(voices: Path, emodb: Path, small: Small) -> None:
+def test_a_clip_drawn_again_is_in_another_room(voices: Path, emodb: Path, small: Small) -> None:
     clips, _, _ = both(voices, emodb, small, "augment.gain_db=6")
     assert set(clips.weights) == {1.0, 2.0}
     first, again = clips[3], clips[3 + len(clips)]
@@ -161,7 +161,7 @@ def test_a_checkpoint_carries_its_map_its_weights_and_its_people(trained: Path) 
     assert "clips of emodb, synthetic, speakers emodb/" in card
 
 
-def test_a_table_of_several_corpora_keeps_their_people_apart(
+def test_a_table_of_several_corpora_keeps_their_people_separate(
     tmp_path: Path, capsys: Capture, trained: Path, voices: Path, emodb: Path
 ) -> None:
     corpora = ("--corpus", "synthetic", "--root", voices, "--corpus", "emodb", "--root", emodb)

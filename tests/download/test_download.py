@@ -30,6 +30,7 @@ from farfeel import cli
 from farfeel.cli import download
 from farfeel.download import archives, fetch, record, web
 from farfeel.download.record import LFS_POINTER, RECORD, git_hash
+from farfeel.types import FarfeelError
 
 ZENODO = "/api/records/1188976"
 AUDIO = f"{ZENODO}/files/Audio_Speech_Actors_01-24.zip/content"
@@ -902,6 +903,13 @@ def damaged() -> bytes:
     return bytes(content)
 
 
+def long_name() -> bytes:
+    """A compressed tar whose first entry states a name of 50 MB: tarfile reads a name at once."""
+    name = tarfile.TarInfo("././@LongLink")
+    name.type, name.size = tarfile.GNUTYPE_LONGNAME, 50_000_000
+    return tar_of(name)
+
+
 GOOD = ("good.wav", b"good")
 HOSTILE = {
     "up.zip": (lambda: zip_of(GOOD, ("../evil", b"evil")), "lies outside"),
@@ -923,6 +931,7 @@ HOSTILE = {
     "hard.tbz2": (lambda: tar_of(entry("evil", type=tarfile.LNKTYPE, linkname="x")), "a link or device"),
     "device.tbz2": (lambda: tar_of(entry("evil", type=tarfile.CHRTYPE)), "a link or device"),
     "bomb.tbz2": (lambda: tar_of(entry("bomb", size=12_000_000)), "unpacks to more than"),
+    "name.tbz2": (long_name, "the description of an entry has 50000384 bytes"),
     "short.tbz2": (lambda: tar_of(entry("sound", size=40_000))[:-20], "is damaged"),
 }  # fmt: skip
 
@@ -938,6 +947,31 @@ def test_hostile_archives_are_refused_with_one_line_and_nothing_left(
     assert output.startswith(name)
     assert reason in output
     assert list(tmp_path.rglob("*")) == []
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("held", {"x": {"checksum": "md5:" + "0" * 32, "etag": "", "files": {"../../etc/passwd": [1, None]}}}),
+        ("held", {"x": {"checksum": "md5:" + "0" * 32, "etag": "", "files": {"a": ["1", None]}}}),
+        ("held", {"x": None}),
+        ("held", []),
+        ("version", None),
+        ("complete", {"all": 3}),
+        ("pointers", {"a": 1}),
+        ("source", ["ravdess"]),
+    ],
+)
+def test_a_record_with_other_values_is_one_line(tmp_path: Path, key: str, value: object) -> None:
+    whole = {"version": 1, "source": "ravdess", "complete": {}, "pointers": {}, "held": {}}
+    (tmp_path / record.RECORD).write_text(json.dumps(whole))
+    assert record.Record.read(tmp_path, "ravdess").held == {}
+    (tmp_path / record.RECORD).write_text(json.dumps(whole | {key: value}))
+    with pytest.raises(FarfeelError, match=r"cannot be read .* delete it, and the next run checks all files again"):
+        record.Record.read(tmp_path, "ravdess")
+    (tmp_path / record.RECORD).write_text("[" * 100_000)
+    with pytest.raises(FarfeelError, match="cannot be read"):
+        record.Record.read(tmp_path, "ravdess")
 
 
 def test_the_record_describes_the_download(run: Run, host: Host, ravdess: dict[str, bytes], tmp_path: Path) -> None:

@@ -86,7 +86,7 @@ def test_each_speaker_is_judged_by_the_temperature_of_the_others(small: Small) -
     assert alone.answered_by_others is None
 
 
-def test_tempered_probabilities_are_those_of_divided_logits_and_can_be_had_back() -> None:
+def test_tempered_probabilities_are_those_of_divided_logits_and_can_be_reversed() -> None:
     logits = torch.from_numpy(5 * np.random.default_rng(3).standard_normal((50, 8)))
     plain, divided = (torch.softmax(logits / t, dim=1).numpy() for t in (1.0, 2.5))
     np.testing.assert_allclose(tempered(plain, 2.5), divided, rtol=1e-9)
@@ -107,17 +107,17 @@ def test_combinations_are_those_whose_temperature_the_model_takes(small: Small, 
     recipe = small(f"modalities={modalities}")
     model = EmotionModel(recipe).eval()
     mic_mask = torch.tensor([[True], [True], [False]]) if modalities == "both" else torch.ones(3, 1, dtype=torch.bool)
-    video_mask = (
+    with_video = (
         torch.tensor([False, True, True]) if modalities == "both" else torch.tensor([modalities == "video"] * 3)
     )
     video = recipe.video
     frames = None if modalities == "audio" else torch.rand(3, 3, video.frames, video.size, video.size)
     audio = 0.1 * torch.randn(3, 1, round(recipe.audio.seconds * recipe.audio.sample_rate))
-    which = combinations_of(modalities, mic_mask.numpy(), video_mask.numpy())
+    which = combinations_of(modalities, mic_mask.numpy(), with_video.numpy())
     with torch.inference_mode():
-        plain = model.probabilities(audio, mic_mask, frames, video_mask).double().numpy()
+        plain = model.probabilities(audio, mic_mask, frames, with_video).double().numpy()
         model.temperature.copy_(torch.tensor([1.5, 2.5, 0.5]))
-        found = model.probabilities(audio, mic_mask, frames, video_mask).double().numpy()
+        found = model.probabilities(audio, mic_mask, frames, with_video).double().numpy()
     np.testing.assert_allclose(found, tempered(plain, model.temperature.double().numpy()[which]), rtol=1e-4)
 
 
@@ -135,7 +135,7 @@ def test_no_recording_of_one_window_is_decided_otherwise(split: Split, small: Sm
 
 @pytest.fixture(scope="module")
 def audiovisual(tmp_path_factory: pytest.TempPathFactory) -> Split:
-    root = generate(tmp_path_factory.mktemp("filmed"), speakers=3, clips_per_emotion=1, seed=2)
+    root = generate(tmp_path_factory.mktemp("audiovisual"), speakers=3, clips_per_emotion=1, seed=2)
     return split_clips(load_clips("synthetic", root), "folds-3:1")
 
 
@@ -174,7 +174,7 @@ def test_a_recipe_of_one_modality_has_one_temperature(split: Split, small: Small
     assert model.temperature[1:].tolist() == [1, 1]
 
 
-def test_a_card_tells_of_one_calibration_the_latest(split: Split, small: Small) -> None:
+def test_a_card_has_one_calibration_the_latest(split: Split, small: Small) -> None:
     fitted = calibrate(EmotionModel(small()), EvaluationSet(split.val, small()))
     once = card_with("# A model\n\nText.\n", fitted, "these clips")
     twice = card_with(once, fitted, "other clips")

@@ -81,7 +81,7 @@ def test_pairing_makes_the_interval_narrower_than_that_of_either_system(fake_tab
     assert row.high - row.low < (alone.high - alone.low) / 2
 
 
-def test_rows_that_do_not_match_are_counted_and_used_in_part_only_when_asked(
+def test_rows_that_do_not_match_are_counted_and_used_in_part_only_on_request(
     pair: tuple[pd.DataFrame, pd.DataFrame],
 ) -> None:
     a, b = pair

@@ -165,7 +165,7 @@ def test_copies_of_a_room_change_nothing_overall(fake_table: Draw) -> None:
     assert metrics(again).overall.accuracy.as_dict() == pytest.approx(metrics(table).overall.accuracy.as_dict())
 
 
-def test_json_is_strict_and_says_what_the_intervals_are(fake_table: Draw) -> None:
+def test_json_is_strict_and_describes_the_intervals(fake_table: Draw) -> None:
     table = fake_table(np.random.default_rng(12), rooms=("room 10", "room 2"))
     absent = table[table["target"] != "calm"]
     found = json.loads(json.dumps(metrics(absent, resamples=50, seed=3).as_dict(), allow_nan=False))
@@ -197,7 +197,7 @@ def test_perfect_calibration_leaves_the_error_of_chance_alone_which_more_rows_re
     assert mean == pytest.approx(few.ece_by_chance, rel=0.2)
 
 
-def test_calibration_is_told_as_it_was_and_as_it_is() -> None:
+def test_calibration_is_reported_before_and_after() -> None:
     table = perfect(np.random.default_rng(14), 5000)
     p = probabilities_of(table)
     surer = p**3 / (p**3).sum(axis=1, keepdims=True)

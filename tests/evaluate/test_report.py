@@ -156,7 +156,7 @@ def test_side_by_side_holds_the_paired_differences_to_the_first(
     assert "two has the highest accuracy" in (tmp_path / "out/report.md").read_text()
 
 
-def test_side_by_side_of_different_rows_is_refused_unless_the_rows_in_common_are_asked_for(
+def test_side_by_side_of_different_rows_is_refused_without_the_option_for_common_rows(
     table: pd.DataFrame, other: pd.DataFrame, tmp_path: Path
 ) -> None:
     part = {"one": table, "two": other[other["room"] == "dry"]}
@@ -168,7 +168,7 @@ def test_side_by_side_of_different_rows_is_refused_unless_the_rows_in_common_are
 
 
 @pytest.mark.parametrize("speakers", [1, 3])
-def test_few_speakers_are_said_to_be_few(fake_table: Draw, tmp_path: Path, speakers: int) -> None:
+def test_few_speakers_give_a_warning(fake_table: Draw, tmp_path: Path, speakers: int) -> None:
     small = fake_table(np.random.default_rng(1), speakers=speakers, rooms=("dry",))
     write_evaluation(small, tmp_path / "out", "Title", {})
     assert ("One speaker only" if speakers == 1 else "Only 3 speakers") in (tmp_path / "out/report.html").read_text()
@@ -221,7 +221,7 @@ def test_confusions_and_bins_count_every_row_once(table: pd.DataFrame) -> None:
         assert one.low - 1e-9 <= one.confidence <= one.high + 1e-9
 
 
-def test_a_report_tells_the_calibration_before_and_after_and_what_abstaining_brings(
+def test_a_report_has_the_calibration_before_and_after_and_the_abstention(
     table: pd.DataFrame, other: pd.DataFrame, tmp_path: Path
 ) -> None:
     surer = {"q_" + emotion: table["p_" + emotion] ** 3 for emotion in emotions_of(table)}

@@ -160,7 +160,7 @@ def test_three_hours_are_refused_before_a_sample_is_read(tmp_path: Path, monkeyp
     with path.open("wb") as file:
         file.write(wav_header(size))
         file.truncate(44 + size)  # sparse: takes no space
-    monkeypatch.setattr(audio_module.soundfile, "read", lambda *args, **kwargs: pytest.fail("decoded"))
+    monkeypatch.setattr(audio_module.soundfile.SoundFile, "read", lambda *args, **kwargs: pytest.fail("decoded"))
     with pytest.raises(FarfeelError, match="lasts 180 minutes, expected at most 10; cut it"):
         read_audio(path, RATE)
     assert audio_info(path).seconds == 3 * 3600 > MAX_SECONDS

@@ -101,11 +101,21 @@ def test_of_several_faces_the_requested_one_is_cut_out_with_a_warning(face: str,
     assert crop.warnings == (f"3 faces found, {name} is used",)
 
 
-def test_without_a_face_the_whole_picture_is_used_with_a_warning() -> None:
+def test_without_a_face_no_frame_shows_one_and_a_warning_says_so() -> None:
     crop = crop_face(video(), 64, detector=FixedDetector([]))
-    np.testing.assert_array_equal(crop.pixels, fit(video(), 64))
+    assert not crop.shows_face.any()
     assert (crop.box, crop.faces) == (None, 0)
-    assert crop.warnings == ("no face found, the whole picture is used",)
+    assert crop.warnings == ("no face found, the video is not used",)
+
+
+def test_only_frames_near_a_seen_face_show_it_and_one_missed_frame_is_no_loss() -> None:
+    face, nothing = [(60, 30, 40, 40)], np.zeros((0, 4))
+    missed_once = crop_face(video(9), 64, detector=FixedDetector(face, nothing, face, face, face))
+    assert missed_once.shows_face.all()
+    assert missed_once.warnings == ()
+    gone = crop_face(video(9), 64, detector=FixedDetector(face, face, nothing, nothing, nothing))
+    assert gone.shows_face.tolist() == [True] * 5 + [False] * 4
+    assert gone.warnings == ("a face is seen in part of the video; only that part is used",)
 
 
 def test_the_whole_picture_needs_no_search(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -153,9 +153,10 @@ def test_a_long_video_is_decoded_window_by_window(tmp_path: Path, decodings: lis
 def test_each_warning_about_the_frames_is_given_once(video: Path) -> None:
     footage = FaceVideo(video, Video(frames=4, size=16), WINDOW_S)
     assert footage.warnings == ()
-    footage.frames(0.0, 2.0)
-    footage.frames(2.0, 4.0)
-    assert footage.warnings == ("no face found, the whole picture is used",)
+    assert footage.frames(0.0, 2.0) is None
+    assert footage.frames(2.0, 4.0) is None
+    assert not footage.was_used
+    assert footage.warnings == ("no face found, the video is not used",)
     assert FaceVideo(video, Video(frames=4, size=16), WINDOW_S, face="whole").warnings == ()
 
 

@@ -72,7 +72,7 @@ def test_no_frames_at_all_are_absent_videos(model: EmotionModel, batch: dict) ->
 
 
 @torch.inference_mode()
-def test_both_modalities_have_a_say(model: EmotionModel, batch: dict) -> None:
+def test_both_modalities_have_an_influence(model: EmotionModel, batch: dict) -> None:
     both = model(**batch)
     assert not torch.allclose(model(**batch | {"frames": torch.zeros_like(batch["frames"])}), both, atol=1e-3)
     tone = torch.sin(torch.arange(batch["audio"].shape[-1]) / 10).expand_as(batch["audio"])
@@ -80,7 +80,7 @@ def test_both_modalities_have_a_say(model: EmotionModel, batch: dict) -> None:
 
 
 @torch.inference_mode()
-def test_of_two_experts_the_absent_one_says_nothing(model: EmotionModel, batch: dict) -> None:
+def test_of_two_experts_the_absent_one_has_no_influence(model: EmotionModel, batch: dict) -> None:
     torch.nn.init.zeros_(model.classifier.linear2.weight)  # the hidden layer has nothing to add
     torch.nn.init.zeros_(model.classifier.linear2.bias)
     own_audio = model.audio_output(batch["audio"], batch["mic_mask"]).logits

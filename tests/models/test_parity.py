@@ -118,7 +118,7 @@ def test_mel_filters_are_the_reference_s(fmax: int) -> None:
     np.testing.assert_allclose(mel_filters(16000, 1024, 64, 50.0, fmax), filters, atol=1e-7)
 
 
-def test_a_reference_checkpoint_keeps_its_head_and_says_what_was_not_used(
+def test_a_reference_checkpoint_keeps_its_head_and_lists_what_was_not_used(
     tmp_path: Path, cases: dict, state: dict
 ) -> None:
     file = tmp_path / "reference.ckpt"

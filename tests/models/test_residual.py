@@ -88,7 +88,7 @@ def test_digital_silence_around_a_clip_is_like_a_quiet_room() -> None:
 
 
 @torch.inference_mode()
-def test_the_mean_over_the_speech_is_the_colour_and_can_be_taken_off() -> None:
+def test_the_mean_over_the_speech_is_the_colour_and_can_be_subtracted() -> None:
     """Whatever curve colours a microphone, and however long the pause after the speech is, what is left is the same."""
     draw = torch.Generator().manual_seed(4)
     speech = 10 * torch.rand(2, 3, 64, 60, generator=draw)
@@ -101,7 +101,7 @@ def test_the_mean_over_the_speech_is_the_colour_and_can_be_taken_off() -> None:
     torch.testing.assert_close(left, 0.3 * curve.expand_as(left), atol=1e-4, rtol=0)
 
 
-def test_what_colours_a_frequency_from_end_to_end_is_nearly_gone_between_the_blocks() -> None:
+def test_a_constant_gain_of_a_frequency_is_nearly_removed_between_the_blocks() -> None:
     draw = torch.Generator().manual_seed(5)
     x = torch.randn(2, 8, 16, 30, generator=draw)
     gain, offset = torch.rand(2, 1, 16, 1, generator=draw) + 0.5, torch.randn(2, 1, 16, 1, generator=draw)

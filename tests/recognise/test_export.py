@@ -150,7 +150,7 @@ def test_every_kind_of_model_is_exported(tmp_path: Path, small: Small, overrides
             OnnxEngine(tmp_path / "model.onnx").probabilities(audio, mic_mask, None, seen)
 
 
-def test_the_file_says_what_it_is_and_not_where_it_was_made(exported: Path, checkpoint: Path) -> None:
+def test_the_file_describes_itself_without_a_path(exported: Path, checkpoint: Path) -> None:
     proto = onnx.load(exported)
     metadata = {entry.key: entry.value for entry in proto.metadata_props}
     recipe = TorchEngine.load(checkpoint).recipe
@@ -161,7 +161,7 @@ def test_the_file_says_what_it_is_and_not_where_it_was_made(exported: Path, chec
     assert str(Path(export.__file__).parent).encode() not in exported.read_bytes()
 
 
-def test_eight_bits_still_tell_the_same_and_nan_spoils_no_neighbour(
+def test_eight_bits_are_near_pytorch_and_nan_stays_in_its_clip(
     engines: tuple[TorchEngine, OnnxEngine], exported: Path, tmp_path: Path
 ) -> None:
     small = export.quantised(onnx.load(exported))
@@ -200,7 +200,7 @@ def test_a_model_that_differs_is_not_written(
     assert list((tmp_path / "out").iterdir()) == []
 
 
-def test_the_command_writes_compares_and_says_so(
+def test_the_command_writes_compares_and_reports(
     checkpoint: Path,
     exported: Path,
     voices: Path,

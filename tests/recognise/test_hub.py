@@ -169,8 +169,8 @@ class _Handler(BaseHTTPRequestHandler):
     ) -> None:
         body = content if isinstance(content, bytes) else json.dumps(content).encode()
         self.send_response(status)
-        told = {"X-Error-Message": said, "X-Error-Code": code, "Content-Length": str(len(body))}
-        for name, value in ((headers or {}) | told).items():
+        error_headers = {"X-Error-Message": said, "X-Error-Code": code, "Content-Length": str(len(body))}
+        for name, value in ((headers or {}) | error_headers).items():
             if value:
                 self.send_header(name, value)
         self.end_headers()

@@ -66,19 +66,19 @@ def test_errors_and_warnings_call_an_open_file_by_its_name(
     recognizer: Recognizer, clip: Path, tmp_path: Path, temporary: Path
 ) -> None:
     (tmp_path / "broken.wav").write_bytes(b"RIFF no audio")
-    with (tmp_path / "broken.wav").open("rb") as file, pytest.raises(FarfeelError, match=r"^broken\.wav ") as told:
+    with (tmp_path / "broken.wav").open("rb") as file, pytest.raises(FarfeelError, match=r"^broken\.wav ") as error:
         recognizer.predict(file)
-    assert str(temporary) not in str(told.value)
-    with pytest.raises(FarfeelError, match=r"^the recording ") as told:
+    assert str(temporary) not in str(error.value)
+    with pytest.raises(FarfeelError, match=r"^the recording ") as error:
         recognizer.predict(b"no recording")
-    assert str(temporary) not in str(told.value)
+    assert str(temporary) not in str(error.value)
     with (tmp_path / "broken.wav").open("rb") as file:
         found = recognizer.predict(file, audio=sorted(clip.parent.glob("*.flac"))[0])
     assert found.warnings[0].startswith("the video is not used: broken.wav ")
 
 
 @pytest.mark.parametrize(
-    ("source", "told"),
+    ("source", "message"),
     [
         (lambda path: path.open(encoding="latin-1"), "is open as text, expected a binary file; open it with mode 'rb'"),
         (lambda _: io.BytesIO(), "the recording has no bytes left to read, expected a recording; rewind it"),
@@ -87,7 +87,7 @@ def test_errors_and_warnings_call_an_open_file_by_its_name(
     ],
 )
 def test_what_is_no_recording_is_one_line(
-    recognizer: Recognizer, clip: Path, source: Callable[[Path], object], told: str
+    recognizer: Recognizer, clip: Path, source: Callable[[Path], object], message: str
 ) -> None:
-    with pytest.raises(FarfeelError, match=told):
+    with pytest.raises(FarfeelError, match=message):
         recognizer.predict(source(clip))  # type: ignore[arg-type]

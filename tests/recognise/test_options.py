@@ -32,7 +32,7 @@ def test_a_change_leaves_the_other_options() -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "message"),
     [
         ({"mics": 3}, "mics is 3, expected different numbers from 0"),
         ({"mics": []}, r"mics is \[\], expected different numbers from 0"),
@@ -46,8 +46,8 @@ def test_a_change_leaves_the_other_options() -> None:
         ({"audio_offset_s": float("inf")}, "audio_offset_s is inf, expected a finite number"),
     ],
 )
-def test_an_option_that_is_not_possible_is_one_line(changes: dict[str, object], told: str) -> None:
-    with pytest.raises(FarfeelError, match=told):
+def test_an_option_that_is_not_possible_is_one_line(changes: dict[str, object], message: str) -> None:
+    with pytest.raises(FarfeelError, match=message):
         Options(**changes)  # type: ignore[arg-type]
 
 

@@ -43,7 +43,7 @@ def test_a_row_of_the_table_equals_the_prediction_of_that_recording_as_a_file(
         np.testing.assert_allclose(row[columns].astype(float), prediction.probabilities, atol=1e-6)
 
 
-def test_probabilities_do_not_depend_on_the_company_in_the_batch(recognizer: Recognizer) -> None:
+def test_probabilities_do_not_depend_on_the_others_in_the_batch(recognizer: Recognizer) -> None:
     rng = np.random.default_rng(1)
     sizes = ((1, 9000), (3, 50000), (3, 20000))
     recordings = [Recording(rng.normal(0, 0.1, size).astype(np.float32)) for size in sizes]
@@ -73,7 +73,7 @@ def test_a_silent_channel_is_left_out_with_a_warning(recognizer: Recognizer) -> 
     assert prediction.warnings == ("microphone 1 is silent and left out",)
 
 
-def test_summed_patches_want_the_number_they_were_trained_with(small: Small) -> None:
+def test_summed_patches_need_the_number_they_were_trained_with(small: Small) -> None:
     summing = make(small("microphones.strategy=sum-patches"))
     audio = np.random.default_rng(1).normal(0, 0.1, (2, 30000)).astype(np.float32)
     with pytest.raises(FarfeelError, match="has 2 channels, the checkpoint takes 3 microphones"):
@@ -102,7 +102,7 @@ def test_an_ensemble_of_different_emotions_is_one_clear_line(small: Small) -> No
 
 
 @pytest.mark.parametrize("front_end", ["mvdr", "wpe"])
-def test_the_front_end_is_the_checkpoints_own_or_another_that_is_chosen(small: Small, front_end: str) -> None:
+def test_the_front_end_is_that_of_the_checkpoint_or_the_chosen_one(small: Small, front_end: str) -> None:
     plain = make(small())
     audio = np.random.default_rng(1).normal(0, 0.1, (1, 2, 16000)).repeat(2, axis=0).astype(np.float32)
     audio[:, :, 8000:] *= 5

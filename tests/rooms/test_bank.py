@@ -3,6 +3,7 @@ import subprocess
 import sys
 
 import numpy as np
+import pyarrow
 import pytest
 from generated import some_rirs
 from pyarrow import parquet
@@ -120,3 +121,40 @@ def test_banks_and_imports_need_no_torch():
     names = ("bank", "measured", "acoustics", "simulate", "noise")
     code = "import sys, " + ", ".join(f"farfeel.rooms.{name}" for name in names) + "; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_response_that_is_not_finite_is_one_line_when_it_is_drawn(tmp_path):
+    rirs = some_rirs(3)
+    rirs[1].taps[0, 3] = np.nan
+    bank = write_bank(tmp_path / "bank", rirs)
+    bank.taps(0)
+    with pytest.raises(FarfeelError, match="response 1 has numbers that are not finite"):
+        bank.taps(1)
+
+
+def test_a_header_whose_product_overflows_is_one_line(tmp_path):
+    """NumPy's product of these sizes in 64 bits is 0."""
+    write_bank(tmp_path / "bank", some_rirs(3))
+    taps = tmp_path / "bank" / "taps.npy"
+    content = taps.read_bytes()
+    begin = content.index(b"(")
+    end = content.index(b"}")
+    taps.write_bytes(content[:begin] + b"(4294967296, 4294967296, 1), }".ljust(end + 1 - begin) + content[end + 1 :])
+    with pytest.raises(FarfeelError) as error:
+        Bank.open(tmp_path / "bank")
+    assert "is cut off" in one_line(error)
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [("room", None), ("sample_rate", None), ("sample_rate", -1), ("mics_m", [[1.0, None, 2.0]]), ("source_m", None)],
+)
+def test_a_row_without_what_every_response_has_is_one_line(tmp_path, column, value):
+    write_bank(tmp_path / "bank", some_rirs(3))
+    table = parquet.read_table(tmp_path / "bank" / "rirs.parquet")
+    rows = table.to_pylist()
+    rows[2][column] = value
+    parquet.write_table(pyarrow.Table.from_pylist(rows, table.schema), tmp_path / "bank" / "rirs.parquet")
+    with pytest.raises(FarfeelError) as error:
+        Bank.open(tmp_path / "bank")
+    assert "is not a table of responses (row 2: " in one_line(error)

@@ -15,6 +15,7 @@ from farfeel.cli.serve import COMMANDS
 from farfeel.models.checkpoint import save_checkpoint
 from farfeel.models.emotion import EmotionModel
 from farfeel.recipe import Recipe
+from farfeel.serve.run import require_access
 from farfeel.types import FarfeelError
 
 MAIN = """
@@ -86,6 +87,37 @@ def test_wrong_options_and_addresses_are_one_line(tmp_path: Path, small: Callabl
     ):
         with pytest.raises(FarfeelError, match=problem):
             run("--checkpoint", str(tmp_path / "best"), "--no-page", *words)
+
+
+@pytest.mark.parametrize(("words", "is_warned"), [(["--open"], True), (["--api-key", "secret"], False)])
+def test_a_server_for_everybody_states_what_that_means(
+    words: list[str],
+    is_warned: bool,
+    tmp_path: Path,
+    small: Callable[..., Recipe],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    recipe = small()
+    save_checkpoint(tmp_path / "best", EmotionModel(recipe).state_dict(), recipe, "# untrained\n")
+    monkeypatch.delenv("FARFEEL_API_KEY", raising=False)
+    monkeypatch.setattr("uvicorn.Server.run", lambda *_, **__: None)
+    monkeypatch.setattr("signal.signal", lambda *_: None)
+    monkeypatch.setattr("farfeel.serve.run._stop_helper_processes", lambda: None)
+    run("--checkpoint", str(tmp_path / "best"), "--no-page", "--host", "0.0.0.0", "--port", "0", *words)
+    printed = capsys.readouterr().err
+    assert ("everybody who can reach 0.0.0.0" in printed) == is_warned
+    assert "farfeel serves http://0.0.0.0:" in printed
+
+
+def test_other_machines_need_a_key_or_the_word_of_the_operator() -> None:
+    for host in ("127.0.0.1", "localhost", "::1", "127.0.0.2"):
+        require_access(host, None, is_open=False)
+    for host in ("0.0.0.0", "::", "192.168.0.7", "machine.example", ""):
+        require_access(host, "secret", is_open=False)
+        require_access(host, None, is_open=True)
+        with pytest.raises(FarfeelError, match="there is no key; set FARFEEL_API_KEY, or add --open"):
+            require_access(host, None, is_open=False)
 
 
 def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

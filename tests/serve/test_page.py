@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 import os
 import re
 import time
@@ -72,6 +73,24 @@ def test_the_page_refuses_larger_files_than_the_limits(paged: Served) -> None:
     for route in ("/ui/gradio_api/upload", "/gradio_api/upload"):
         response = httpx.post(f"{paged.url}{route}", files={"files": ("a.wav", bytes(6_000_000))}, timeout=60)
         assert response.status_code == 413
+
+
+def test_an_exception_of_gradio_is_one_line_of_the_log(
+    paged: Served, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """A wrong value for one of the functions of the page, here the one with six inputs."""
+    functions = httpx.get(f"{paged.url}/ui/config").json()["dependencies"]
+    function = next(each["id"] for each in functions if len(each["inputs"]) == 6)
+    joined = {"data": [5, None, "", "largest", "both", "x"], "fn_index": function, "session_hash": "any"}
+    with caplog.at_level(logging.INFO, "farfeel.serve"):
+        assert httpx.post(f"{paged.url}/ui/gradio_api/queue/join", json=joined).status_code == 200
+        for _ in range(500):
+            if any("page failed on a request: " in record.getMessage() for record in caplog.records):
+                break
+            time.sleep(0.02)
+        else:
+            raise AssertionError("the exception is not in the log")
+    assert "Traceback" not in capfd.readouterr().err
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 import json
 import multiprocessing
+import struct
 import subprocess
 import sys
 import threading
@@ -9,11 +10,12 @@ import zipfile
 from dataclasses import replace
 from pathlib import Path
 
+import av
 import httpx
 import numpy as np
 import pytest
 import soundfile
-from running import LIMITS, Serve, Served
+from running import LIMITS, Serve, Served, babble
 
 from farfeel.recipe import Recipe
 from farfeel.recognise.recognizer import Recognizer
@@ -115,6 +117,23 @@ def test_too_long_too_many_channels_and_too_many_windows_are_refused(server: Ser
     assert "has 5 channels, this server accepts 4" in detail(server.post(file=tmp_path / "wide.wav"), 422)
     soundfile.write(tmp_path / "good.flac", 0.1 * np.random.default_rng(1).standard_normal(6 * 8000), 8000)
     assert "60 windows" in detail(server.post("/v1/timeline", tmp_path / "good.flac", step_s="0.1"), 422)
+
+
+def test_the_limit_of_seconds_holds_for_the_samples_whatever_the_header_states(server: Served, tmp_path: Path) -> None:
+    samples = (babble(25.0, 1)[0] * 32767).astype(np.int16)
+    with av.open(str(tmp_path / "a.mkv"), "w") as container:
+        stream = container.add_stream("pcm_s16le", rate=16000, layout="mono")
+        block = av.AudioFrame.from_ndarray(samples[None], format="s16", layout="mono")
+        block.sample_rate = 16000
+        container.mux([*stream.encode(block), *stream.encode(None)])
+    content = (tmp_path / "a.mkv").read_bytes()
+    place = content.index(b"\x44\x89\x88") + 3  # the element Duration: a float of 8 bytes, in milliseconds
+    assert struct.unpack(">d", content[place : place + 8])[0] == pytest.approx(25_000, abs=50)
+    content = content[:place] + struct.pack(">d", 3000.0) + content[place + 8 :]
+    content = content.replace(b"DURATION", b"DURATIOM")  # the tag that states the length once more
+    assert "lasts 25 s, this server accepts 20 s" in detail(server.post("/v1/timeline", content), 413)
+    response = server.post("/v1/predict", content)
+    assert response.status_code == 413 or response.json()["end_s"] <= 20, "more was used than the server accepts"
 
 
 def test_the_second_file_is_checked_like_the_first(server: Served, clip: Path, tmp_path: Path) -> None:

@@ -16,6 +16,8 @@ from threading import Thread
 
 import fsspec
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import soundfile
 import torch
@@ -32,7 +34,7 @@ from farfeel.rooms.reverb import convolve
 from farfeel.rooms.scene import in_room
 from farfeel.shards.prepare import prepare
 from farfeel.shards.reading import clips_of
-from farfeel.shards.store import Shards
+from farfeel.shards.store import Shards, write_index
 from farfeel.training.examples import at_microphones, collate
 from farfeel.training.prepared_examples import PreparedTrainingSet
 from farfeel.types import Clip, FarfeelError
@@ -117,7 +119,7 @@ def test_shards_are_what_other_software_reads(prepared: Path) -> None:
     assert sorted(keys) == sorted(row["key"] for row in Shards.open(prepared).rows)
 
 
-def test_a_killed_preparation_goes_on_to_the_same_bytes(
+def test_a_killed_preparation_resumes_to_the_same_bytes(
     prepared: Path, voices: Path, bank: Bank, tmp_path: Path
 ) -> None:
     out = tmp_path / "killed"
@@ -297,9 +299,9 @@ def test_convolution_is_linear_and_ends_with_the_clip() -> None:
     np.testing.assert_allclose(in_room(dry, taps), expected, atol=1e-3)
 
 
-def test_training_from_shards_hears_the_shards(prepared: Path, clips: list[Clip], small: Small) -> None:
+def test_training_from_shards_uses_the_audio_of_the_shards(prepared: Path, clips: list[Clip], small: Small) -> None:
     """Without augmentation an example is one of the clip's renderings, at the right emotion; each epoch draws anew."""
-    still = [f"augment.{knob}=0" for knob in ("speed", "time_shift_s", "gain_db", "mic_dropout")]
+    still = [f"augment.{setting}=0" for setting in ("speed", "time_shift_s", "gain_db", "mic_dropout")]
     recipe = small("rooms.snr_db=null", "audio.seconds=4", "audio.trim_silence=false", *still)
     shards = Shards.open(prepared)
     training = PreparedTrainingSet(clips_of(shards), recipe, shards)
@@ -393,9 +395,9 @@ def test_prepared_videos_have_the_frames_of_the_files(
 ) -> None:
     recipe, clips = small("modalities=both"), clips[:3]
     shards = prepare(clips, recipe, bank, tmp_path / "films", [0])
-    for take in PreparedEvaluationSet(clips_of(shards), recipe, shards):
-        clip = next(clip for clip in clips if clip.id == take.clip.id)
-        from_file, stored = face_video_of(clip, recipe), take.recording.video
+    for prepared in PreparedEvaluationSet(clips_of(shards), recipe, shards):
+        clip = next(clip for clip in clips if clip.id == prepared.clip.id)
+        from_file, stored = face_video_of(clip, recipe), prepared.recording.video
         assert (stored.begin_s, stored.end_s) == (from_file.begin_s, from_file.end_s)
         np.testing.assert_array_equal(stored.frames(0.2, 1.4), from_file.frames(0.2, 1.4))
     silent = prepare(clips, small(), bank, tmp_path / "silent", [0])
@@ -422,3 +424,53 @@ def test_the_paper_profile_prepares_three_parts_or_none(
     asked[-1] = str(tmp_path / "no")
     assert main([*asked, *measured, "--split", "folds-9:9"]) == 1  # nobody in the test
     assert not (tmp_path / "no").exists()
+
+
+@pytest.mark.parametrize(
+    ("part", "old", "new"),
+    [
+        ("json", b'"gain": ', b'"gain": -'),
+        ("json", b'"gain": ', b'"gone": '),
+        ("json", b'"clip": "', b'"clip": 1, "x": "'),
+        ("flac", b"fLaC", b"fLaX"),
+    ],
+)
+def test_a_part_with_right_checksums_and_other_values_is_one_line(
+    prepared: Path, tmp_path: Path, part: str, old: bytes, new: bytes
+) -> None:
+    """Checksums find accidents. Somebody who made the file on purpose has made them fit."""
+    members: dict[str, bytes] = {}
+    with tarfile.open(prepared / "shard-00000.tar") as tar:
+        for member in tar:
+            file = tar.extractfile(member)
+            assert file is not None
+            members[member.name] = file.read()
+    changed = next(name for name in members if name.endswith(part))
+    assert old in members[changed]
+    members[changed] = members[changed].replace(old, new)
+    with tarfile.open(tmp_path / "shard-00000.tar", "w", format=tarfile.USTAR_FORMAT) as tar:
+        for name, content in members.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            tar.addfile(member, io.BytesIO(content))
+
+    def read_all() -> None:
+        facts = {key: value for key, value in Shards.open(prepared).facts.items() if key not in ("shards", "version")}
+        write_index(tmp_path, [tmp_path / "shard-00000.tar"], facts)
+        shards = Shards.open(tmp_path)
+        for number in range(len(shards)):
+            shards[number]
+
+    with pytest.raises(FarfeelError, match=r"shard.* is damaged"):
+        read_all()
+
+
+def test_a_shard_outside_the_folder_is_not_read(prepared: Path, tmp_path: Path) -> None:
+    shutil.copytree(prepared, tmp_path / "shards")
+    index = tmp_path / "shards" / "index.parquet"
+    table = pq.read_table(index)
+    names = ["../shard-00000.tar"] * table.num_rows
+    at = table.column_names.index("shard")
+    pq.write_table(table.set_column(at, table.schema.field("shard"), pa.array(names)), index)
+    with pytest.raises(FarfeelError, match=r"is damaged or no index \(a shard with the name"):
+        Shards.open(tmp_path / "shards")

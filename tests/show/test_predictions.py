@@ -52,7 +52,7 @@ def test_json_is_a_list_with_one_object_of_the_promised_keys_per_prediction(
 
 
 @given(found=predictions())
-def test_csv_says_what_json_says(found: list[tuple[Path, Prediction]]) -> None:
+def test_csv_has_the_values_of_json(found: list[tuple[Path, Prediction]]) -> None:
     rows = list(csv.DictReader(io.StringIO(render(found, "runs/best", "csv"))))
     objects = json.loads(render(found, "runs/best", "json"))
     assert len(rows) == len(objects)

@@ -85,7 +85,7 @@ def tiers(text: str) -> dict[str, list[tuple[str, str, str]]]:
     return found
 
 
-def test_json_says_what_predict_says_and_the_share_of_speech() -> None:
+def test_json_has_the_values_of_predict_and_the_share_of_speech() -> None:
     line = timeline()
     rows = json.loads(as_json(PATH, line, CHECKPOINT))
     assert len(rows) == len(line.predictions)
@@ -98,10 +98,10 @@ def test_json_says_what_predict_says_and_the_share_of_speech() -> None:
             assert row["probabilities"] == {}
 
 
-def test_csv_says_what_json_says() -> None:
+def test_csv_has_the_values_of_json() -> None:
     line = timeline()
-    told = json.loads(as_json(PATH, line, CHECKPOINT))
-    for row, other in zip(csv.DictReader(io.StringIO(as_csv(PATH, line, CHECKPOINT))), told, strict=True):
+    expected = json.loads(as_json(PATH, line, CHECKPOINT))
+    for row, other in zip(csv.DictReader(io.StringIO(as_csv(PATH, line, CHECKPOINT))), expected, strict=True):
         assert row["label"] == (other["label"] or "")
         assert float(row["start_s"]) == other["start_s"]
         assert float(row["speech_share"]) == other["speech_share"]
@@ -173,7 +173,7 @@ def test_silence_and_what_is_undecided_have_no_label() -> None:
 
 
 @pytest.mark.parametrize("seconds", [0.5, 3.9, 61.3, 10800.0])
-def test_the_page_asks_nothing_of_a_network_and_stays_small(seconds: float) -> None:
+def test_the_page_requests_nothing_from_a_network_and_stays_small(seconds: float) -> None:
     page = as_html(PATH, timeline(seconds), CHECKPOINT)
     assert not re.search(r"https?:|//\w|src=|@import|url\(", page)
     assert len(page) < 1_000_000
@@ -191,7 +191,7 @@ def test_no_name_becomes_code_in_the_page() -> None:
 
 
 @pytest.mark.parametrize("form", FORMATS)
-def test_a_timeline_without_windows_can_be_told(form: str) -> None:
+def test_a_timeline_without_windows_can_be_written(form: str) -> None:
     for seconds in (0.0, 2.0):
         assert FORMATS[form](PATH, Timeline((), (), seconds, 1.0, 4.0), CHECKPOINT)
 
@@ -219,5 +219,5 @@ def test_several_timelines_are_one_table() -> None:
     ("time_s", "decimals", "text"),
     [(0, 0, "0:00"), (59.96, 1, "1:00.0"), (59.94, 1, "0:59.9"), (3599.6, 0, "1:00:00"), (10800, 0, "3:00:00")],
 )
-def test_time_is_told_in_minutes_and_hours(time_s: float, decimals: int, text: str) -> None:
+def test_time_is_written_in_minutes_and_hours(time_s: float, decimals: int, text: str) -> None:
     assert clock(time_s, decimals) == text

@@ -127,12 +127,12 @@ def test_no_prepared_clip_is_read_twice_in_an_epoch(
     assert sorted(clips.shards.rows[index]["clip"] for index in read) == sorted(clip.id for clip in split.train)
 
 
-def test_what_one_process_says_is_what_is_wrong() -> None:
+def test_the_error_of_one_process_is_reported() -> None:
     with pytest.raises(FarfeelError, match=r"^sad\.wav is damaged$"):
         run_together(crashing.fail_or_wait, 2)
 
 
-def test_torchrun_and_slurm_say_which_process_this_is() -> None:
+def test_torchrun_and_slurm_give_the_rank_of_this_process() -> None:
     assert this_process({}) == ProcessRank(0, 1, 1)
     torchrun = {"TORCHELASTIC_RUN_ID": "none", "RANK": "5", "WORLD_SIZE": "8", "LOCAL_WORLD_SIZE": "4"}
     assert this_process(torchrun) == ProcessRank(5, 8, 4)
@@ -167,7 +167,7 @@ def test_a_recipe_that_does_not_fit_the_processes_is_one_clear_line(
         train(small(*overrides), split, None, tmp_path / "run")
 
 
-def test_a_run_of_several_processes_goes_on_with_one(tmp_path: Path, split: Split, small: Small) -> None:
+def test_a_run_of_several_processes_resumes_with_one(tmp_path: Path, split: Split, small: Small) -> None:
     train(small(), split, None, tmp_path / "run", epochs=1)
     state = torch.load(tmp_path / "run" / "last.ckpt", weights_only=True)
     state["recipe"]["train"] |= {"devices": 4, "strategy": "fsdp"}
@@ -175,7 +175,7 @@ def test_a_run_of_several_processes_goes_on_with_one(tmp_path: Path, split: Spli
     assert len(train(small(), split, None, tmp_path / "run", resume=True)) == 2
 
 
-def test_a_clip_alone_in_its_part_is_normalised_by_what_is_known(small: Small) -> None:
+def test_a_single_clip_in_a_part_is_normalised_by_the_running_statistics(small: Small) -> None:
     norm = LatentNorm(3).train()
     latent = torch.randn(8, 3)
     norm(latent)

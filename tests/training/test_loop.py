@@ -107,7 +107,9 @@ def test_a_run_killed_at_any_moment_resumes_to_the_same_bits(
     assert_equal(tmp_path / "whole", killed)
 
 
-def test_the_result_is_calibrated_and_its_card_says_so(tmp_path: Path, split: Split, bank: Bank, small: Small) -> None:
+def test_the_card_of_a_calibrated_result_has_its_temperature(
+    tmp_path: Path, split: Split, bank: Bank, small: Small
+) -> None:
     recipe = small("train.epochs=2", "train.keep=2")
     train(recipe, split, bank, tmp_path / "run")
     best = load_checkpoint(tmp_path / "run" / "best")
@@ -118,7 +120,7 @@ def test_the_result_is_calibrated_and_its_card_says_so(tmp_path: Path, split: Sp
         assert load_checkpoint(epoch).temperature.tolist() == [1, 1, 1]
 
 
-def test_temperatures_of_the_weights_to_start_from_are_forgotten(tmp_path: Path, split: Split, small: Small) -> None:
+def test_temperatures_of_the_initial_weights_are_not_kept(tmp_path: Path, split: Split, small: Small) -> None:
     recipe = small("train.epochs=1")
     for name, temperature in (("plain", 1.0), ("calibrated", 4.0)):
         torch.manual_seed(recipe.seed)
@@ -158,7 +160,7 @@ def test_training_learns_its_own_clips(tmp_path: Path, split: Split, small: Smal
     assert reports[-1].train_loss < 0.75 * reports[0].train_loss  # two pairs of emotions share a voice
 
 
-def test_a_run_leaves_what_it_promises(tmp_path: Path, split: Split, small: Small) -> None:
+def test_a_run_writes_its_documented_files(tmp_path: Path, split: Split, small: Small) -> None:
     recipe = small("train.keep=2")
     reports = train(recipe, split, None, tmp_path / "run")
     run = tmp_path / "run"
@@ -191,6 +193,29 @@ def test_a_damaged_state_is_one_clear_line(tmp_path: Path, split: Split, small: 
         train(small(), split, None, tmp_path / "run", resume=True)
 
 
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.9, 0.9999])
+def test_one_flipped_bit_of_a_state_is_found(tmp_path: Path, split: Split, small: Small, share: float) -> None:
+    train(small(), split, None, tmp_path / "run", epochs=1)
+    last = tmp_path / "run" / "last.ckpt"
+    content = bytearray(last.read_bytes())
+    content[int(share * len(content))] ^= 4
+    last.write_bytes(content)
+    with pytest.raises(FarfeelError, match=r"last\.ckpt is damaged, .*its checksum is another"):
+        train(small(), split, None, tmp_path / "run", resume=True)
+
+
+def test_a_state_from_before_checksums_resumes_to_the_same_weights(tmp_path: Path, split: Split, small: Small) -> None:
+    train(small(), split, None, tmp_path / "whole", epochs=2)
+    train(small(), split, None, tmp_path / "run", epochs=1)
+    last = tmp_path / "run" / "last.ckpt"
+    with_checksum = last.read_bytes()
+    torch.save(torch.load(last, weights_only=True), last)
+    assert last.read_bytes() != with_checksum
+    train(small(), split, None, tmp_path / "run", epochs=2, resume=True)
+    one, other = weights(tmp_path / "whole"), weights(tmp_path / "run")
+    assert all(torch.equal(tensor, other[name]) for name, tensor in one.items())
+
+
 def test_a_loss_that_explodes_is_one_clear_line(tmp_path: Path, split: Split, small: Small) -> None:
     with pytest.raises(FarfeelError, match="no longer finite"):
         train(small("train.learning_rate=1e30", "train.clip_norm=0"), split, None, tmp_path / "run")
@@ -207,7 +232,7 @@ def test_the_averaged_weights_are_the_result(tmp_path: Path, split: Split, small
     assert (kept[name] - start[name]).abs().max() < 0.2 * (trained - start[name]).abs().max()
 
 
-def test_learned_validation_speakers_choose_nothing(tmp_path: Path, split: Split, small: Small) -> None:
+def test_validation_speakers_in_training_choose_no_epoch(tmp_path: Path, split: Split, small: Small) -> None:
     recipe = small("data.learn_validation=true", "train.patience=1", "train.learning_rate=0.1", "train.epochs=3")
     best = run_training(recipe, split.train, split.val, None, tmp_path / "run")
     kept = load_checkpoint(best)

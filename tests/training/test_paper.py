@@ -80,9 +80,9 @@ def test_paper_av_goes_from_published_weights_to_a_report(
     corpus = ("--corpus", "ravdess", "--root", ravdess, "--rirs", bank.path)
     start = ("--init", audioset, "--video-weights", kinetics)
     run("train", "--recipe", "paper-av", *corpus, *start, *TRAIN, "--out", tmp_path / "run", *SMALL)
-    told = capsys.readouterr().err
-    assert "4 training clips, 2 validation clips, split paper" in told
-    assert "HTS-AT pretrained on AudioSet" in told
+    printed = capsys.readouterr().err
+    assert "4 training clips, 2 validation clips, split paper" in printed
+    assert "HTS-AT pretrained on AudioSet" in printed
     state = load_checkpoint(tmp_path / "run" / "best").state_dict()
     for file, wrapped in ((audioset, "state_dict"), (kinetics, None)):
         content = torch.load(file, weights_only=True)
@@ -105,7 +105,7 @@ def test_paper_av_goes_from_published_weights_to_a_report(
 
 
 @pytest.mark.parametrize("how", ["a file of sound alone", "killed in its first epoch"])
-def test_a_face_branch_that_nothing_has_filled_starts_from_kinetics(
+def test_a_face_branch_without_weights_starts_from_kinetics(
     tmp_path: Path, ravdess: Path, published: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, how: str
 ) -> None:
     def asked() -> dict[str, torch.Tensor]:

@@ -68,7 +68,7 @@ def stand_in(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list]:
     return install
 
 
-def test_weights_and_biases_gets_knobs_and_metrics(tmp_path: Path, stand_in: Callable[..., list]) -> None:
+def test_weights_and_biases_gets_settings_and_metrics(tmp_path: Path, stand_in: Callable[..., list]) -> None:
     calls = stand_in("wandb", "init")
     Tracker(tmp_path, Recipe(), ["wandb"], first_epoch=0).log(HISTORY[:1])
     (_, _, started), (_, (row,), logged) = calls
@@ -76,7 +76,7 @@ def test_weights_and_biases_gets_knobs_and_metrics(tmp_path: Path, stand_in: Cal
     assert (row["val_uar"], logged["step"]) == (0.2, 1)
 
 
-def test_mlflow_gets_knobs_and_metrics(tmp_path: Path, stand_in: Callable[..., list]) -> None:
+def test_mlflow_gets_settings_and_metrics(tmp_path: Path, stand_in: Callable[..., list]) -> None:
     calls = stand_in("mlflow", "set_experiment", "start_run", "log_dict", "log_metrics")
     Tracker(tmp_path, Recipe(), ["mlflow"], first_epoch=0).log(HISTORY[:1])
     assert [name for name, *_ in calls] == ["set_experiment", "start_run", "log_dict", "log_metrics"]

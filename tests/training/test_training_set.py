@@ -54,7 +54,7 @@ def test_an_example_follows_from_seed_epoch_and_index_alone(split: Split, bank: 
         assert all(same(first[i], backwards[i]) for i in range(len(first)))
 
 
-def test_each_epoch_meets_other_rooms_and_each_seed_too(split: Split, bank: Bank, small: Small) -> None:
+def test_each_epoch_and_each_seed_draws_other_rooms(split: Split, bank: Bank, small: Small) -> None:
     clips = TrainingSet(split.train, small("rooms.dry=0"), bank)
     renderings = []
     for epoch in range(4):
@@ -65,7 +65,7 @@ def test_each_epoch_meets_other_rooms_and_each_seed_too(split: Split, bank: Bank
     assert not same(clips[0], other[0])
 
 
-def test_a_microphone_always_lives(split: Split, bank: Bank, small: Small) -> None:
+def test_one_microphone_always_works(split: Split, bank: Bank, small: Small) -> None:
     clips = TrainingSet(split.train, small("augment.mic_dropout=1.0"), bank)
     assert all(int(clips[i].mic_mask.sum()) == 1 for i in range(len(clips)))
 
@@ -80,7 +80,7 @@ def test_no_room_and_no_noise_leave_the_dry_clip(split: Split, small: Small) -> 
 
 @pytest.mark.parametrize("kind", NOISES)
 @pytest.mark.parametrize("channels", [1, 3])
-def test_asked_snr_is_what_the_microphones_hear(
+def test_the_microphones_have_the_requested_snr(
     tmp_path: Path, split: Split, bank: Bank, small: Small, channels: int, kind: str
 ) -> None:
     noise = np.random.default_rng(1).normal(0, 0.1, (30000, channels))
@@ -99,7 +99,7 @@ def test_a_noise_folder_without_audio_is_one_clear_line(tmp_path: Path, split: S
         TrainingSet(split.train, small("rooms.noise=[recorded]", f"rooms.noise_folder={tmp_path}"), bank)
 
 
-def test_fewer_microphones_than_asked_is_one_clear_line(split: Split, bank: Bank, small: Small) -> None:
+def test_fewer_microphones_than_requested_is_one_clear_line(split: Split, bank: Bank, small: Small) -> None:
     with pytest.raises(FarfeelError, match="has 3 microphones, the recipe asks for 4"):
         TrainingSet(split.train, small("microphones.count=4"), bank)
 
@@ -112,7 +112,7 @@ def test_validation_rooms_are_never_trained_in(bank: Bank) -> None:
     assert set(training) | set(validation) == set(bank.rooms)
 
 
-def test_what_a_test_clip_hears_does_not_depend_on_the_others(split: Split, bank: Bank, small: Small) -> None:
+def test_the_audio_of_a_test_clip_does_not_depend_on_the_others(split: Split, bank: Bank, small: Small) -> None:
     recordings = EvaluationSet(split.test, small(), [bank])
     together = {(item.clip.id, item.room): item.recording.audio for item in recordings}
     assert len(together) == len(split.test) * len(bank.rooms)
@@ -227,9 +227,7 @@ def test_a_placed_clip_is_whole_or_fills_the_window(length: int, samples: int, s
     assert (np.diff(window[window > 0]) == 1).all()
 
 
-def test_renderings_are_taken_in_turn_and_are_what_the_network_would_see(
-    split: Split, bank: Bank, small: Small
-) -> None:
+def test_renderings_are_used_in_turn_and_equal_the_input_of_the_network(split: Split, bank: Bank, small: Small) -> None:
     fresh, kept = small(*BUSY), small(*BUSY, "rooms.renderings=2")
     epochs = []
     for epoch in range(4):

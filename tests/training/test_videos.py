@@ -144,7 +144,16 @@ def test_the_frames_are_of_the_same_stretch_as_the_audio(
         soundfile.write(tmp_path / f"{seconds}.wav", ramp, 16000, subtype="FLOAT")
         video = clock(tmp_path / f"{seconds}.mp4", whole_s + offset_s)
         clip = Clip(
-            "a", "own", "1", "happy", tmp_path / f"{seconds}.wav", video, start_s, whole_s, video_offset_s=offset_s
+            "a",
+            "own",
+            "1",
+            "happy",
+            tmp_path / f"{seconds}.wav",
+            video,
+            start_s,
+            whole_s,
+            video_offset_s=offset_s,
+            face="whole",
         )
         clips = TrainingSet([clip], recipe, None)
         for epoch in range(12):
@@ -164,7 +173,7 @@ def test_frames_of_trimmed_silence_are_not_used_either(tmp_path: Path, audiovisu
     ramp = 0.1 + 0.1 * np.arange(4 * 16000) / 16000
     ramp[: 2 * 16000] = 0
     soundfile.write(tmp_path / "late.wav", ramp, 16000, subtype="FLOAT")
-    clip = Clip("a", "own", "1", "happy", tmp_path / "late.wav", clock(tmp_path / "late.mp4", 4))
+    clip = Clip("a", "own", "1", "happy", tmp_path / "late.wav", clock(tmp_path / "late.mp4", 4), face="whole")
     clips = TrainingSet([clip], recipe, None)
     for epoch in range(6):
         clips.set_epoch(epoch)
@@ -242,7 +251,7 @@ def test_a_model_of_video_alone_trains_without_audio(tmp_path: Path, split: Spli
     assert np.isfinite([report.train_loss, report.val_loss]).all()
 
 
-def test_clips_that_lack_what_a_recipe_takes_are_one_clear_line(split: Split, small: Small, audiovisual: Small) -> None:
+def test_clips_without_a_recipes_modalities_are_one_clear_line(split: Split, small: Small, audiovisual: Small) -> None:
     deaf = [replace(clip, audio=None) for clip in split.train]
     blind = [replace(clip, video=None) for clip in split.train]
     assert usable_clips(deaf, audiovisual(), "corpus") == deaf
@@ -396,7 +405,7 @@ def test_audio_alone_equals_the_audio_file_and_video_alone_the_video_file(
     assert np.abs(np.subtract(by_audio.probabilities, by_video.probabilities)).max() > 1e-3
 
 
-def test_probabilities_do_not_depend_on_the_company_in_the_batch(
+def test_probabilities_do_not_depend_on_the_others_in_the_batch(
     split: Split, audiovisual: Small, recognizer: Recognizer
 ) -> None:
     recordings = [recording.recording for recording in EvaluationSet(mixed(split.test), audiovisual())]
@@ -407,7 +416,7 @@ def test_probabilities_do_not_depend_on_the_company_in_the_batch(
         np.testing.assert_allclose(recognizer.probabilities([recording])[0], expected, atol=1e-5)
 
 
-def test_a_camera_is_off_by_the_names_of_the_clips_alone_and_more_so_with_a_larger_share(
+def test_camera_off_follows_from_clip_names_and_a_larger_share_includes_a_smaller(
     split: Split, audiovisual: Small, tmp_path: Path
 ) -> None:
     video = clock(tmp_path / "film.mp4", 1)
@@ -468,7 +477,7 @@ def spoil(video: Path, how: str) -> None:
         video.write_bytes(b"")
     elif how == "absent":
         video.unlink()
-    else:  # The header is whole, and first; what it promises breaks off: told only when frames are asked for.
+    else:  # The header is whole and comes first, but the frames break off. Only reading them shows it.
         whole = video.with_name("whole.mp4")
         video.rename(whole)
         options = {"movflags": "faststart"}
@@ -562,7 +571,7 @@ def test_an_offset_moves_the_audio_within_the_video(tmp_path: Path, recognizer: 
 
 
 @pytest.mark.parametrize("face", ["largest", "left", "right", "whole"])
-def test_the_face_that_is_asked_for_is_looked_for(tmp_path: Path, recognizer: Recognizer, face: str) -> None:
+def test_the_requested_face_is_used(tmp_path: Path, recognizer: Recognizer, face: str) -> None:
     recording, _ = open_recording(clock(tmp_path / "film.mp4", 2), recognizer.recipe, Options(face=face))
     assert recording.video
     assert recording.video.face == face
@@ -586,7 +595,7 @@ def test_an_ensemble_on_video_is_the_mean_of_its_members(tmp_path: Path, audiovi
     np.testing.assert_allclose(mean, np.mean(each, axis=0), atol=1e-6)
 
 
-def test_a_checkpoint_that_only_sees_or_only_hears_is_asked_for_nothing_else(tmp_path: Path, small: Small) -> None:
+def test_a_checkpoint_of_one_modality_refuses_the_other(tmp_path: Path, small: Small) -> None:
     video, audio = clock(tmp_path / "film.mp4", 2), voice(tmp_path / "sound.wav")
     of_video, of_audio = make(small("modalities=video", *LIGHT)), make(small())
     assert of_video.predict(video, audio=audio, face="whole").modalities == ("video",)
@@ -606,7 +615,7 @@ def test_real_videos_are_recognised_by_both_modalities_and_the_face_crops_are_wr
 ) -> None:
     clips = sorted((DATA / "ravdess-av").rglob("*.mp4"))
     if not clips:
-        pytest.skip("no film of RAVDESS under FARFEEL_DATA")
+        pytest.skip("no video of RAVDESS under FARFEEL_DATA")
     recipe = audiovisual()
     save_checkpoint(tmp_path / "best", EmotionModel(recipe).state_dict(), recipe, "# untrained\n")
     options = ["--checkpoint", str(tmp_path / "best"), "--debug-dir", str(tmp_path / "views"), "--format", "csv"]

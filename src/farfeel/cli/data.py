@@ -92,7 +92,7 @@ def _surrogate(args: argparse.Namespace) -> None:
     with progress("making videos", "videos") as advance:
         pairs = make_surrogate(clips, stills, args.split, args.out, args.seed, args.workers, advance)
     for part in PARTS:
-        videos = Counter(one.still.id for one in pairs if one.part == part)
+        videos = Counter(pairing.still.id for pairing in pairs if pairing.part == part)
         print(f"{part:<5}  {videos.total():>5} videos of {len(videos)} stills")
     print("Surrogate videos: stills of other people. A result on them is no result on videos of people who speak.")
     note(f"use --corpus {args.out / MANIFEST} with data.split={args.split}: another split has stills in two parts")

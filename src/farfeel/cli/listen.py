@@ -154,9 +154,9 @@ def _sound_cards() -> Any:
 def _card(wanted: str | None, mics: int | None) -> Iterator[tuple[int, int, Iterator[np.ndarray]]]:
     """Sample rate in Hz, number of microphones M, and blocks (M, T) as the card records them."""
     cards = _sound_cards()
-    which = int(wanted) if wanted and wanted.isdigit() else wanted
+    card = int(wanted) if wanted and wanted.isdecimal() else wanted
     try:
-        info = cards.query_devices(which, "input")
+        info = cards.query_devices(card, "input")
     except (ValueError, cards.PortAudioError) as error:
         raise FarfeelError(
             f"no sound card {wanted or 'for recording'} ({one_line(error)}); farfeel listen --list shows them"
@@ -186,7 +186,7 @@ def _card(wanted: str | None, mics: int | None) -> Iterator[tuple[int, int, Iter
                 ) from None
 
     used = mics or available
-    with cards.InputStream(rate, round(BLOCK_S * rate), which, used, "float32", callback=keep):
+    with cards.InputStream(rate, round(BLOCK_S * rate), card, used, "float32", callback=keep):
         yield rate, used, blocks()
 
 

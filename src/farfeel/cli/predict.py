@@ -171,10 +171,10 @@ def _output_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _predict(args: argparse.Namespace) -> int:
     from farfeel.media.audio import SPEECH_SUFFIXES
+    from farfeel.media.isolation import isolated_decoding
     from farfeel.media.video import VIDEO_SUFFIXES
     from farfeel.recognise.options import Options
     from farfeel.recognise.recognizer import Recognizer
-    from farfeel.show.predictions import render
     from farfeel.support.files import require_writable_folder
 
     if args.out and args.out.suffix.lower() in (*SPEECH_SUFFIXES, *VIDEO_SUFFIXES):
@@ -195,7 +195,6 @@ def _predict(args: argparse.Namespace) -> int:
     if args.engine == "ray" and (args.timeline or args.debug_dir):
         raise FarfeelError("--engine ray takes no --timeline and no --debug-dir; remove them, or remove --engine ray")
     engine = "onnx" if args.engine == "onnx" else "torch"
-    recognizer = Recognizer.load(args.checkpoint, where, args.precision, engine, args.front_end)
     options = Options(
         mics=args.mics,
         audio=args.audio,
@@ -206,6 +205,18 @@ def _predict(args: argparse.Namespace) -> int:
         abstain_below=args.abstain_below,
     )
     checkpoint = ", ".join(map(str, args.checkpoint or ["default"]))
+    # A few files are decoded beside this process: one of them may crash the decoder, the others get their answers.
+    beside = len(files) <= FEW and any(path.suffix.lower() not in (".wav", ".flac") for path in files)
+    with isolated_decoding(early=beside):
+        recognizer = Recognizer.load(args.checkpoint, where, args.precision, engine, args.front_end)
+        return _recognise(args, recognizer, files, options, checkpoint, form)
+
+
+def _recognise(
+    args: argparse.Namespace, recognizer: Recognizer, files: list[Path], options: Options, checkpoint: str, form: str
+) -> int:
+    from farfeel.show.predictions import render
+
     if args.timeline:
         return _timelines(args, recognizer, files, options, checkpoint, form)
     found, failures = [], []

@@ -23,6 +23,7 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from farfeel.corpora.readers.stills import EMOTION_OF, SPLIT_OF, SPLITS
+from farfeel.support.console import quiet_libraries
 from farfeel.support.files import replacing_folder, require_replaceable
 from farfeel.support.reading import damage, read_json, require_fields
 from farfeel.types import EMOTIONS, FarfeelError
@@ -211,6 +212,7 @@ def _fault(split: str, emotion: str, picture: bytes) -> str:
 
 def _decodes(picture: bytes) -> bool:
     try:
-        return cv2.imdecode(np.frombuffer(picture, np.uint8), cv2.IMREAD_GRAYSCALE) is not None
+        with quiet_libraries():
+            return cv2.imdecode(np.frombuffer(picture, np.uint8), cv2.IMREAD_GRAYSCALE) is not None
     except cv2.error:  # of a picture whose header states more than OpenCV decodes
         return False

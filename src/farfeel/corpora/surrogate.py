@@ -22,6 +22,7 @@ import zlib
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -37,6 +38,7 @@ from farfeel.corpora.video_files import write_video
 from farfeel.media.audio import audio_info
 from farfeel.media.camera import simulate_camera
 from farfeel.recipe import Camera
+from farfeel.support.console import quiet_libraries
 from farfeel.support.files import replacing_file, require_replaceable
 from farfeel.support.parameters import read_parameters, require_same
 from farfeel.types import Clip, FarfeelError
@@ -79,13 +81,13 @@ def make_surrogate(
     ours = (_MARKER, MANIFEST, PAIRS, "films", ".*.partial") if (out / _MARKER).exists() else ()
     out = require_replaceable(out, ours, "a surrogate corpus")
     pairs = pair(clips, stills, split, seed)
-    # A folder of the same parameters is completed where it is; a new one is made beside its place.
+    # A folder of the same parameters is completed where it is. A new one is made under another name, then renamed.
     folder = out if (out / _MARKER).exists() else out.with_name(f".{out.name}.partial")
     folder.mkdir(parents=True, exist_ok=True)
     _start_or_resume(folder, pairs, split, seed)
-    videos = [Path("films") / one.clip.speaker / f"{one.clip.id}.mp4" for one in pairs]
+    videos = [Path("films") / pairing.clip.speaker / f"{pairing.clip.id}.mp4" for pairing in pairs]
     with ThreadPoolExecutor(workers or os.cpu_count() or 1) as pool:  # Warping and encoding release Python's lock.
-        made = pool.map(lambda one, video: _make_video(one, folder / video, seed), pairs, videos)
+        made = pool.map(lambda pairing, video: _make_video(pairing, folder / video, seed), pairs, videos)
         try:
             for done, _ in enumerate(made, start=1):
                 if progress:
@@ -95,20 +97,20 @@ def make_surrogate(
             raise
     with replacing_file(folder / PAIRS) as path:
         columns = {
-            "clip": [one.clip.id for one in pairs],
-            "still": [one.still.id for one in pairs],
-            "part": [one.part for one in pairs],
+            "clip": [pairing.clip.id for pairing in pairs],
+            "still": [pairing.still.id for pairing in pairs],
+            "part": [pairing.part for pairing in pairs],
         }
         pq.write_table(pa.table(columns), path)
     with_videos = [
         replace(
-            one.clip,
-            corpus=one.clip.corpus.removesuffix(SURROGATE) + SURROGATE,
+            pairing.clip,
+            corpus=pairing.clip.corpus.removesuffix(SURROGATE) + SURROGATE,
             video=out / video,
-            video_offset_s=0.0 - one.clip.start_s,  # the video begins with the utterance
+            video_offset_s=0.0 - pairing.clip.start_s,  # the video begins with the utterance
             face="whole",
         )
-        for one, video in zip(pairs, videos, strict=True)
+        for pairing, video in zip(pairs, videos, strict=True)
     ]
     write_manifest(with_videos, folder / MANIFEST, out)
     if folder != out:
@@ -139,7 +141,7 @@ def pair(clips: Sequence[Clip], stills: Sequence[Clip], split: str, seed: int) -
                 own = shuffled[turn :: len(speakers)] or [shuffled[turn % len(shuffled)]]
                 for number, clip in enumerate(of_speaker[emotion, speaker]):
                     pairs.append(Pair(clip, own[number % len(own)], part))
-    return sorted(pairs, key=lambda one: (one.clip.speaker, one.clip.id))
+    return sorted(pairs, key=lambda pairing: (pairing.clip.speaker, pairing.clip.id))
 
 
 def _face_of(emotion: str) -> str:
@@ -164,9 +166,10 @@ def _pools(stills: Sequence[Clip]) -> dict[tuple[str, str], list[Clip]]:
 def _start_or_resume(out: Path, pairs: Sequence[Pair], split: str, seed: int) -> None:
     """Write what the videos are made from beside them. Raise FarfeelError for a folder with other files."""
     digest = hashlib.sha256()
-    for one in pairs:
-        facts = (one.clip.id, one.clip.corpus, str(one.clip.audio), one.clip.start_s, one.clip.end_s, one.still.id)
-        digest.update(json.dumps(facts).encode() + _path(one.still).read_bytes())
+    for pairing in pairs:
+        clip = pairing.clip
+        facts = (clip.id, clip.corpus, str(clip.audio), clip.start_s, clip.end_s, pairing.still.id)
+        digest.update(json.dumps(facts).encode() + _path(pairing.still).read_bytes())
     made_from = {"version": VERSION, "split": split, "seed": seed, "pairs": digest.hexdigest()}
     marker = out / _MARKER
     if not marker.exists():
@@ -181,14 +184,16 @@ def _start_or_resume(out: Path, pairs: Sequence[Pair], split: str, seed: int) ->
     )
 
 
-def _make_video(one: Pair, video: Path, seed: int) -> None:
+def _make_video(pairing: Pair, video: Path, seed: int) -> None:
     if video.exists():
         return
-    path = _path(one.still)
-    still = cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), cv2.IMREAD_COLOR_RGB)
+    path = _path(pairing.still)
+    still = None
+    with suppress(cv2.error), quiet_libraries():
+        still = cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), cv2.IMREAD_COLOR_RGB)
     if still is None:
         raise FarfeelError(f"{path} cannot be decoded, expected a JPEG or PNG; copy it again or remove it")
-    clip = one.clip
+    clip = pairing.clip
     end_s = clip.end_s if clip.end_s is not None or clip.audio is None else audio_info(clip.audio).seconds
     count = max(1, round(((end_s or 0.0) - clip.start_s) * FPS))
     rng = np.random.default_rng((seed, zlib.crc32(clip.id.encode())))

@@ -134,7 +134,7 @@ def generate(
 
 def _is_complete(folder: Path, recipe: dict[str, int]) -> bool:
     marker = folder / _MARKER
-    if not marker.is_file() or marker.read_text(encoding="utf-8") != json.dumps(recipe):
+    if not marker.is_file() or marker.read_text(encoding="utf-8", errors="replace") != json.dumps(recipe):
         return False
     count = len(EMOTIONS) * recipe["clips_per_emotion"]
     return all(len(list(folder.glob(f"synthetic-*{suffix}"))) == count for suffix in (".flac", ".mp4"))

@@ -391,7 +391,9 @@ def _etag_file(partial: Path) -> Path:
 
 
 def _read(file: Path) -> str:
-    return file.read_text() if file.is_file() else ""
+    """The text of a small file of printable characters; else "", as where there is no file."""
+    text = file.read_text(encoding="latin-1") if file.is_file() else ""
+    return text if text.isascii() and text.isprintable() else ""
 
 
 def _length(file: Path) -> int:

@@ -401,10 +401,10 @@ def _scores(
     return Scores(speakers=speakers, clips=clips, recall=recall, uncalibrated={}, **scores)
 
 
-def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+def _ratio(part: np.ndarray, total: np.ndarray) -> np.ndarray:
     """part / whole, NaN where whole is 0."""
-    empty = np.full(np.broadcast(part, whole).shape, np.nan)
-    return np.asarray(np.divide(part, whole, out=empty, where=whole > 0))
+    empty = np.full(np.broadcast(part, total).shape, np.nan)
+    return np.asarray(np.divide(part, total, out=empty, where=total > 0))
 
 
 def _mean(array: np.ndarray, axis: int) -> np.ndarray:

@@ -46,7 +46,7 @@ class PreparedEvaluationSet(Sequence[EvaluationItem]):
         audio = None if clip.audio is None or modalities == "video" else example.audio
         if audio is not None and self.mics is not None:
             audio = audio[list(self.mics)]
-        video = StoredFaceVideo(example, self.recipe.video) if has_video else None
+        video = StoredFaceVideo(example, self.recipe) if has_video else None
         return EvaluationItem(clip, row["room"] or "clean", row["position"], Recording(audio, video))
 
     def has_video(self, clip: Clip) -> bool:

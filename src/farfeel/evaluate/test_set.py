@@ -106,12 +106,12 @@ class EvaluationSet(Sequence[EvaluationItem]):
         if not 0 <= index < len(self):
             raise IndexError(index)
         if self.one_room_each:
-            which, where = index, zlib.crc32(self.clips.clips[index].id.encode()) % len(self.rooms)
+            clip_index, room_index = index, zlib.crc32(self.clips.clips[index].id.encode()) % len(self.rooms)
         else:
-            which, where = divmod(index, len(self.rooms))
-        clip, (room, bank) = self.clips.clips[which], self.rooms[where]
-        video = self.clips.footage(which) if self.has_video(clip) else None
-        dry = self.clips.dry(which)
+            clip_index, room_index = divmod(index, len(self.rooms))
+        clip, (room, bank) = self.clips.clips[clip_index], self.rooms[room_index]
+        video = self.clips.footage(clip_index) if self.has_video(clip) else None
+        dry = self.clips.dry(clip_index)
         if dry is None:
             return EvaluationItem(clip, room, "", Recording(None, video))
         position, wet = "", dry[0][None]
@@ -120,19 +120,21 @@ class EvaluationSet(Sequence[EvaluationItem]):
             position = bank[response].position
             taps = response_of(bank, response, self.mics)
             wet = convolve(torch.from_numpy(dry[0])[None], torch.from_numpy(taps)[None])[0].numpy()
-        audio = self._in_conditions(which, room, bank, position, wet)
+        audio = self._in_conditions(clip_index, room, bank, position, wet)
         return EvaluationItem(clip, room, position, Recording(audio, video))
 
-    def _in_conditions(self, which: int, room: str, bank: Bank | None, position: str, wet: np.ndarray) -> np.ndarray:
+    def _in_conditions(
+        self, clip_index: int, room: str, bank: Bank | None, position: str, wet: np.ndarray
+    ) -> np.ndarray:
         """Speech in the room (M, T) → (M, T), with noise and with dead microphones."""
         conditions, (mics, samples) = self.conditions, wet.shape
         if conditions.snr_db is None and not conditions.dead_mics:
             return wet
-        rng = rng_of(self.clips.clips[which], room, "trouble")
+        rng = rng_of(self.clips.clips[clip_index], room, "trouble")
         noise, snr_db = np.zeros_like(wet), float("inf")
         if conditions.snr_db is not None:
             kind, snr_db = kind_of(conditions.noise), conditions.snr_db
-            noise = kind.make(self._scene(which, room, bank, position, mics, samples, rng))
+            noise = kind.make(self._scene(clip_index, room, bank, position, mics, samples, rng))
             if kind.OF_EACH_MICROPHONE:
                 noise = noise * np.sqrt(np.mean(wet**2, axis=1, keepdims=True))
         if conditions.dead_mics >= mics:
@@ -144,9 +146,16 @@ class EvaluationSet(Sequence[EvaluationItem]):
         return record(speech, added, torch.tensor([snr_db]), mask)[0].numpy()
 
     def _scene(
-        self, which: int, room: str, bank: Bank | None, position: str, mics: int, samples: int, rng: np.random.Generator
+        self,
+        clip_index: int,
+        room: str,
+        bank: Bank | None,
+        position: str,
+        mics: int,
+        samples: int,
+        rng: np.random.Generator,
     ) -> Scene:
-        """What may sound in a room beside the speaker, who is at `position`."""
+        """The noise sources that a room may have besides the speaker, who is at `position`."""
 
         def draw_positions(count: int) -> list[np.ndarray]:
             if bank is None:
@@ -158,7 +167,7 @@ class EvaluationSet(Sequence[EvaluationItem]):
 
         def draw_talkers() -> tuple[list[np.ndarray], list[np.ndarray]]:
             responses = draw_positions(TALKERS)
-            talkers = map(self.clips.dry, rng.choice(self.clips.others(which), size=TALKERS))
+            talkers = map(self.clips.dry, rng.choice(self.clips.others(clip_index), size=TALKERS))
             return [speech[0] for speech in talkers if speech is not None], responses
 
         rate = self.recipe.audio.sample_rate

@@ -8,9 +8,10 @@ its header contains. Resampling uses soxr.
 from __future__ import annotations
 
 import math
+import os
 import re
 from collections.abc import Generator, Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +21,8 @@ import soxr
 
 from farfeel.media.audio_track import audio_track_blocks, audio_track_info, read_header
 from farfeel.media.container import is_complete
-from farfeel.media.sound_headers import MAX_SHORTFALL, is_for_libsndfile, require_whole_mp3
+from farfeel.media.isolation import isolated
+from farfeel.media.sound_headers import MAX_SHORTFALL, is_for_libsndfile, is_sound_only, require_whole_mp3
 from farfeel.support.folders import files_under
 from farfeel.types import FarfeelError
 
@@ -45,6 +47,8 @@ STATED_BYTES = re.compile(r"^ *(?:data|SSND|riff) : (\d+) \(should be (\d+)\)", 
 """In libsndfile's log: the bytes that a WAV, AIFF or W64 header states, and the bytes that the file contains."""
 UNKNOWN_BYTES = 2**31 - 2**16  # Recorders that write to a pipe do not know the length. They state this many or more.
 UNKNOWN_FRAMES = 2**48  # libsndfile states more if a FLAC header does not contain the length.
+OGG_CHANNELS = 2  # libsndfile cannot decode Opus with more.
+LOUDEST = 2.0**31  # Integers that were stored as floats reach it. A larger number is damage, as infinity is.
 MAX_SAMPLES = 2**29  # of all channels of one clip: 2 GiB
 
 
@@ -91,6 +95,14 @@ def audio_info(path: Path) -> AudioInfo:
     return info
 
 
+def sound_info(path: Path) -> AudioInfo | None:
+    """Describe a file whose format cannot contain a video and which libsndfile reads. Returns None for all others."""
+    try:
+        return _exact_info(path) if is_sound_only(Path(path)) else None
+    except (FarfeelError, OSError, ValueError):
+        return None
+
+
 def unused_audio(path: Path) -> str:
     """What of the audio in a file `read_audio` does not read, as a sentence. Empty: nothing.
 
@@ -116,11 +128,13 @@ def read_audio(path: Path, sample_rate: int, start_s: float = 0.0, end_s: float 
         (M, T) float32 in [-1, 1].
 
     Raises:
-        FarfeelError: The file is missing, unreadable, empty, cut off, too short, too long, silent or 8-bit PCM, or it
-            contains NaN or infinity.
+        FarfeelError: The file is missing, unreadable, empty, cut off, too short, too long, silent or 8-bit PCM, or each
+            of its channels contains NaN or infinity. A channel that does, beside others, becomes silence.
     """
     samples, own_rate = _clip_samples(path, start_s, end_s)
-    if not np.isfinite(samples).all():
+    damaged = ~np.isfinite(samples).all(axis=1)
+    samples = np.where(damaged[:, None], np.float32(0), samples) if damaged.any() else samples
+    if damaged.all():
         raise FarfeelError(f"{path} contains NaN or infinite samples, expected finite numbers; export it again")
     if np.abs(samples).max() < 10 ** (SILENCE_DB / 20):
         raise FarfeelError(f"{path} is silent (peak below {SILENCE_DB:.0f} dB), expected speech; check the recording")
@@ -140,13 +154,13 @@ def audio_blocks(path: Path) -> Iterator[np.ndarray]:
     _require_bits(path, info.subtype)
     _require_seconds(path, info.seconds)
     if info.by_ffmpeg:
-        yield from (block for block, _ in audio_track_blocks(path))
+        yield from (_without_damage(block) for block, _ in audio_track_blocks(path))
         return
     samples_read = 0
     samples = round(info.seconds * info.sample_rate)
     for block in _sndfile_blocks(path, 0, samples):
         samples_read += block.shape[1]
-        yield block
+        yield _without_damage(block)
     _require_whole(path, samples_read, samples)
 
 
@@ -198,20 +212,23 @@ def _exact_info(path: Path) -> AudioInfo | None:
         str(path).encode()
         if not is_for_libsndfile(path):
             return None
-        info = soundfile.info(str(path))
+        with _sound_file(path) as file:
+            form, log = file.format, file.extra_info
+            info = AudioInfo(file.samplerate, file.channels, file.frames / file.samplerate, file.subtype)
+            frames = file.frames
     except UnicodeEncodeError:
         raise FarfeelError(f"the file name {str(path)!r} is not valid UTF-8; rename the file") from None
-    except (soundfile.LibsndfileError, TypeError):  # TypeError: a suffix by which soundfile expects no header
+    except soundfile.LibsndfileError:
         return None
     except (OSError, ValueError) as error:
         raise _unreadable(path, error) from None
-    for stated, actual in ((int(match[1]), int(match[2])) for match in STATED_BYTES.finditer(info.extra_info)):
+    for stated, actual in ((int(match[1]), int(match[2])) for match in STATED_BYTES.finditer(log)):
         if actual < (1 - MAX_SHORTFALL) * stated and stated < UNKNOWN_BYTES:
             raise FarfeelError(f"{path} is cut off: {actual} of {stated} bytes; copy the file again")
-    # A recorder that was stopped wrote no length, and neither does one that writes to a pipe.
-    if not 0 < info.frames < UNKNOWN_FRAMES:
+    if form == "OGG" and info.channels > OGG_CHANNELS:
         return None
-    return AudioInfo(info.samplerate, info.channels, info.frames / info.samplerate, info.subtype)
+    # A recorder that was stopped wrote no length, and neither does one that writes to a pipe.
+    return info if 0 < frames < UNKNOWN_FRAMES else None
 
 
 def _clip_samples(path: Path, start_s: float, end_s: float | None) -> tuple[np.ndarray, int]:
@@ -232,6 +249,7 @@ def _clip_samples(path: Path, start_s: float, end_s: float | None) -> tuple[np.n
     return samples, info.sample_rate
 
 
+@isolated
 def _clip_by_ffmpeg(path: Path, start_s: float, end_s: float | None) -> tuple[np.ndarray, int]:
     header = read_header(path)
     if header is None:
@@ -262,8 +280,17 @@ def _joined(path: Path, blocks: Iterator[np.ndarray], channels: int, sample_rate
             raise FarfeelError(
                 f"{path} has more than {MAX_SAMPLES} samples in {channels} channels, expected fewer; cut it into clips"
             )
-        kept.append(block)
+        kept.append(_without_damage(block))
     return np.concatenate([np.zeros((channels, 0), np.float32), *kept], axis=1)
+
+
+def _without_damage(block: np.ndarray) -> np.ndarray:
+    """A block (M, n) with infinity instead of numbers that no recorder writes."""
+    return (
+        np.where(np.abs(block) > LOUDEST, np.float32(np.inf), block)
+        if np.abs(block).max(initial=0) > LOUDEST
+        else block
+    )
 
 
 def _too_long(path: Path, found: str) -> FarfeelError:
@@ -290,10 +317,21 @@ def _require_seconds(path: Path, seconds: float) -> None:
         )
 
 
+@contextmanager
+def _sound_file(path: Path) -> Iterator[soundfile.SoundFile]:
+    """A file open for libsndfile, without its name: its suffix shall not decide how it is read."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        with soundfile.SoundFile(descriptor, closefd=False) as file:
+            yield file
+    finally:
+        os.close(descriptor)
+
+
 def _sndfile_blocks(path: Path, start: int, stop: int) -> Generator[np.ndarray]:
     """(M, n) float32 samples from `start` to `stop`, read by libsndfile. The first short block is the last one."""
     try:
-        with soundfile.SoundFile(str(path)) as file:
+        with _sound_file(path) as file:
             if start:
                 file.seek(start)
             left = stop - start

@@ -41,6 +41,7 @@ from farfeel.media.container import (
     tick_s,
     video_stream,
 )
+from farfeel.media.isolation import isolated, isolated_blocks
 from farfeel.types import FarfeelError
 
 PREROLL_S = 0.25  # Audio to decode before the first sample is correct. AAC and MP3 need two packets, Opus needs 80 ms.
@@ -96,6 +97,7 @@ class Lengths:
     video_s: float | None
 
 
+@isolated
 def audio_track_info(path: Path) -> AudioTrackInfo | None:
     """Describe only the audio of a media file. Returns None if there is none.
 
@@ -116,6 +118,7 @@ def track_info(path: Path, container: InputContainer) -> AudioTrackInfo | None:
     return AudioTrackInfo(channels, main.rate, lengths.audio_s or 0.0, main.name or "", _unused(container))
 
 
+@isolated
 def read_header(path: Path) -> Header | None:
     """The header of the main audio track. None: the file has no audio."""
     with open_container(path, kind="audio") as container:
@@ -151,6 +154,7 @@ def read_audio_track(path: Path, start_s: float = 0.0, end_s: float | None = Non
     return np.concatenate([block for block, _ in blocks], axis=1), blocks[0][1]
 
 
+@isolated_blocks
 def audio_track_blocks(
     path: Path, start_s: float = 0.0, end_s: float | None = None
 ) -> Generator[tuple[np.ndarray, int]]:
@@ -184,9 +188,7 @@ def _unused(container: InputContainer) -> str:
     if len(tracks) == len(used):
         return ""
     number = [track.index for track in tracks].index(used[0].index) + 1
-    return (
-        f"audio track {number} of {len(tracks)} is used, the others are not: they are not microphones of one recording"
-    )
+    return f"only audio track {number} of {len(tracks)} is used: the tracks are not microphones of one recording"
 
 
 def _is_like(track: AudioStream, main: AudioStream) -> bool:
@@ -239,13 +241,15 @@ def _track_blocks(
     discard_others(container, audio)
     next_sample, stop = round(start_s * rate), None if end_s is None else round(end_s * rate)
     first_tick = math.floor((zero_s + Fraction(max(start_s - PREROLL_S, 0))) / tick)
-    clock, to_packed = _Clock(audio, zero_s, start_s), _Packer(rate)
+    padding = np.zeros((channels, 0), dtype=np.float32)
+    clock, to_packed = _Clock(container, audio, start_s), _Packer(rate)
     for frame in _frames_from(container, audio, first_tick):
         pts = frame.pts
         samples = to_packed(frame)
         if clock.end is None:
             channels = len(samples)
-            yield np.zeros((channels, 0), dtype=np.float32), rate
+            padding = np.zeros((channels, 0), dtype=np.float32)
+            yield padding, rate
         begin = clock.place(pts, samples.shape[1])
         end = begin + samples.shape[1]
         if stop is not None and begin >= stop:
@@ -257,11 +261,16 @@ def _track_blocks(
                 f"{path} changes from {channels} to {len(samples)} channels, expected one number of channels; "
                 "cut the file at the change"
             )
+        if padding.shape[1]:  # It was none: the recording goes on.
+            yield padding, rate
         while begin > next_sample:
             silent = min(begin - next_sample, round(BLOCK_S * rate))
             yield np.zeros((channels, silent), np.float32), rate
             next_sample += silent
-        yield samples[:, max(next_sample - begin, 0) : None if stop is None else stop - begin], rate
+        block = samples[:, max(next_sample - begin, 0) : None if stop is None else stop - begin]
+        used = max(block.shape[1] - max(min(end, stop or end) - clock.length, 0), 0)
+        padding = block[:, used:]
+        yield block[:, :used], rate
         next_sample = end
     if clock.end is None:
         yield np.zeros((channels, 0), dtype=np.float32), rate
@@ -276,10 +285,15 @@ class _Clock:
     Where the times go back, or far ahead, a clock was set or another recording begins: its audio follows.
     """
 
-    def __init__(self, audio: AudioStream, zero_s: Fraction, start_s: float = 0.0) -> None:
+    def __init__(self, container: InputContainer, audio: AudioStream, start_s: float = 0.0) -> None:
+        zero_s = clock_zero_s(container, audio)
         self._tick, self._zero_s, self.rate = tick_s(audio), zero_s, audio.rate
         self._latest = round((MAX_JUMP_S + start_s) * audio.rate)  # for the first block
-        self._shift = 0
+        self._shift = self._block = 0
+        self._stated_end: int | None = None
+        duration_s = stream_duration_s(audio)
+        if duration_s is not None and is_one_of(container, "mov"):
+            self._stated_end = round((float((audio.start_time or 0) * self._tick - zero_s) + duration_s) * audio.rate)
         self.end: int | None = None
 
     def place(self, pts: int | None, samples: int) -> int:
@@ -288,13 +302,22 @@ class _Clock:
         begin = end if pts is None else round((pts * self._tick - self._zero_s) * self.rate) + self._shift
         jump = begin - end
         is_first = self.end is None
-        is_reset = begin > self._latest if is_first else jump < -LOST_S * self.rate or jump > MAX_JUMP_S * self.rate
+        is_reset = begin > self._latest if is_first else jump <= -LOST_S * self.rate or jump > MAX_JUMP_S * self.rate
         if is_reset:
             self._shift -= jump
         if is_reset or (not is_first and abs(jump) < LOST_S * self.rate):
             begin = end
-        self.end = begin + samples
+        self.end, self._block = begin + samples, samples
         return begin
+
+    @property
+    def length(self) -> int:
+        """Index of the sample after the last one that was recorded.
+
+        A codec fills its last block. An MP4 states where the recording ends in that block.
+        """
+        end = self.end or 0
+        return self._stated_end if self._stated_end and end - self._block < self._stated_end < end else end
 
 
 class _Packer:
@@ -355,7 +378,7 @@ def _lengths_of(path: str, *_: int) -> Lengths:
         streams = [stream for stream in (counted, audio) if stream is not None]
         discard_others(container, *streams)
         ends = PacketEnd(container, counted) if counted is not None else None
-        clock = None if audio is None else _Clock(audio, clock_zero_s(container, audio))
+        clock = None if audio is None else _Clock(container, audio)
         channels: int | None = None
         for packet in read_packets(container, *streams) if streams else ():
             if ends is not None and counted is not None and packet.stream.index == counted.index:
@@ -366,7 +389,7 @@ def _lengths_of(path: str, *_: int) -> Lengths:
         if clock is not None:
             for frame in decode_packet(audio, None):
                 channels = _count(frame, clock, channels)
-        audio_s = None if clock is None or audio is None else (clock.end or 0) / audio.rate
+        audio_s = None if clock is None else clock.length / clock.rate
         return Lengths(channels, audio_s, None if ends is None else ends.seconds)
 
 

@@ -21,7 +21,7 @@ from av.audio.stream import AudioStream
 from av.container import InputContainer
 from av.error import FFmpegError
 from av.sidedata.sidedata import Type as SideDataType
-from av.stream import Discard, Disposition, Stream
+from av.stream import Disposition, Stream
 from av.video.stream import VideoStream
 
 from farfeel.types import FarfeelError
@@ -243,6 +243,8 @@ def exact_end_s(container: InputContainer, stream: Stream) -> float | None:
 
 def is_complete(path: Path) -> bool:
     """Whether at least one stream lasts as long as the header says. True if the header contains no exact length."""
+    if _is_whole_matroska(Path(path)):
+        return True
     with open_container(path, kind="audio or video") as container:
         streams = [stream for stream in (video_stream(container), audio_stream(container)) if stream is not None]
         stated_s = max((exact_end_s(container, stream) or 0.0 for stream in streams), default=0.0)
@@ -250,6 +252,21 @@ def is_complete(path: Path) -> bool:
         for packet in read_packets(container, *streams):
             ends_s[packet.stream.index].note(packet)
         return max((end.seconds for end in ends_s.values()), default=0.0) >= stated_s - MAX_GAP_S
+
+
+def _is_whole_matroska(path: Path) -> bool:
+    """Whether a Matroska file has all bytes that it states, or states none. Its duration is only a remark."""
+    with path.open("rb") as file:
+        begin, size = file.read(128), file.seek(0, 2)
+    if not begin.startswith(b"\x1a\x45\xdf\xa3"):
+        return False
+    mark = begin.find(b"\x18\x53\x80\x67")  # the element Segment, which contains everything else
+    if mark < 0 or len(begin) < mark + 12:
+        return False
+    width = 9 - begin[mark + 4].bit_length()  # The first set bit of a number states how many bytes it has.
+    unknown = (1 << 7 * width) - 1
+    stated = int.from_bytes(begin[mark + 4 : mark + 4 + width]) & unknown
+    return stated == unknown or mark + 4 + width + stated <= size
 
 
 class PacketEnd:
@@ -278,10 +295,13 @@ class PacketEnd:
 
 def discard_others(container: InputContainer, *streams: Stream) -> None:
     """Skip the packets of all other streams while the file is read."""
+    discard = getattr(av.stream, "Discard", None)
+    if discard is None:  # before PyAV 18: the packets are read, and `read_packets` leaves them out
+        return
     kept = {stream.index for stream in streams}
     for stream in container.streams:
         if stream.index not in kept:
-            stream.discard = Discard.all
+            stream.discard = discard.all
 
 
 def seek(container: InputContainer, stream: Stream, tick: int) -> bool:

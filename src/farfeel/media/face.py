@@ -24,6 +24,8 @@ MIN_FACE = 24  # Smallest face in the reduced frame, in pixels. The cascade's ow
 SCALE_STEP = 1.2  # Ratio between the face sizes that Haar tries. It takes half the time of 1.1.
 MIN_NEIGHBOURS = 4  # Overlapping hits that make a Haar face. With OpenCV's 3, hair and folds of clothes count as faces.
 YUNET_CONFIDENCE = 0.7
+NO_FACE = "no face found, the video is not used"
+FACE_IN_PART = "a face is seen in part of the video; only that part is used"
 SAME_FACE_IOU = 0.1  # Boxes of two searched frames are the same face if their intersection over union is larger.
 
 
@@ -32,12 +34,14 @@ class Crop:
     """The face crop of a window.
 
     pixels: (N, size, size, 3) uint8.
+    shows_face: (N,) bool, whether a face was found in the frame or in frames near it. Other frames show no face.
     box: The square that was cut out, margin included. None if whole frames are used.
     faces: Number of faces found.
     warnings: What the user should know about the crop.
     """
 
     pixels: np.ndarray
+    shows_face: np.ndarray
     box: tuple[float, float, float, float] | None
     faces: int
     warnings: tuple[str, ...]
@@ -87,7 +91,7 @@ class FaceDetector:
 def crop_face(
     frames: np.ndarray, size: int, face: str = "largest", margin: float = 0.25, detector: FaceDetector | None = None
 ) -> Crop:
-    """Cut one face out of all frames of a window, with one square. Without a face, whole frames are used.
+    """Cut one face out of all frames of a window, with one square. Without a face, the crop has whole frames.
 
     Args:
         frames: (N, H, W, 3) uint8 RGB.
@@ -105,28 +109,43 @@ def crop_face(
     if face not in FACES:
         raise FarfeelError(f"face is {face!r}, expected {', '.join(FACES)}; choose one of these")
     if face == "whole":
-        return Crop(fit(frames, size), None, 0, ())
+        return Crop(fit(frames, size), np.ones(len(frames), dtype=bool), None, 0, ())
     detector = detector or _haar_detector()
     searched = np.unique(np.linspace(0, len(frames) - 1, min(SEARCHED_FRAMES, len(frames))).round().astype(int))
     tracks = _tracks([detector.find(frames[index]) for index in searched])
     if not tracks:
-        return Crop(fit(frames, size), None, 0, ("no face found, the whole picture is used",))
+        return Crop(fit(frames, size), np.zeros(len(frames), dtype=bool), None, 0, (NO_FACE,))
     # A false detection appears in few frames. A face appears in half of them, or as often as the most frequent track.
     min_boxes = min(max(len(track) for track in tracks), (len(searched) + 1) // 2)
     tracks = [track for track in tracks if len(track) >= min_boxes]
     if face == "largest":
-        chosen = max(tracks, key=lambda track: sum(box[2] * box[3] for box in track))
+        chosen = max(tracks, key=lambda track: sum(box[2] * box[3] for box in track.values()))
     else:
         outermost = max if face == "right" else min
-        chosen = outermost(tracks, key=lambda track: float(np.median([box[0] + box[2] / 2 for box in track])))
-    left, top, width, height = np.median(chosen, axis=0)
+        chosen = outermost(tracks, key=lambda track: float(np.median([box[0] + box[2] / 2 for box in track.values()])))
+    left, top, width, height = np.median(list(chosen.values()), axis=0)
     side = max(width, height) * (1 + 2 * margin)
     box = _shift_inside(
         left + width / 2 - side / 2, top + height / 2 - side / 2, side, frames.shape[2], frames.shape[1]
     )
     used = "the largest" if face == "largest" else f"the {face}most"
-    warnings = (f"{len(tracks)} faces found, {used} is used",) if len(tracks) > 1 else ()
-    return Crop(np.stack([_cut(frame, box, size) for frame in frames]), box, len(tracks), warnings)
+    warnings = [f"{len(tracks)} faces found, {used} is used"] if len(tracks) > 1 else []
+    shows_face = _near(len(frames), searched[list(chosen)], searched)
+    if not shows_face.all():
+        warnings.append(FACE_IN_PART)
+    crops = np.stack([_cut(frame, box, size) for frame in frames])
+    return Crop(crops, shows_face, box, len(tracks), tuple(warnings))
+
+
+def _near(count: int, with_face: np.ndarray, searched: np.ndarray) -> np.ndarray:
+    """Which of `count` frames are near a frame in which the face was found → (count,) bool.
+
+    A frame is near if it is no farther away than one searched frame is from the next: the search may miss a face in one
+    frame, and a face that is missed in two in a row has gone.
+    """
+    step = int(np.diff(searched).max(initial=1))
+    distance = np.abs(np.arange(count)[:, None] - with_face).min(axis=1)
+    return np.asarray(distance <= step)
 
 
 @cache
@@ -145,17 +164,17 @@ def _yunet(model: Path) -> cv2.FaceDetectorYN:
         raise FarfeelError(f"{model} cannot be read as a network, expected a YuNet model; {remedy}") from None
 
 
-def _tracks(boxes_of_frames: list[np.ndarray]) -> list[list[np.ndarray]]:
-    """Boxes of each frame → one list of boxes per face. A box joins the track whose last box it overlaps most."""
-    tracks: list[list[np.ndarray]] = []
-    for boxes in boxes_of_frames:
+def _tracks(boxes_of_frames: list[np.ndarray]) -> list[dict[int, np.ndarray]]:
+    """Boxes of each frame → for each face, frame → box. A box joins the track whose last box it overlaps most."""
+    tracks: list[dict[int, np.ndarray]] = []
+    for frame, boxes in enumerate(boxes_of_frames):
         open_tracks = list(tracks)
         for box in boxes:
-            overlaps = [_overlap(track[-1], box) for track in open_tracks]
+            overlaps = [_overlap(track[max(track)], box) for track in open_tracks]
             if max(overlaps, default=0) > SAME_FACE_IOU:
-                open_tracks.pop(int(np.argmax(overlaps))).append(box)
+                open_tracks.pop(int(np.argmax(overlaps)))[frame] = box
             else:
-                tracks.append([box])
+                tracks.append({frame: box})
     return tracks
 
 

@@ -113,7 +113,7 @@ class FaceVideo:
 
         Returns:
             (N, S, S, 3) uint8, with N frames and side S as in the recipe. None if the video covers less than half of
-            the window.
+            the window, or shows a face in less than half of it.
 
         Raises:
             FarfeelError: The video is damaged.
@@ -121,24 +121,30 @@ class FaceVideo:
         times_s = frame_times(start_s, end_s, self.begin_s, self.end_s, self.settings.frames)
         if times_s is None:
             return None
-        self.was_used = True
-        return nearest_frames(times_s, *self.all_frames()) if self.is_decoded_once else self._decode(times_s)
+        with_face = self.all_frames() if self.is_decoded_once else self._decode(times_s)
+        # Times are compared with a small margin: those of a window and those of the video are rounded apart.
+        spacing_s = np.inf if self.is_still else max(self.spacing_s, (end_s - start_s) / len(times_s)) + 1e-6
+        frames = nearest_frames(times_s, *with_face, spacing_s)
+        self.was_used |= frames is not None
+        return frames
 
     def all_frames(self) -> tuple[np.ndarray, np.ndarray]:
-        """All frames that windows can get from a short video, with one crop: (N,) seconds, (N, S, S, 3) uint8."""
+        """The frames of a short video that show a face, with one crop: (A,) seconds, (A, S, S, 3) uint8.
+
+        Windows are made of them.
+        """
         if self._all_frames is None:
             count = 1 if self.is_still else max(1, int(np.ceil((self.end_s - self.begin_s) / self.spacing_s)))
-            times_s = middles(self.begin_s, self.end_s, count)
-            self._all_frames = times_s, self._decode(times_s)
+            self._all_frames = self._decode(middles(self.begin_s, self.end_s, count))
         return self._all_frames
 
-    def _decode(self, times_s: np.ndarray) -> np.ndarray:
-        """(N,) times in the recording → (N, S, S, 3) uint8 crops."""
+    def _decode(self, times_s: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(N,) times in the recording → those at which there is a face (A,), and their crops (A, S, S, 3) uint8."""
         frames = read_frames(self.path, list(times_s + self.offset_s)).pixels
         crop = crop_face(frames, self.settings.size, self.face, self.settings.margin, self._detector)
         self.crops.append(crop)
         self._warnings |= dict.fromkeys(crop.warnings)
-        return crop.pixels
+        return times_s[crop.shows_face], crop.pixels[crop.shows_face]
 
 
 def face_video_of(clip: Clip, recipe: Recipe) -> FaceVideo:

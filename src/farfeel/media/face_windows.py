@@ -38,9 +38,18 @@ def frame_times(start_s: float, end_s: float, begin_s: float, until_s: float, co
     return middles(first_s, last_s, count)
 
 
-def nearest_frames(times_s: np.ndarray, at_s: np.ndarray, pixels: np.ndarray) -> np.ndarray:
-    """times_s (N,), frames (A, S, S, 3) at the moments at_s (A,) → (N, S, S, 3), the nearest frame to each time."""
-    return np.asarray(pixels[np.abs(times_s[:, None] - at_s).argmin(axis=1)])
+def nearest_frames(times_s: np.ndarray, at_s: np.ndarray, pixels: np.ndarray, spacing_s: float) -> np.ndarray | None:
+    """The frames that are nearest to the times of a window; None where too few of the times have one.
+
+    times_s: (N,) of the window. at_s, pixels: (A,) and (A, S, S, 3), the frames that show a face. spacing_s: a time has
+    a frame if one is no farther away. Returns (N, S, S, 3), or None where less than half of the times have one.
+    """
+    if not len(at_s):
+        return None
+    distance_s = np.abs(times_s[:, None] - at_s)
+    if np.mean(distance_s.min(axis=1) <= spacing_s) < COVERED:
+        return None
+    return np.asarray(pixels[distance_s.argmin(axis=1)])
 
 
 def middles(start_s: float, end_s: float, count: int) -> np.ndarray:

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import soxr
 
-from farfeel.media.audio import MAX_SECONDS, AudioInfo, audio_blocks, audio_info, read_audio, resample
+from farfeel.media.audio import MAX_SECONDS, AudioInfo, audio_blocks, audio_info, read_audio, resample, unused_audio
 from farfeel.support.text import few
 from farfeel.types import FarfeelError
 
@@ -27,10 +27,11 @@ def files_info(files: Sequence[Path]) -> tuple[AudioInfo, list[str]]:
     Raises FarfeelError where a file cannot be read, or where the files have very different lengths.
     """
     infos = [audio_info(file) for file in files]
+    unused = [info.unused for info in infos if info.unused]
     if len(files) == 1:
-        return infos[0], []
+        return infos[0], unused
     seconds = [info.seconds for info in infos]
-    notes = length_notes(files, seconds)
+    notes = [*unused, *length_notes(files, seconds)]
     together = AudioInfo(
         max(info.sample_rate for info in infos),
         sum(info.channels for info in infos),
@@ -49,10 +50,11 @@ def read_files(
     One of several files may be silent or damaged by NaN: that is a dead microphone, and its channels are zeros. Raises
     FarfeelError as `read_audio` does, and where the files have very different lengths.
     """
+    notes = [unused for file in files if (unused := unused_audio(file))]
     if len(files) == 1:
-        return read_audio(files[0], sample_rate, start_s, end_s), []
+        return read_audio(files[0], sample_rate, start_s, end_s), notes
     found = [_samples(file, sample_rate, start_s, end_s) for file in files]
-    notes = length_notes(files, [samples.shape[1] / sample_rate for samples in found])
+    notes += length_notes(files, [samples.shape[1] / sample_rate for samples in found])
     for file, samples in zip(files, found, strict=True):
         damaged = ~np.isfinite(samples).all(axis=1)
         if damaged.any():

@@ -26,6 +26,7 @@ HEADED = (
     b"Creative",
 )
 """How the formats begin that libsndfile recognises by their content and whose length it knows exactly."""
+SOUND_ONLY = tuple(mark for mark in HEADED if mark != b"OggS")
 OGG_PAGE = struct.Struct("<4sBBqIIIB")
 OGG_BEGINS = 2  # flag of a page that begins a stream
 ID3 = struct.Struct(">3sHB4B")
@@ -46,6 +47,17 @@ def is_for_libsndfile(path: Path) -> bool:
         if not begin.startswith(HEADED):
             return False
         return not (begin.startswith(b"OggS") and _is_chained(file.fileno()))
+
+
+def is_sound_only(path: Path) -> bool:
+    """Whether the format of this file contains no video.
+
+    Raises:
+        OSError: The file cannot be opened.
+    """
+    with path.open("rb") as file:
+        begin = file.read(12)
+    return begin.startswith(SOUND_ONLY) and (not begin.startswith(b"RIFF") or begin.endswith(b"WAVE"))
 
 
 def require_whole_mp3(path: Path) -> None:

@@ -24,7 +24,7 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 
-from farfeel.media.audio import SPEECH_SUFFIXES
+from farfeel.media.audio import SPEECH_SUFFIXES, sound_info
 from farfeel.media.audio_track import AudioTrackInfo, lengths_of, track_info
 from farfeel.media.container import (
     EXPECTED,
@@ -45,6 +45,7 @@ from farfeel.media.container import (
     tick_s,
     video_stream,
 )
+from farfeel.media.isolation import isolated
 from farfeel.types import FarfeelError
 
 VIDEO_SUFFIXES = (
@@ -112,6 +113,15 @@ def media_info(path: Path) -> MediaInfo:
     Raises:
         FarfeelError: The file cannot be read, contains neither video nor audio, or has pictures that are too small.
     """
+    sound = sound_info(path)
+    if sound is None:
+        return _media_info(path)
+    audio = AudioTrackInfo(sound.channels, sound.sample_rate, sound.seconds, sound.subtype.lower(), sound.unused)
+    return MediaInfo(Path(path), Path(path).suffix[1:].lower(), audio.seconds, None, audio)
+
+
+@isolated
+def _media_info(path: Path) -> MediaInfo:
     with open_container(path, kind=_kind_of(path)) as container:
         video, audio = video_stream(container), track_info(path, container)
         if video is None and audio is None:
@@ -128,6 +138,7 @@ def _kind_of(path: Path) -> Kind:
     return "video" if suffix in VIDEO_SUFFIXES else "audio" if suffix in SPEECH_SUFFIXES else "audio or video"
 
 
+@isolated
 def read_frames(path: Path, times_s: Sequence[float], max_side: int = 720, exact: bool = False) -> Frames:
     """Read the frames that are on screen at given times.
 

@@ -110,8 +110,8 @@ class EmotionModel(nn.Module):
         has_video = torch.zeros_like(has_audio) if frames is None else torch.ones_like(has_audio)
         if video_mask is not None:
             has_video = has_video & video_mask
-        which = torch.where(has_audio, torch.where(has_video, 2, 0), 1)
-        return torch.softmax(logits / self.temperature[which][:, None], dim=1)
+        combination = torch.where(has_audio, torch.where(has_video, 2, 0), 1)
+        return torch.softmax(logits / self.temperature[combination][:, None], dim=1)
 
     def audio_output(self, audio: Tensor, mic_mask: Tensor) -> AudioOutput:
         """audio and mic_mask as for `forward` → AudioOutput of the audio network; of several networks, the logarithm of

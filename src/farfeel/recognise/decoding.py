@@ -15,14 +15,15 @@ from typing import TypeVar
 import numpy as np
 
 from farfeel.media.audio import SPEECH_SUFFIXES
-from farfeel.media.face import FaceDetector
+from farfeel.media.face import FACE_IN_PART, NO_FACE, FaceDetector
 from farfeel.media.face_video import FaceVideo
 from farfeel.media.microphone_files import named, read_files
 from farfeel.media.video import media_info
 from farfeel.recipe import Recipe
 from farfeel.recognise.inputs import Source, source_file
+from farfeel.recognise.microphones import frame_levels, judged
 from farfeel.recognise.options import DEFAULTS, Options
-from farfeel.recognise.windows import Recording, Windows, is_alive, recording_windows, stack_frames
+from farfeel.recognise.windows import Recording, Windows, recording_windows, stack_frames
 from farfeel.types import FarfeelError, Prediction
 
 MISMATCH_S = 0.5  # A larger difference between the ends of audio and video is reported.
@@ -129,9 +130,10 @@ def model_input(
     what: str = "recording",
 ) -> ModelInput:
     """A recording as the networks take it. Its video is decoded here. `what` names the recording in errors."""
-    notes, audio, video, working = list(notes), recording.audio, recording.video, 0
+    notes, audio, video = list(notes), recording.audio, recording.video
+    numbers: list[int] = []
     if audio is not None:
-        chosen, working, mic_notes = _choose_mics(audio, mics, recipes, what, video is not None)
+        chosen, numbers, mic_notes = _choose_mics(audio, mics, recipes, what, video is not None)
         notes += mic_notes
         recording = Recording(chosen, video)
     try:
@@ -142,12 +144,16 @@ def model_input(
         notes.append(f"the video is not used: {error}")
         video = None
         views = views_of(Recording(recording.audio), recipes)
+    windows = views[0].windows
+    notes += [f"microphone {numbers[mic]} {fault}" for mic, fault in windows.faults.items()]
+    working = int(windows.mic_mask.any(axis=0).sum())
     modalities = ["audio"] * bool(working)
     if video is not None:
         notes += video.warnings
         modalities += ["video"] * video.was_used
-        if not video.was_used:
-            notes.append("the video is not used: it covers less than half of the audio")
+        if not video.was_used and NO_FACE not in video.warnings:
+            little = "shows a face in" if FACE_IN_PART in video.warnings else "covers"
+            notes.append(f"the video is not used: it {little} less than half of the audio")
     seconds = video.seconds if video and audio is None else 0.0
     if audio is not None:
         seconds = audio.shape[1] / recipes[0].audio.sample_rate
@@ -201,23 +207,20 @@ def require_mics(mics: Sequence[int], available: int, what: str) -> list[int]:
 
 def _choose_mics(
     audio: np.ndarray, mics: Sequence[int] | None, recipes: Sequence[Recipe], what: str, has_video: bool
-) -> tuple[np.ndarray | None, int, list[str]]:
-    """The channels to use, how many of them work, and warnings. None where all are silent and there is a video."""
+) -> tuple[np.ndarray | None, list[int], list[str]]:
+    """The chosen channels, their numbers, and warnings. No channels where all are silent and there is a video."""
     warnings = []
     if mics is None:
         mics = default_mics(recipes, len(audio), what)
         if len(mics) < len(audio):
             warnings.append(f"{len(mics)} of {len(audio)} microphones used; this checkpoint takes one")
-    chosen = audio[require_mics(mics, len(audio), what)]
-    dead = ~is_alive(chosen)
-    if dead.all():
+    numbers = require_mics(mics, len(audio), what)
+    chosen = audio[numbers]
+    if not judged(frame_levels(chosen, recipes[0].audio.sample_rate)).usable.any():
         if not has_video:
             raise FarfeelError(f"{what}: every chosen microphone is silent; choose others with --mics")
-        return None, 0, [*warnings, "every chosen microphone is silent; only the video is used"]
-    if dead.any():
-        silent = ", ".join(str(mic) for mic, is_dead in zip(mics, dead, strict=True) if is_dead)
-        warnings.append(f"microphone {silent} is silent and left out")
-    return chosen, int((~dead).sum()), warnings
+        return None, numbers, [*warnings, "every chosen microphone is silent; only the video is used"]
+    return chosen, numbers, warnings
 
 
 def detector_of(options: Options) -> FaceDetector | None:

@@ -110,12 +110,12 @@ def push(folder: Path, address: str, modalities: str, message: str, private: boo
                 f"{address} is public, expected a private one because of --private; nothing is uploaded; make it "
                 "private in its settings, or choose another name"
             )
-        there = {file.rfilename for file in info.siblings or ()}
+        remote = {file.rfilename for file in info.siblings or ()}
         done = api.create_commit(
             repo,
             [
                 *(CommitOperationAdd(name, content) for name, content in files.items()),
-                *(CommitOperationDelete(name) for name in FILES if name in there and name not in files),
+                *(CommitOperationDelete(name) for name in FILES if name in remote and name not in files),
             ],
             commit_message=message,
             revision=revision,

@@ -17,18 +17,18 @@ import numpy as np
 import soxr
 
 from farfeel.media.face import FaceDetector, crop_face
-from farfeel.media.face_windows import COVERED, middles
+from farfeel.media.face_windows import COVERED, middles, nearest_frames
 from farfeel.media.speech import FRAME_S, SpeechActivity, spans
 from farfeel.recipe import Recipe
+from farfeel.recognise.microphones import Microphones, frame_levels, judged
 from farfeel.recognise.options import DEFAULTS, Options
 from farfeel.recognise.samples import checked_block, checked_picture
-from farfeel.recognise.windows import DEAD_DB, enhanced, stack_frames
+from farfeel.recognise.windows import enhanced, stack_frames
 from farfeel.types import FarfeelError, Prediction
 
 CHUNK_S = 0.1
 BATCH_WINDOWS = 32  # in one pass through the network
 SPOKEN_S = 0.3  # Less speech than this in a window is a click or a cough.
-GLITCH = 0.1  # A microphone may be missing in this share of a window more than the best one and still be used.
 SHORTEST_S = 0.1  # Of a whole stream: less is no recording.
 LATE_S = 0.5  # A camera whose last frame is older than this has stopped.
 
@@ -80,7 +80,8 @@ class LiveCamera:
         pictures = np.stack([self._pictures[index] for index in shown])
         crop = crop_face(pictures, self.settings.size, self.face, self.settings.margin, self.detector)
         self.warnings = crop.warnings
-        return crop.pixels
+        times_s = np.arange(len(pictures), dtype=float)  # in frames of the window
+        return nearest_frames(times_s, times_s[crop.shows_face], crop.pixels[crop.shows_face], 1.0)
 
     def forget(self, before_s: float) -> None:
         """Delete the frames that no window from before_s on needs."""
@@ -132,7 +133,7 @@ class Stream:
         self._speech = SpeechActivity(self.rate, mics)
         self._flags = bytearray()  # of the frames of FRAME_S, 1 where somebody speaks
         self._count = 0  # windows so far
-        self._dead: frozenset[int] = frozenset()
+        self._mics = Microphones(np.zeros(mics, dtype=bool), np.zeros(mics, dtype=bool))
         self._reported: set[str] = set()
         self._closed = False
 
@@ -220,7 +221,7 @@ class Stream:
         flags = self._flags[int(np.ceil(start_s / FRAME_S - 1e-9)) : int(end_s / FRAME_S + 1e-9)]
         share = sum(flags) / max(1, len(flags))
         spoken = share * (end_s - start_s) >= min(SPOKEN_S, 0.5 * (end_s - start_s))
-        alive, notes = self._working_mics(audio, start_s)
+        alive, notes = self._judge_mics(audio, start_s)
         has_audio = alive.any() and self.recipe.modalities != "video"
         frames = None
         if self.video is not None and (spoken or not has_audio):
@@ -246,22 +247,20 @@ class Stream:
         padded = np.pad(audio, ((0, 0), (surplus // 2, surplus - surplus // 2)))
         return _Window(padded, alive, frames, is_classified, draft)
 
-    def _working_mics(self, audio: np.ndarray, start_s: float) -> tuple[np.ndarray, list[str]]:
-        """(M, T) → (M,) bool, and notes on those that have changed.
-
-        A microphone is missing where it is constant while another is not. It is left out where it is missing in a
-        larger share of the window than the best one, by more than GLITCH.
-        """
-        step = round(CHUNK_S * self.rate)
-        chunks = audio[:, : max(1, audio.shape[1] // step) * step].reshape(self.mics, -1, min(step, audio.shape[1]))
-        constant = np.ptp(chunks, axis=2) < 2 * 10 ** (DEAD_DB / 20)  # (M, chunks)
-        missing = (constant & ~constant.all(axis=0)).mean(axis=1)
-        alive = (missing <= missing.min() + GLITCH) & ~constant.all(axis=1)
-        dead = frozenset(np.flatnonzero(~alive).tolist()) if alive.any() else self._dead
-        fell, rose = sorted(dead - self._dead), sorted(self._dead - dead)
-        self._dead = dead
-        notes = [f"microphone {mic} is silent and left out from {start_s:.1f} s on" for mic in fell]
-        return alive, notes + [f"microphone {mic} is back at {start_s:.1f} s" for mic in rose]
+    def _judge_mics(self, audio: np.ndarray, start_s: float) -> tuple[np.ndarray, list[str]]:
+        """(M, T) → (M,) bool, the microphones that can be used, and notes on those that have changed."""
+        judgement = judged(frame_levels(audio, self.rate), self._mics)
+        usable = judgement.usable
+        if not usable.any():  # Nothing is recorded at all. That says nothing about single microphones.
+            return usable, []
+        notes = []
+        for mic in range(self.mics):
+            if self._mics.usable[mic] and not usable[mic]:
+                notes.append(f"microphone {mic} {judgement.fault(mic)} from {start_s:.1f} s on")
+            elif usable[mic] and not self._mics.usable[mic]:
+                notes.append(f"microphone {mic} is back at {start_s:.1f} s")
+        self._mics = judgement
+        return usable, notes
 
     def _new_warnings(self, warnings: tuple[str, ...]) -> list[str]:
         """Those that no earlier window has reported."""

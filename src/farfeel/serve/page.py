@@ -10,10 +10,13 @@ from __future__ import annotations
 
 import asyncio
 import html
+import importlib
 import os
 import re
+import sys
 import threading
 import time
+import traceback
 from collections.abc import AsyncIterator
 from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
@@ -28,7 +31,7 @@ from farfeel.serve.middleware import LOG
 from farfeel.serve.page_files import PageFiles, remove_leftovers
 from farfeel.serve.pictures import bars, images, timeline_chart
 from farfeel.serve.schema import MICS_PATTERN, shown_name
-from farfeel.serve.worker import Job
+from farfeel.serve.worker import Job, position_of
 from farfeel.serve.workers import WorkerPool
 from farfeel.show.drawing import STYLE as DRAWING_STYLE
 from farfeel.show.drawing import colours_of
@@ -75,6 +78,7 @@ def mount_page(app: FastAPI, pool: WorkerPool, checkpoint: CheckpointInfo) -> Pa
     os.environ["GRADIO_TEMP_DIR"] = str(files.folder / "uploads")
     import gradio as gr
 
+    _print_errors_in_one_line()
     page = _build_page(gr, pool, checkpoint, generate(files.folder / "examples", speakers=1, clips_per_emotion=1))
     theme = gr.themes.Base(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"])
     gr.mount_gradio_app(
@@ -106,6 +110,27 @@ def mount_page(app: FastAPI, pool: WorkerPool, checkpoint: CheckpointInfo) -> Pa
 
     app.router.lifespan_context = lifespan
     return files
+
+
+class _OneLine:
+    """Gradio's `traceback` module, but an exception is one line of the log."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(traceback, name)
+
+    def print_exc(self) -> None:
+        """Log the exception that is handled now."""
+        error = sys.exception()
+        if error is not None:
+            LOG.info("page failed on a request: %s in %s", type(error).__name__, position_of(error))
+
+
+def _print_errors_in_one_line() -> None:
+    """Gradio prints a traceback for each wrong request, so any client could fill the log. It has no setting for it."""
+    for name in ("queueing", "routes", "route_utils"):
+        module = importlib.import_module(f"gradio.{name}")
+        if hasattr(module, "traceback"):
+            vars(module)["traceback"] = _OneLine()
 
 
 def _build_page(gr: Any, pool: WorkerPool, checkpoint: CheckpointInfo, examples: Path) -> Any:

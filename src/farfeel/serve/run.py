@@ -132,7 +132,7 @@ def checkpoint_info(checkpoint: Path | None) -> CheckpointInfo:
     folder = (checkpoint or DEFAULT).resolve()
     card = (folder if folder.is_dir() else folder.parent) / "card.md"
     name = folder.parent.name if folder.name == "best" else folder.stem
-    return CheckpointInfo(name, card.read_text(encoding="utf-8") if card.is_file() else "")
+    return CheckpointInfo(name, card.read_text(encoding="utf-8", errors="replace") if card.is_file() else "")
 
 
 def _listen(host: str, port: int) -> socket.socket:

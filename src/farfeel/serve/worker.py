@@ -180,12 +180,14 @@ def _results(recognizer: Recognizer, job: Job, files: list[Path]) -> dict[str, A
     if "prediction" in job.results:
         recording, notes = open_recording(path, recognizer.recipe, options)
         decoded = model_input(recording, notes, recognizer.recipes, options.mics, str(audio_file or path))
+        _require_length(decoded.draft.end_s, job.limits)  # The header of a file may state less than there is.
         (prediction,) = recognizer.recognise([decoded], options)
         results["prediction"] = _as_dict(prediction, job, files)
         if "views" in job.results:
             results["views"] = _views(recording, recognizer.recipe)
     if "timeline" in job.results:
         timeline = recognizer.timeline(path, job.step_s, options)
+        _require_length(timeline.seconds, job.limits)
         results["timeline"] = _timeline_dict(timeline, job, files)
     return results
 
@@ -206,8 +208,7 @@ def _check_size(path: Path, name: str, job: Job) -> None:
             raise Refusal(415, problem if audio is None else _for_client(str(error), [path], [name])) from None
         seconds = max(info.seconds, info.video.seconds if info.video else 0, info.audio.seconds if info.audio else 0)
         channels = info.audio.channels if info.audio else 0
-    if not seconds <= limits.seconds:
-        raise Refusal(413, f"{name} lasts {seconds:.0f} s, this server accepts {limits.seconds:g} s; cut it into parts")
+    _require_length(seconds, limits, name)
     if channels > limits.channels:
         raise Refusal(
             422, f"{name} has {channels} channels, this server accepts {limits.channels}; send fewer channels"
@@ -219,6 +220,11 @@ def _check_size(path: Path, name: str, job: Job) -> None:
             f"{name} lasts {seconds:.0f} s, which makes {windows:.0f} windows with step_s {job.step_s:g}; "
             f"this server accepts {limits.windows}; choose a longer step_s",
         )
+
+
+def _require_length(seconds: float, limits: Limits, name: str = NAMES[0]) -> None:
+    if not seconds <= limits.seconds:
+        raise Refusal(413, f"{name} lasts {seconds:.0f} s, this server accepts {limits.seconds:g} s; cut it into parts")
 
 
 def _for_client(message: str, files: Sequence[Path], names: Sequence[str] = NAMES) -> str:

@@ -120,8 +120,8 @@ def _examples(job: Job, bank: Bank | None, number: int) -> Iterator[tuple[dict[s
     total = len(job.clips) * job.renderings
     order = np.random.default_rng((job.seed, ORDER)).permutation(total)
     for index in order[number * job.per_shard : (number + 1) * job.per_shard]:
-        which, rendering = divmod(int(index), job.renderings)
-        clip = job.clips[which]
+        clip_index, rendering = divmod(int(index), job.renderings)
+        clip = job.clips[clip_index]
         facts: dict[str, Any] = {"key": key_of(clip, rendering), "clip": clip.id, "rendering": rendering}
         facts |= {name: getattr(clip, name) for name in ("corpus", "speaker", "emotion", "sentence", "intensity")}
         audio = None
@@ -139,7 +139,10 @@ def _examples(job: Job, bank: Bank | None, number: int) -> Iterator[tuple[dict[s
         else:
             footage = face_video_of(clip, job.recipe)
             at_s, frames = footage.all_frames()
-            yield facts, Example(audio, frames, at_s, footage.begin_s, footage.end_s)
+            if len(frames):
+                yield facts, Example(audio, frames, at_s, footage.begin_s, footage.end_s)
+            else:  # no face in it
+                yield facts, Example(audio)
 
 
 def key_of(clip: Clip, rendering: int) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from farfeel.media.face_windows import frame_times, nearest_frames
-from farfeel.recipe import Recipe, Video
+from farfeel.recipe import Recipe
 from farfeel.shards.store import Example, Shards
 from farfeel.types import Clip, FarfeelError
 
@@ -50,11 +50,13 @@ def require_prepared_for(shards: Shards, recipe: Recipe, to_train: bool) -> None
 class StoredFaceVideo:
     """The face in a prepared corpus, a FaceWindows: its frames were decoded and cropped when the corpus was made."""
 
-    def __init__(self, example: Example, settings: Video) -> None:
+    def __init__(self, example: Example, recipe: Recipe) -> None:
         assert example.frames is not None
         assert example.at_s is not None
         self.begin_s, self.end_s, self.was_used = example.begin_s, example.end_s, False
-        self._count, self._at_s, self._pixels = settings.frames, example.at_s, example.frames
+        self._count, self._at_s, self._pixels = recipe.video.frames, example.at_s, example.frames
+        # A single frame is that of a still, which stands for all times.
+        self._spacing_s = recipe.audio.seconds / self._count + 1e-6 if len(example.at_s) > 1 else np.inf
 
     @property
     def seconds(self) -> float:
@@ -71,8 +73,10 @@ class StoredFaceVideo:
         times_s = frame_times(start_s, end_s, self.begin_s, self.end_s, self._count)
         if times_s is None:
             return None
-        self.was_used = True
-        return nearest_frames(times_s, self._at_s, self._pixels)
+        spacing_s = max(self._spacing_s, (end_s - start_s) / self._count + 1e-6)
+        frames = nearest_frames(times_s, self._at_s, self._pixels, spacing_s)
+        self.was_used |= frames is not None
+        return frames
 
 
 def examples_of(shards: Shards, clips: Sequence[Clip]) -> list[list[int]]:

@@ -223,7 +223,8 @@ def write_index(folder: Path, shards: Sequence[Path], facts: dict[str, Any]) -> 
     if len(set(keys)) < len(keys):
         raise ValueError("two examples have one key")
     facts_json = json.dumps({"version": VERSION, **facts, "shards": written}, sort_keys=True)
-    table = pa.Table.from_pylist(rows, SCHEMA.with_metadata({METADATA: facts_json.encode()}))
+    with damage(lambda reason: f"{folder} holds a shard that is damaged ({reason}); delete its shards and {AGAIN}"):
+        table = pa.Table.from_pylist(rows, SCHEMA.with_metadata({METADATA: facts_json.encode()}))
     with replacing_file(folder / INDEX) as partial:
         pq.write_table(table, partial)
 
@@ -258,6 +259,8 @@ def _facts(table: pa.Table) -> dict[str, Any]:
     )
     if not 1 <= facts["sample_rate"] <= HIGHEST_RATE or not 1 <= facts["mics"] <= MOST_CHANNELS:
         raise ValueError(f"{facts['sample_rate']} Hz, {facts['mics']} microphones")
+    if facts["video"] is not None:
+        require_fields(facts["video"], dict.fromkeys(("size", "frames", "crop", "margin"), object))
     for shard in facts["shards"]:
         require_fields(shard, {"name": str, "bytes": int, "sha256": str})
         _require_shard(shard["name"])

@@ -128,7 +128,7 @@ def _area(columns: list[Column], emotion: int) -> str:
 
 
 def _strip(columns: list[Column]) -> list[tuple[float, float, str | None]]:
-    """(start_s, end_s, label) of columns alike side by side, without silence."""
+    """(start_s, end_s, label) of neighbouring columns with the same label, without silence."""
     runs = [(label, list(group)) for label, group in groupby(columns, key=lambda column: column.label)]
     return [(run[0].start_s, run[-1].end_s, label) for label, run in runs if label != ""]
 

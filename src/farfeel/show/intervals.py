@@ -14,7 +14,7 @@ from farfeel.types import Prediction, Timeline
 
 @dataclass(frozen=True)
 class Interval:
-    """A span with the window that speaks for it; None where nothing was classified."""
+    """A span of a timeline and the prediction for it; None where nothing was classified."""
 
     start_s: float
     end_s: float
@@ -23,7 +23,7 @@ class Interval:
 
 @dataclass(frozen=True)
 class Episode:
-    """Intervals of the same label side by side; `confidence` is their mean, "" the label where there is none."""
+    """Neighbouring intervals with the same label, "" for none. `confidence` is the mean of theirs."""
 
     start_s: float
     end_s: float
@@ -60,7 +60,7 @@ def episodes(timeline: Timeline) -> list[Episode]:
 
 
 def label_seconds(timeline: Timeline) -> dict[str, float]:
-    """How long each label lasts in all, in the order in which they first come."""
+    """The total seconds of each label, in the order of their first episodes."""
     lengths: dict[str, float] = {}
     for episode in episodes(timeline):
         if episode.label:

@@ -51,12 +51,12 @@ def as_table(predictions: Named) -> str:
     """One block per recording: its label, and a bar for each emotion."""
     lines = []
     for path, prediction in predictions:
-        took = [f"{prediction.microphones} microphone{'s' * (prediction.microphones != 1)}"] * bool(
+        used = [f"{prediction.microphones} microphone{'s' * (prediction.microphones != 1)}"] * bool(
             prediction.microphones
         )
-        took += ["camera"] * ("video" in prediction.modalities)
+        used += ["camera"] * ("video" in prediction.modalities)
         decision = f"{prediction.label or 'undecided'} {prediction.confidence:.0%}"
-        lines.append(f"{path}  ({prediction.end_s:.1f} s, {', '.join(took)}): {decision}")
+        lines.append(f"{path}  ({prediction.end_s:.1f} s, {', '.join(used)}): {decision}")
         for emotion, p in zip(prediction.emotions, prediction.probabilities, strict=True):
             lines.append(f"  {emotion:<10} {p:5.1%} {'█' * round(p * BAR)}")
         lines += [f"  warning: {warning}" for warning in prediction.warnings]

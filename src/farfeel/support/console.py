@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 
@@ -17,6 +18,26 @@ def quiet() -> Iterator[None]:
     """Print nothing: another process prints for this one."""
     with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
         yield
+
+
+_native = threading.Lock()
+
+
+@contextmanager
+def quiet_libraries() -> Iterator[None]:
+    """What native libraries print on standard error is dropped, such as libpng's complaints about damage.
+
+    It holds for all threads of the process, so the block must be short.
+    """
+    with _native, open(os.devnull, "wb") as nowhere:
+        sys.stderr.flush()
+        kept = os.dup(2)
+        try:
+            os.dup2(nowhere.fileno(), 2)
+            yield
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
 
 
 @contextmanager

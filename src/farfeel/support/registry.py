@@ -203,7 +203,7 @@ def _attribute_like(module: str) -> str:
         for name in names:
             if name and name.lower().replace("_", "") == wanted:
                 return str(name)
-    raise LookupError(f"{module} has nothing named like itself")
+    raise LookupError(f"{module} has no object with the name of its file")
 
 
 def _plug_ins(group: str) -> tuple[Variant, ...]:

@@ -44,7 +44,7 @@ class PreparedTrainingSet(TrainingSet):
         recipe, mics = self.recipe, self.recipe.microphones.count
         example = self.shards[int(rng.choice(self.examples[index]))]
         has_video = recipe.modalities != "audio" and example.frames is not None
-        video = StoredFaceVideo(example, recipe.video) if has_video else None
+        video = StoredFaceVideo(example, recipe) if has_video else None
         samples = recipe.audio.window_samples
         if example.audio is None or recipe.modalities == "video":
             silence = np.zeros((mics, 1 if recipe.modalities == "video" else samples), np.float32)

@@ -96,6 +96,8 @@ class OnnxEngine:
                 f"{self._path} cannot take {audio.shape[1]} microphones and {audio.shape[2]} samples "
                 f"({_line(error)}); choose microphones with --mics as in its training, or another model"
             ) from None
+        if not np.isfinite(result).all():
+            raise FarfeelError(f"{self._path} answers with numbers that are not finite; copy or export it again")
         return np.asarray(result, dtype=np.float64)
 
 
