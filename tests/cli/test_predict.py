@@ -387,11 +387,9 @@ def test_a_folder_without_a_recording_is_one_line_that_names_what_is_there(capsy
 
 
 @pytest.mark.parametrize("out", ["-", "/dev/stdout"])
-@pytest.mark.parametrize("more", [[], ["--format", "csv"], ["--timeline"], ["--timeline", "--format", "vtt"]])
-def test_standard_output_may_be_named(
-    tmp_path: Path, checkpoint: Path, microphones: list[Path], out: str, more: list[str]
-) -> None:
-    command = [sys.executable, "-m", "farfeel.cli", "predict", str(microphones[0]), "--checkpoint", str(checkpoint)]
+@pytest.mark.parametrize("more", [["--format", "csv"], ["--timeline", "--format", "vtt"]])
+def test_standard_output_may_be_named(tmp_path: Path, microphones: list[Path], out: str, more: list[str]) -> None:
+    command = [sys.executable, "-m", "farfeel.cli", "predict", str(microphones[0]), "--engine", "onnx"]
     printed = subprocess.run([*command, *more], cwd=tmp_path, capture_output=True, check=True).stdout
     named = subprocess.run([*command, *more, "--out", out], cwd=tmp_path, capture_output=True, check=True).stdout
     assert named == printed != b""
