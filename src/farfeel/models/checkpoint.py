@@ -300,8 +300,8 @@ def _require_same_size(folder: Path, recipe: Recipe, state: dict[str, Tensor]) -
                 raise
     if layers > max(most, MOST_UNCOUNTED) or wanted > SPARE_BYTES + 4 * bytes_held:  # The file may have 16 bits.
         raise FarfeelError(
-            f"checkpoint {folder} holds {most} tensors of {bytes_held} bytes, its recipe.yaml describes a larger "
-            "model; restore the folder as it was written"
+            f"checkpoint {folder} does not fit its own recipe.yaml: it holds {most} tensors of {bytes_held} bytes, and "
+            "the recipe describes a larger model; restore the folder as it was written"
         )
 
 
