@@ -10,7 +10,7 @@ import pytest
 import soundfile
 
 from crashing import decode, decode_blocks, exhaust
-from farfeel.corpora.video_files import write_film
+from farfeel.corpora.video_files import write_video
 from farfeel.media.audio import audio_blocks, audio_info, read_audio
 from farfeel.media.isolation import isolated_decoding
 from farfeel.media.video import media_info, read_frames
@@ -32,7 +32,7 @@ def clips(tmp_path: Path) -> tuple[Path, Path]:
     noise = np.random.default_rng(1).uniform(-0.5, 0.5, (48000, 2))
     soundfile.write(tmp_path / "clip.mp3", noise, 16000)
     pictures = np.stack([np.full((48, 64, 3), 8 * i, np.uint8) for i in range(20)])
-    write_film(tmp_path / "video.mp4", pictures, fps=10)
+    write_video(tmp_path / "video.mp4", pictures, fps=10)
     return tmp_path / "clip.mp3", tmp_path / "video.mp4"
 
 
