@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from farfeel.download.archives import unpack, unpacked_bytes
 from farfeel.download.record import RECORD, Record
-from farfeel.shards.reading import clips_of, examples_of, require_heard_alike
+from farfeel.shards.reading import clips_of, examples_of, require_prepared_for
 from farfeel.shards.store import INDEX, Example, Shards, write_index, write_shard
 from farfeel.types import EMOTIONS
 
@@ -167,7 +167,7 @@ def _open(shard: bytes, index: bytes, folder: Path) -> None:
     (folder / "shard-00000.tar").write_bytes(shard)
     (folder / INDEX).write_bytes(index)
     shards = Shards.open(folder)
-    require_heard_alike(shards, small().model_copy(update={"modalities": "both"}), to_train=False)
+    require_prepared_for(shards, small().model_copy(update={"modalities": "both"}), to_train=False)
     examples_of(shards, clips_of(shards))
     shards.verify()
     for number in range(min(len(shards), 8)):
