@@ -112,7 +112,8 @@ def test_the_exported_file_answers_as_the_checkpoint(run: Path, exported: Path, 
 
 def test_the_checkpoint_is_served(run: Path, clip: Path) -> None:
     recognizer = Recognizer.load([run / "best"])
-    with TestClient(create_app(recognizer, CheckpointInfo("run", "# run\n"), Limits(), None, False)) as client:
+    app = create_app(recognizer, CheckpointInfo("run", "# run\n"), Limits(), None, False)
+    with TestClient(app, base_url="http://127.0.0.1") as client:
         answer = client.post("/v1/predict", files={"file": (clip.name, clip.read_bytes())})
     assert answer.status_code == 200, answer.text
     expected = recognizer.predict(clip).probabilities

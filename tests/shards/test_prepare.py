@@ -384,7 +384,8 @@ def test_the_commands_train_and_test_from_shards(
         (["--mics", "0,5"], "--mics asks for 5"),
         (["--corpus", "synthetic", "--root", str(voices)], "found 2 --corpus, one of them prepared, expected only one"),
     ):
-        assert main([*test[:-1], str(tmp_path / "no"), *wrong]) == 1
+        words = [word for word in test[:-1] if wrong[0] != "--mics" or word not in ("--mics", "0,2")]
+        assert main([*words, str(tmp_path / "no"), *wrong]) == 1
         assert said in capsys.readouterr().err
     assert main([*run[:-1], str(tmp_path / "more"), "microphones.count=4", *small]) == 1
     assert "has 3 microphones, the recipe asks for 4" in capsys.readouterr().err

@@ -34,7 +34,7 @@ from farfeel.models.logmel import POWER_FLOOR, LogMel
 from farfeel.models.video_networks import to_frames
 from farfeel.recipe import Recipe
 from farfeel.recognise.engines import Engine
-from farfeel.recognise.engines.onnx import INPUTS, OURS, OnnxEngine, checksum_entry
+from farfeel.recognise.engines.onnx import CHECKSUM, INPUTS, OURS, OnnxEngine, checksum_entry
 from farfeel.recognise.engines.pytorch import TorchEngine
 from farfeel.recognise.recognizer import Recognizer
 from farfeel.support.files import replacing_file
@@ -184,7 +184,11 @@ def quantised(proto: onnx.ModelProto) -> onnx.ModelProto:
             weight_type=QuantType.QInt8,
             nodes_to_exclude=spectra,
         )
-        return onnx.load(path)
+        small = onnx.load(path)
+    kept = [entry for entry in small.metadata_props if entry.key != CHECKSUM]  # that of the file it was made of
+    del small.metadata_props[:]
+    small.metadata_props.extend(kept)
+    return small
 
 
 def describe(
