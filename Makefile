@@ -19,8 +19,9 @@ setup: .venv/ready
 demo: setup
 	$(FARFEEL) demo --out $(DEMO)
 
+# Two processes, a whole file of tests each: the tests of a file share what they build.
 test: setup
-	.venv/bin/pytest
+	.venv/bin/pytest -n 2 --dist loadfile
 
 lint: setup
 	.venv/bin/ruff check .
