@@ -17,12 +17,18 @@ from farfeel.support.registry import Registry
 if TYPE_CHECKING:
     from farfeel.corpora.corpus import Corpus
 
-MICROPHONES: Registry[Any] = Registry("farfeel.microphones", "farfeel.models.microphones", "microphone strategy")
-FUSIONS: Registry[Any] = Registry("farfeel.fusion", "farfeel.models.fusion", "late fusion")
-AUDIO_NETWORKS: Registry[Any] = Registry("farfeel.audio_networks", "farfeel.models.audio_networks", "audio network")
-VIDEO_NETWORKS: Registry[Any] = Registry("farfeel.video_networks", "farfeel.models.video_networks", "video network")
+MICROPHONES: Registry[Any] = Registry(
+    "farfeel.microphones", "farfeel.models.microphones", "microphone strategy", "MicFusion"
+)
+FUSIONS: Registry[Any] = Registry("farfeel.fusion", "farfeel.models.fusion", "late fusion", "LateFusion")
+AUDIO_NETWORKS: Registry[Any] = Registry(
+    "farfeel.audio_networks", "farfeel.models.audio_networks", "audio network", "AudioNetwork"
+)
+VIDEO_NETWORKS: Registry[Any] = Registry(
+    "farfeel.video_networks", "farfeel.models.video_networks", "video network", "VideoNetwork"
+)
 CORPORA: Registry[Corpus] = Registry("farfeel.corpora", "farfeel.corpora.readers", "corpus")
 ROOM_IMPORTERS: Registry[Any] = Registry(
     "farfeel.room_importers", "farfeel.rooms.importers", "layout of measured rooms"
 )
-NOISES: Registry[Any] = Registry("farfeel.noises", "farfeel.rooms.noise", "kind of noise")
+NOISES: Registry[Any] = Registry("farfeel.noises", "farfeel.rooms.noise", "kind of noise", "Noise")

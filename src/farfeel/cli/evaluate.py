@@ -65,7 +65,6 @@ def _evaluate_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--noise",
         choices=NOISES.names,
-        default="white",
         help="kind of noise for --snr (default white). "
         + " ".join(f"{name}: {NOISES.summary(name)}" for name in NOISES).replace("%", "%%"),
     )
@@ -118,7 +117,9 @@ def _evaluate(args: argparse.Namespace) -> None:
     speakers = sorted({clip.speaker for clip in clips})
     note(f"{len(clips)} clips of {len(speakers)} speakers ({few(speakers, 40)}), split {recipe.data.split}{absent}")
     banks, mics = rooms_and_mics(args, recognizer.recipes, shards)
-    conditions = Conditions(args.snr, args.noise, args.dead_mics, args.camera_off)
+    if args.noise and args.snr is None:
+        note(f"no {args.noise} noise is added: --noise needs a level; add --snr 10")
+    conditions = Conditions(args.snr, args.noise or "white", args.dead_mics, args.camera_off)
     results = run_evaluation(
         recognizer,
         clips,

@@ -20,6 +20,7 @@ from farfeel.models.tensor_files import require_finite, tensors_checksum
 from farfeel.recipe import Recipe, apply_override, as_yaml, recipe_from_tree, save_recipe
 from farfeel.support.files import replacing_folder, require_replaceable
 from farfeel.support.reading import LONGEST_YAML, damage, read_yaml
+from farfeel.support.text import one_line
 from farfeel.types import FarfeelError
 
 WEIGHTS, RECIPE, CARD = "model.safetensors", "recipe.yaml", "card.md"
@@ -119,6 +120,48 @@ def require_reloadable(model: EmotionModel, recipe: Recipe) -> None:
         raise FarfeelError(
             f"{wrong[0]} is not the tensor that the recipe builds: a checkpoint of the model could not be loaded; "
             "change the recipe, not the model"
+        )
+    _require_working(rebuilt)
+
+
+@torch.no_grad()
+def _require_working(model: EmotionModel) -> None:
+    """Try a model once, if it has parts of other packages: after a day of training their faults cost more.
+
+    Raises FarfeelError where it fails, gives other than finite logits of each clip, or listens to a dead microphone.
+    """
+    recipe = model.eval().recipe
+    if not recipe.packages:
+        return
+    parts = ", ".join(f"{name} of {package}" for name, package in recipe.packages.items())
+    draw = torch.Generator().manual_seed(0)
+    mics, samples, video = recipe.microphones.count, recipe.audio.window_samples, recipe.video
+    audio = torch.randn(2, mics, samples, generator=draw) * 0.1
+    mask = torch.ones(2, mics, dtype=torch.bool)
+    mask[1, 1:] = False
+    frames = None
+    if recipe.modalities != "audio":
+        frames = torch.rand(2, 3, video.frames, video.size, video.size, generator=draw)
+    other = torch.where(mask[..., None], audio, 10 * torch.randn(audio.shape, generator=draw))
+    try:
+        logits, again = model(audio, mask, frames), model(other, mask, frames)
+    except Exception as error:  # The code of a plug-in may raise anything.
+        raise FarfeelError(
+            f"a trial of the model fails ({type(error).__name__}: {one_line(error, 160)}), which has {parts}; correct "
+            "that package"
+        ) from None
+    shape = (2, len(recipe.data.emotions))
+    if not isinstance(logits, Tensor) or logits.shape != shape or not torch.isfinite(logits).all():
+        found = f"shape {tuple(logits.shape)}" if isinstance(logits, Tensor) else type(logits).__name__
+        found = "numbers that are not finite" if getattr(logits, "shape", None) == shape else found
+        raise FarfeelError(
+            f"a trial of the model gives {found}, expected finite logits of shape {shape}; it has {parts}: correct "
+            "that package"
+        )
+    if not torch.allclose(logits, again, atol=1e-4):
+        raise FarfeelError(
+            f"a dead microphone (False in mic_mask) changes the answer of the model, expected no influence; it has "
+            f"{parts}: correct that package"
         )
 
 

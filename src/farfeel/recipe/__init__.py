@@ -181,13 +181,19 @@ def choices() -> dict[str, dict[str, str]]:
     for key, section, name in settings(Recipe):
         values = choices_of(section, name)
         if isinstance(values, Registry):
-            variants = [values.variant(each) for each in values]
-            found[key] = {
-                each.name: each.summary + (f" (from {each.package})" if each.package else "") for each in variants
-            }
+            found[key] = {name: _about(values, name) for name in values}
         elif values:
             found[key] = {str(value): "" for value in values}
     return found
+
+
+def _about(registry: Registry[Any], name: str) -> str:
+    """One line about a variant. A plug-in that cannot be read does not keep the others from being listed."""
+    try:
+        variant = registry.variant(name)
+        return variant.summary + (f" (from {variant.package})" if variant.package else "")
+    except FarfeelError as error:
+        return f"cannot be used: {error}"
 
 
 def _shown(value: Any) -> str:

@@ -102,7 +102,10 @@ def _content(source: Any, name: str, size: int = -1) -> bytes:
             f"a recording is of type {type(source).__name__}, expected a path, bytes or an open binary file; "
             "give samples to predict_audio"
         )
-    content = source.read(size)
+    try:
+        content = source.read(size)
+    except ValueError as error:
+        raise FarfeelError(f"{name} cannot be read ({error}), expected an open binary file; open it again") from None
     if not isinstance(content, bytes):
         raise FarfeelError(f"{name} is open as text, expected a binary file; open it with mode 'rb'")
     if not content:

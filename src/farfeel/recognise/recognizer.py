@@ -191,6 +191,8 @@ class Recognizer:
         ['Prediction', 'FarfeelError']
         """
         settings = options_of(options, **changes)
+        if isinstance(recordings, str | bytes | os.PathLike):
+            raise FarfeelError("predict_many takes several recordings, one is given; put it in a list, or use predict")
         if workers and settings.detector:
             raise FarfeelError(
                 f"a detector cannot be sent to {workers} worker processes; use face_model, or set workers=0"

@@ -106,12 +106,13 @@ class Registry(Generic[T]):
     """All variants of one kind.
 
     group: the group of entry points, such as `farfeel.microphones`. package: the package of ours with a module for each
-    built-in variant. what: the kind, as errors call it.
+    built-in variant. what: the kind, as errors call it. base: the class in that package that all of them extend, or "".
     """
 
     group: str
     package: str
     what: str
+    base: str = ""
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -145,7 +146,19 @@ class Registry(Generic[T]):
 
     def get(self, name: str) -> T:
         """The variant of that name, imported. Raises FarfeelError."""
-        loaded: T = self.variant(name).load()
+        loaded: T = self._checked(self.variant(name))
+        return loaded
+
+    def _checked(self, variant: Variant) -> Any:
+        """The variant, imported. Raises FarfeelError where a plug-in's is not of the class that this kind has."""
+        loaded = variant.load()
+        if variant.package and self.base:
+            base = getattr(importlib.import_module(self.package), self.base)
+            if not (isinstance(loaded, type) and issubclass(loaded, base)):
+                raise FarfeelError(
+                    f"{variant.name} of {variant.package} ({variant.module}:{variant.attribute}) is no class of "
+                    f"{self.package}.{self.base}, which a {self.what} is; correct that package"
+                )
         return loaded
 
     def build(self, name: str, setting: str, options: Mapping[str, Any], *arguments: Any) -> Any:
@@ -156,7 +169,7 @@ class Registry(Generic[T]):
         the class does not take an option, and where a plug-in's constructor fails.
         """
         variant = self.variant(name)
-        made = variant.load()
+        made = self._checked(variant)
         signature = inspect.signature(made)
         try:
             signature.bind(*arguments, **options)

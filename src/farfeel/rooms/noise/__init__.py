@@ -49,7 +49,7 @@ class Noise:
 
 def kind_of(name: str) -> Noise:
     """The kind of noise of that name. Raises FarfeelError where there is none."""
-    kind: Noise = NOISES.get(name)()
+    kind: Noise = NOISES.build(name, "rooms.noise", {})
     return kind
 
 
