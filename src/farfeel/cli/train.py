@@ -122,8 +122,7 @@ def _train(args: argparse.Namespace) -> None:
 
 def _train_here(args: argparse.Namespace) -> None:
     """Train. If several processes train together, this runs in each of them."""
-    from farfeel.recipe import load_recipe
-    from farfeel.recognise.recognizer import DEFAULT
+    from farfeel.training import chosen_recipe, start_of
     from farfeel.training.processes import run_together, this_process
     from farfeel.training.run_folder import require_run_folder
 
@@ -135,9 +134,8 @@ def _train_here(args: argparse.Namespace) -> None:
     overrides += [f'data.split="{args.split}"'] if args.split else []
     weights = weights_of(args)
     overrides += as_overrides(label_settings(args) | ({"weights": weights} if weights else {}))
-    init = DEFAULT if args.init == "default" else Path(args.init) if args.init else None
-    own = init / "recipe.yaml" if init else None
-    recipe = load_recipe(args.recipe or (str(own) if own and own.is_file() else "default"), overrides)
+    init = start_of(args.init or None)
+    recipe = chosen_recipe(args.recipe, init, overrides)
     out = args.out or Path("runs") / recipe.name
     require_run_folder(out, args.resume)
     shards = shards_of(args)

@@ -79,7 +79,7 @@ def isolated_blocks(
             while items := child.ask(path, "next", handle):
                 yield from items
                 if child.process is not process:  # Another file crashed it.
-                    raise _crashed(path)
+                    raise crashed(path)
         finally:
             if child.process is process and process is not None:
                 child.ask(path, "close", handle)
@@ -127,7 +127,7 @@ class _Child:
                 kind, answer = pipe.recv()
             except (EOFError, OSError):
                 self.stop()
-                raise _crashed(path) from None
+                raise crashed(path) from None
             except BaseException:  # As of Ctrl-C: the answer that is still to come would be taken for the next one.
                 self.stop()
                 raise
@@ -138,8 +138,9 @@ class _Child:
         return answer
 
 
-def _crashed(path: Path) -> FarfeelError:
-    return FarfeelError(f"{path} crashed the decoder, expected a recording; convert the file")
+def crashed(name: object) -> FarfeelError:
+    """The error of a recording that ended the process which decoded it."""
+    return FarfeelError(f"{name} crashed the decoder, expected a recording; convert the file")
 
 
 def serve(descriptor: int) -> None:

@@ -101,21 +101,10 @@ def open_parts(
         found = problems.avoid("audio", lambda: read(files))
     audio, end_s = found or (None, None)
     offset_s = options.audio_offset_s if options.audio else 0.0  # A video's own audio begins with it.
-    if video_info or (
-        info and (options.audio or "audio" not in wanted)
-    ):  # Where a video is expected, none is reported.
-        detector = detector_of(options)
-        what = (
-            path,
-            recipe.video,
-            recipe.audio.seconds,
-            offset_s,
-            end_s,
-            options.face,
-            detector,
-            video_info,
-            by_window,
-        )
+    is_expected = info is not None and bool(options.audio or "audio" not in wanted)  # Then its absence is an error.
+    if video_info or is_expected:
+        settings, seconds, detector = recipe.video, recipe.audio.seconds, detector_of(options)
+        what = (path, settings, seconds, offset_s, end_s, options.face, detector, video_info, by_window)
         video = problems.avoid("video", lambda: FaceVideo(*what))
     if found is None and video is None:
         raise problems.gravest(path)

@@ -10,6 +10,7 @@ import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TypeVar
 
+from farfeel.media.isolation import crashed
 from farfeel.recipe import Recipe
 from farfeel.recognise.decoding import ModelInput, decode
 from farfeel.recognise.inputs import Source, name_of, sendable
@@ -31,8 +32,8 @@ def predict_each(
     recognise: predictions of decoded recordings. recipes: of the checkpoints that it uses. workers: processes that
     decode; 0: this one.
     """
-    sendable = [_sendable(source) for source in sources] if workers else sources
-    for batch in batched(_decoded(sendable, recipes, options, workers), BATCH):
+    given = [_sendable(source) for source in sources] if workers else sources
+    for batch in batched(_decoded(given, recipes, options, workers), BATCH):
         good = [decoded for decoded in batch if isinstance(decoded, ModelInput)]
         predictions = iter(recognise(good, options) if good else [])
         for decoded in batch:
@@ -55,7 +56,7 @@ def _decoded(
 
 def _crashed(source: Source | FarfeelError) -> FarfeelError:
     assert not isinstance(source, FarfeelError)
-    return FarfeelError(f"{name_of(source)} crashed the decoder, expected a recording; convert the file")
+    return crashed(name_of(source))
 
 
 def _decode(source: Source | FarfeelError, recipes: Sequence[Recipe], options: Options) -> ModelInput | FarfeelError:

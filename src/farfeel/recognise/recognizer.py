@@ -36,7 +36,7 @@ from farfeel.recognise.inputs import Source, source_file
 from farfeel.recognise.many_files import predict_each
 from farfeel.recognise.options import DEFAULTS, FilePath, OptionChanges, Options, StreamChanges, options_of
 from farfeel.recognise.samples import checked_recording
-from farfeel.recognise.stream import LiveCamera, Stream, require_step
+from farfeel.recognise.stream import BATCH_WINDOWS, LiveCamera, Stream, require_step
 from farfeel.recognise.temperature import combinations_of, tempered
 from farfeel.recognise.windows import Recording, stack_frames, with_front_end
 from farfeel.types import FarfeelError, Prediction, Timeline
@@ -45,7 +45,6 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
 DEFAULT = Path(__file__).parents[1] / "default"  # the checkpoint in the package
-BATCH_WINDOWS = 32  # in one pass through the network
 
 OnProgress = Callable[[float, float], None]
 """Gets the seconds that are done, and all seconds."""

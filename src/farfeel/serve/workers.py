@@ -17,7 +17,8 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from farfeel.recognise.recognizer import BATCH_WINDOWS, Recognizer
+from farfeel.recognise.recognizer import Recognizer
+from farfeel.recognise.stream import BATCH_WINDOWS
 from farfeel.serve.limits import Limits, Refusal
 from farfeel.serve.metrics import Metrics
 from farfeel.serve.uploads import Uploads

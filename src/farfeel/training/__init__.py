@@ -54,7 +54,6 @@ def train(
     """
     from farfeel.corpora.selection import selected_clips
     from farfeel.evaluate.clips import loaded_clips
-    from farfeel.recognise.recognizer import DEFAULT
     from farfeel.rooms.bank import Bank
     from farfeel.support.console import note
     from farfeel.support.console import quiet as silence
@@ -63,9 +62,9 @@ def train(
     from farfeel.types import FarfeelError
 
     with silence() if quiet else nullcontext():
-        start = None if init is None else DEFAULT if init == "default" else Path(init)
+        start = start_of(init)
         changes = [*overrides, *([f'data.split="{split}"'] if split else [])]
-        settings = _recipe(recipe, start, changes)
+        settings = chosen_recipe(recipe, start, changes)
         if settings.train.devices > 1:
             raise FarfeelError(
                 f"train.devices is {settings.train.devices}, expected 1 in a call from Python; use farfeel train"
@@ -81,7 +80,18 @@ def train(
         return run_training(settings, learned, validation, bank, folder, resume, start, video_weights, shards=shards)
 
 
-def _recipe(recipe: str | os.PathLike[str] | Recipe | None, start: Path | None, changes: Sequence[str]) -> Recipe:
+def start_of(init: str | os.PathLike[str] | None) -> Path | None:
+    """The checkpoint folder or file that a training starts from; "default" is the checkpoint in the package."""
+    from farfeel.recognise.recognizer import DEFAULT
+
+    return None if init is None else DEFAULT if init == "default" else Path(init)
+
+
+def chosen_recipe(recipe: str | os.PathLike[str] | Recipe | None, start: Path | None, changes: Sequence[str]) -> Recipe:
+    """The recipe of a training: the one that is named, else that of the checkpoint it starts from, else "default".
+
+    changes: overrides `section.key=value`. Raises FarfeelError where the recipe or a change is wrong.
+    """
     from farfeel.recipe import Recipe, apply_override, load_recipe, recipe_from_tree
 
     if isinstance(recipe, Recipe):
