@@ -23,6 +23,7 @@ from farfeel.training.examples import TrainingSet
 from farfeel.training.loop import fit
 from farfeel.types import FarfeelError
 from farfeel.variants import MICROPHONES
+from untrained import as_if_learned
 
 Small = Callable[..., Recipe]
 TINY_BOTH = ("modalities=both", "video.size=32", "video.width=4", "fusion.hidden=16")
@@ -45,14 +46,7 @@ def recipe_of(small: Small, setting: str, name: str, *overrides: str) -> Recipe:
 
 
 def model_of(recipe: Recipe, seed: int = 1) -> EmotionModel:
-    torch.manual_seed(seed)
-    model = EmotionModel(recipe)
-    with torch.no_grad():  # as if learned and calibrated
-        model.temperature.copy_(torch.tensor([0.5, 0.7, 0.9]))
-        for name, parameter in model.named_parameters():
-            if "absent" in name:
-                parameter.normal_()
-    return model.eval()
+    return as_if_learned(recipe, (0.5, 0.7, 0.9), seed)
 
 
 def inputs_of(recipe: Recipe) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:

@@ -22,6 +22,7 @@ from farfeel.recognise.engines.onnx import OnnxEngine
 from farfeel.recognise.engines.pytorch import TorchEngine
 from farfeel.recognise.recognizer import DEFAULT, Recognizer
 from farfeel.types import FarfeelError
+from untrained import as_if_learned
 
 # An export takes ten seconds: one model of audio and video checks most laws.
 Small = Callable[..., Recipe]
@@ -29,14 +30,7 @@ CARD = "# small\n\nLicence of the data, which the weights inherit: CC BY.\n"
 
 
 def untrained(recipe: Recipe) -> EmotionModel:
-    torch.manual_seed(1)
-    model = EmotionModel(recipe)
-    with torch.no_grad():  # as if learned and calibrated
-        model.temperature.copy_(torch.tensor([0.05, 0.1, 0.2]))
-        for name, parameter in model.named_parameters():
-            if "absent" in name:
-                parameter.normal_()
-    return model.eval()
+    return as_if_learned(recipe, (0.05, 0.1, 0.2))
 
 
 @pytest.fixture(scope="module")
