@@ -88,9 +88,9 @@ def _evaluate_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _evaluate(args: argparse.Namespace) -> None:
-    from farfeel.corpora.labels import label_details, require_classes
+    from farfeel.corpora.labels import require_classes
     from farfeel.evaluate.report import require_report_folder
-    from farfeel.evaluate.run import run_evaluation
+    from farfeel.evaluate.run import protocol, run_evaluation
     from farfeel.evaluate.test_set import Conditions
     from farfeel.evaluate.text import systems_table
     from farfeel.recipe import recipe_from_tree
@@ -120,6 +120,7 @@ def _evaluate(args: argparse.Namespace) -> None:
     if args.noise and args.snr is None:
         note(f"no {args.noise} noise is added: --noise needs a level; add --snr 10")
     conditions = Conditions(args.snr, args.noise or "white", args.dead_mics, args.camera_off)
+    source = ", ".join(map(str, sources_of(args)))
     results = run_evaluation(
         recognizer,
         clips,
@@ -129,13 +130,7 @@ def _evaluate(args: argparse.Namespace) -> None:
         {
             "command": shlex.join(["farfeel", *sys.argv[1:]]),
             "checkpoints": ", ".join(map(str, args.checkpoint or ["default"])),
-            "corpus": f"{', '.join(sorted({clip.corpus for clip in clips}))} ({', '.join(map(str, sources_of(args)))})",
-            **label_details(recipe.data),
-            "split": f"{recipe.data.split}, {args.split} part",
-            "rooms": ", ".join(map(str, args.rirs)) or ("those of the shards" if shards else "none (dry speech)"),
-            "tested on": args.modalities,
-            "front-end": recipe.microphones.front_end,
-            **conditions.as_details(),
+            **protocol(recipe, clips, source, args.split, args.rirs, shards, conditions, args.modalities),
         },
         conditions,
         recipe.data,

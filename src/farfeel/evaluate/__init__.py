@@ -59,11 +59,10 @@ def evaluate(
     >>> 0 <= metrics.overall.accuracy.low <= metrics.overall.accuracy.value <= 1
     True
     """
-    from farfeel.corpora.labels import label_details
     from farfeel.corpora.selection import selected_clips
     from farfeel.evaluate.clips import loaded_clips
     from farfeel.evaluate.report import require_report_folder
-    from farfeel.evaluate.run import run_evaluation
+    from farfeel.evaluate.run import protocol, run_evaluation
     from farfeel.evaluate.test_set import Conditions
     from farfeel.recognise.decoding import default_mics, require_mics
     from farfeel.recognise.recognizer import Recognizer
@@ -87,12 +86,7 @@ def evaluate(
         is_recognizer = isinstance(checkpoint, Recognizer)
         details = {
             "checkpoints": repr(recognizer) if is_recognizer else str(checkpoint or "default"),
-            "corpus": f"{', '.join(sorted({clip.corpus for clip in clips}))} ({where})",
-            **label_details(recipe.data),
-            "split": f"{recipe.data.split}, {split} part",
-            "rooms": ", ".join(map(str, paths)) or ("those of the shards" if shards else "none: dry speech"),
-            "front-end": recipe.microphones.front_end,
-            **conditions.as_details(),
+            **protocol(recipe, clips, where, split, paths, shards, conditions),
         }
         used_mics = require_mics(used_mics, available, source)
         return run_evaluation(recognizer, clips, banks, folder, used_mics, details, conditions, shards=shards)

@@ -9,12 +9,13 @@ import numpy as np
 import pandas as pd
 
 from farfeel.corpora.corpus import SURROGATE
+from farfeel.corpora.labels import label_details
 from farfeel.evaluate.metrics import Metrics
 from farfeel.evaluate.prepared_test_set import PreparedEvaluationSet
 from farfeel.evaluate.report import write_evaluation
 from farfeel.evaluate.table import PREFIX, UNCALIBRATED, emotions_of
 from farfeel.evaluate.test_set import NONE, Conditions, EvaluationItem, EvaluationSet
-from farfeel.recipe import Data
+from farfeel.recipe import Data, Recipe
 from farfeel.recognise.recognizer import Recognizer
 from farfeel.rooms.bank import Bank
 from farfeel.shards.store import Shards
@@ -68,6 +69,33 @@ def run_evaluation(
     if any(clip.corpus.endswith(SURROGATE) for clip in clips):
         title += " (surrogate video: not a result on video of people who speak)"
     return write_evaluation(table, out, title, details | facts | ({"microphones": microphones} if with_audio else {}))
+
+
+def protocol(
+    recipe: Recipe,
+    clips: Sequence[Clip],
+    source: str,
+    part: str,
+    rooms: Sequence[Path],
+    shards: Shards | None,
+    conditions: Conditions,
+    modalities: str | None = None,
+) -> dict[str, str]:
+    """The facts for the report's section "Protocol" that every evaluation has.
+
+    source: where the clips are from. part: the part of the split. rooms: the banks. modalities: those that were chosen
+    for the test; None: nobody chose.
+    """
+    without_banks = "those of the shards" if shards else "none (dry speech)"
+    return {
+        "corpus": f"{', '.join(sorted({clip.corpus for clip in clips}))} ({source})",
+        **label_details(recipe.data),
+        "split": f"{recipe.data.split}, {part} part",
+        "rooms": ", ".join(map(str, rooms)) or without_banks,
+        **({} if modalities is None else {"tested on": modalities}),
+        "front-end": recipe.microphones.front_end,
+        **conditions.as_details(),
+    }
 
 
 def in_classes(table: pd.DataFrame, data: Data) -> pd.DataFrame:
