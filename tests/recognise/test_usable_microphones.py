@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from farfeel.recipe import load_recipe
-from farfeel.recognise.microphones import frame_levels, judged
+from farfeel.recognise.microphones import frame_levels, is_silent, judged
 from farfeel.recognise.windows import Recording, recording_windows
 
 RATE = 16000
@@ -43,6 +43,16 @@ def test_a_microphone_without_a_voice_is_found_and_the_others_stay(fault: str) -
     audio = voice(4)
     audio[1] = FAULTS[fault](audio)
     assert judged(frame_levels(audio, RATE)).usable.tolist() == [True, False, True, True]
+
+
+@pytest.mark.parametrize("samples", [1, 479, 481, 14_400, 14_639, 50_000])
+@pytest.mark.parametrize("peak", [0.0, 1e-6, 2e-5, 1e-4, 0.1, np.nan])
+@pytest.mark.parametrize("begin", [0.0, 0.9, 1.0])
+def test_a_recording_is_silent_exactly_where_no_microphone_can_be_used(samples: int, peak: float, begin: float) -> None:
+    audio = np.full((3, samples), 0.2, np.float32)  # an offset is no sound
+    first = round(begin * samples)
+    audio[1, first:] += peak * np.random.default_rng(4).standard_normal(samples - first)
+    assert is_silent(audio, RATE) == (not judged(frame_levels(audio, RATE)).usable.any())
 
 
 @pytest.mark.parametrize("change", ["quiet", "far", "gated", "offset"])

@@ -21,7 +21,7 @@ from farfeel.media.microphone_files import named, read_files
 from farfeel.media.video import media_info
 from farfeel.recipe import Recipe
 from farfeel.recognise.inputs import Source, source_file
-from farfeel.recognise.microphones import frame_levels, judged
+from farfeel.recognise.microphones import is_silent
 from farfeel.recognise.options import DEFAULTS, Options
 from farfeel.recognise.windows import Recording, Windows, recording_windows, stack_frames
 from farfeel.types import FarfeelError, Prediction
@@ -205,7 +205,7 @@ def _choose_mics(
             warnings.append(f"{len(mics)} of {len(audio)} microphones used; this checkpoint takes one")
     numbers = require_mics(mics, len(audio), what)
     chosen = audio[numbers]
-    if not judged(frame_levels(chosen, recipes[0].audio.sample_rate)).usable.any():
+    if is_silent(chosen, recipes[0].audio.sample_rate):
         if not has_video:
             raise FarfeelError(f"{what}: every chosen microphone is silent; choose others with --mics")
         return None, numbers, [*warnings, "every chosen microphone is silent; only the video is used"]

@@ -22,6 +22,7 @@ STEADY_DB = 3.0  # range of levels of a microphone that records steady noise alo
 FAINT_DB = 30.0  # A microphone this far below the loudest one is steady already with the next range.
 FAINT_STEADY_DB = 6.0
 BLOCK = 2000  # frames in one Fourier transform: bounds the memory of a long recording
+STRETCH = 30  # frames that are searched for a sound at a time
 
 
 def frame_levels(audio: np.ndarray, sample_rate: int) -> np.ndarray:
@@ -47,6 +48,19 @@ def frame_levels(audio: np.ndarray, sample_rate: int) -> np.ndarray:
         power = scale * np.sum(spectrum.real**2 + spectrum.imag**2, axis=2)
         levels[:, start : start + BLOCK] = 10 * np.log10(np.maximum(power, 1e-14))
     return levels
+
+
+def is_silent(audio: np.ndarray, sample_rate: int) -> bool:
+    """Whether none of the microphones records anything: `judged` then finds none that can be used.
+
+    audio: (M, T), as `frame_levels` takes it. A recording is read only up to its first sound.
+    """
+    length = max(1, round(FRAME_S * sample_rate))
+    frames = max(1, audio.shape[1] // length)
+    stretches = (
+        audio[:, first * length : min(first + STRETCH, frames) * length] for first in range(0, frames, STRETCH)
+    )
+    return all(frame_levels(stretch, sample_rate).max() <= SILENCE_DB for stretch in stretches)
 
 
 @dataclass(frozen=True)
